@@ -1,0 +1,20 @@
+//! The words that manager and agents share: identifiers, limits, versions, messages, seals, bundles.
+//!
+//! Pure: no clock, no randomness, no files, no sockets. Whoever needs one of them passes it in. The layouts
+//! and rules are in `PROTOCOL.md`; code that implements a rule cites its number.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod address;
+pub mod hex;
+pub mod id;
+pub mod limits;
+pub mod path;
+pub mod time;
+pub mod version;
+
+pub use address::MailAddress;
+pub use id::{AgentId, Digest, EnvelopeId, Hasher, KeyId, Label};
+pub use path::ModulePath;
+pub use time::UnixMillis;
+pub use version::SoftwareVersion;

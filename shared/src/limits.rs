@@ -1,0 +1,119 @@
+//! Every bound of the product, with its arithmetic. Nothing else defines a limit that input can reach.
+//!
+//! What is not here: settings that an operator changes. Those have their defaults beside their parser; the
+//! hard bounds that no setting may exceed are here.
+
+use core::time::Duration;
+
+/// Longest mail address accepted (RFC 5321 §4.5.3.1.3: a path is 256 octets with its angle brackets).
+pub const MAIL_ADDRESS_MAX_BYTES: usize = 254;
+
+/// Longest agent ID. It stands in file names (`ID.invite`), table cells and CSV rows.
+pub const AGENT_ID_MAX_BYTES: usize = 64;
+
+/// Longest free text of an operator (site, note, class, module name, campaign name).
+pub const LABEL_MAX_BYTES: usize = 200;
+
+/// Longest path of a module below the agent's root.
+pub const MODULE_PATH_MAX_BYTES: usize = 400;
+
+/// Modules in one bundle, and so in one version report.
+pub const MODULES_MAX_COUNT: usize = 4_000;
+
+/// `from` versions and classes in one manifest.
+pub const MANIFEST_LIST_MAX_COUNT: usize = 256;
+
+/// Encoded manifest: 4,000 modules of at most ~700 bytes would be 2.8 MB; real ones stay far below.
+pub const MANIFEST_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Release signatures in one bundle.
+pub const RELEASE_SIGNATURES_MAX_COUNT: usize = 8;
+
+/// Files of a bundle before compression, in sum.
+pub const BUNDLE_UNPACKED_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Window a zstd frame may ask the agent to hold: 2^23 bytes = 8 MiB, what level 19 uses.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Recipients in one envelope. Operators set how many they want (default 50, the number that common
+/// providers accept and past which delivery gets no faster); a header must still fit
+/// [`HEADER_MAX_BYTES`]: 1,000 slots of 96 bytes are 96 kB.
+pub const SLOTS_MAX_COUNT: usize = 1_000;
+
+/// Parts that one envelope's body may be cut into: 4 GiB in slices of 1 MiB.
+pub const PARTS_MAX_COUNT: usize = 4_096;
+
+/// Encoded envelope header: slots (96 kB) and part digests (4,096 × 40 bytes = 164 kB) and room.
+pub const HEADER_MAX_BYTES: usize = 320 * 1024;
+
+/// Plain bytes in one STREAM chunk. A small box holds one chunk and its tag at a time.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// One message (an order or a report) without its payload: the largest is a version report of
+/// [`MODULES_MAX_COUNT`] modules.
+pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Largest sealed report that the manager reads into memory: message, chunk tags, header.
+pub const REPORT_MAX_BYTES: u64 = 5 * 1024 * 1024;
+
+/// Largest sealed mail attachment from a sender that the manager does not know (enrolment requests).
+pub const STRANGER_MAX_BYTES: u64 = 16 * 1024;
+
+/// Tail of an install script's output that goes into a report.
+pub const SCRIPT_OUTPUT_MAX_BYTES: usize = 10 * 1024;
+
+/// Invitation file: a dozen short lines.
+pub const INVITATION_MAX_BYTES: u64 = 16 * 1024;
+
+/// `bundle.toml`: 4,000 modules of ~300 bytes.
+pub const BUNDLE_TOML_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Mail size that is safe without asking: Postfix's default `message_size_limit` is 10,240,000 bytes.
+pub const MAIL_MAX_DEFAULT_BYTES: u64 = 10_240_000;
+
+/// Sealed bytes per mail line group: base64 in lines of 76 with CRLF costs 78 bytes for 57.
+/// Headers and the note fit in 4 KiB.
+#[must_use]
+pub fn mail_bytes_for_attachment(attachment_bytes: u64) -> u64 {
+    attachment_bytes.div_ceil(57).saturating_mul(78).saturating_add(4096)
+}
+
+/// How long an order lives unless the operator says otherwise. Relays give up after 2–5 days
+/// (RFC 5321 §4.5.4.1), so a mail that is still on its way is not expired.
+pub const ORDER_LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Longest life that an order or report may claim.
+pub const ORDER_LIFE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How long a report lives: it may wait in an agent's outbox and in relays.
+pub const REPORT_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How far ahead of a box's own time an order may be created. Boxes without a clock battery wake up
+/// months behind and must still take orders; a manager whose clock jumps to 2099 must not drag the
+/// fleet's clock floor along.
+pub const CLOCK_LEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How long an invitation may be used unless the operator says otherwise.
+pub const INVITATION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Envelope identifiers an agent remembers to refuse repeats; past it, the oldest sequence numbers
+/// become the floor below which everything is refused.
+pub const SEEN_MAX_COUNT: usize = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_header_fits_its_limit() {
+        let slots = SLOTS_MAX_COUNT * (8 + 32 + 48 + 8);
+        let parts = PARTS_MAX_COUNT * (9 + 34);
+        assert!(slots + parts + 512 < HEADER_MAX_BYTES, "{}", slots + parts);
+    }
+
+    #[test]
+    fn mail_overhead_counts_base64_lines() {
+        assert_eq!(mail_bytes_for_attachment(57), 78 + 4096);
+        assert_eq!(mail_bytes_for_attachment(58), 156 + 4096);
+    }
+}
