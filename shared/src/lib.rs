@@ -9,6 +9,7 @@ pub mod address;
 pub mod hex;
 pub mod id;
 pub mod limits;
+pub mod message;
 pub mod path;
 pub mod time;
 pub mod version;
