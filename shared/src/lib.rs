@@ -6,8 +6,10 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod address;
+pub mod envelope;
 pub mod hex;
 pub mod id;
+pub mod keys;
 pub mod limits;
 pub mod message;
 pub mod path;

@@ -117,7 +117,10 @@ pub struct EnrolRequest {
 
 impl fmt::Debug for EnrolRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnrolRequest").field("agent", &self.agent).field("mail", &self.mail).finish_non_exhaustive()
+        f.debug_struct("EnrolRequest")
+            .field("agent", &self.agent)
+            .field("mail", &self.mail)
+            .finish_non_exhaustive()
     }
 }
 
@@ -475,7 +478,8 @@ impl fmt::Display for VersionReport {
         writeln!(f, "{:<20}{}", "Software Version", self.software)?;
         writeln!(f, "{:<20}{}", "ROM Version", self.rom_version)?;
         writeln!(f, "Modules")?;
-        let name_width = self.modules.iter().map(|m| m.name.as_str().chars().count()).max().unwrap_or(0).max(18);
+        let name_width =
+            self.modules.iter().map(|m| m.name.as_str().chars().count()).max().unwrap_or(0).max(18);
         for m in &self.modules {
             let note = match m.file {
                 FileState::Good => "",
@@ -535,8 +539,10 @@ impl OutputTail {
     /// are dropped, so that a terminal that shows it cannot be driven by it.
     #[must_use]
     pub fn of(raw: &[u8]) -> Self {
-        let text: String =
-            String::from_utf8_lossy(raw).chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
+        let text: String = String::from_utf8_lossy(raw)
+            .chars()
+            .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+            .collect();
         let mut start = text.len().saturating_sub(SCRIPT_OUTPUT_MAX_BYTES);
         while !text.is_char_boundary(start) {
             start = start.saturating_add(1);

@@ -85,7 +85,17 @@ mod tests {
     #[test]
     fn paths_that_leave_the_root_are_refused() {
         for bad in [
-            "", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a/", ".mailfleet/state", "a\\b", "a\0b",
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "./a",
+            "a/.",
+            "a/",
+            ".mailfleet/state",
+            "a\\b",
+            "a\0b",
             "a\nb",
         ] {
             assert!(ModulePath::parse(bad).is_err(), "{bad:?}");
