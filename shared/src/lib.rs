@@ -2,13 +2,15 @@
 //!
 //! Pure: no clock, no randomness, no files, no sockets. Whoever needs one of them passes it in. The layouts
 //! and rules are in `PROTOCOL.md`; code that implements a rule cites its number.
-#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, reason = "tests may panic"))]
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod address;
+pub mod bundle;
 pub mod envelope;
 pub mod hex;
 pub mod id;
+pub mod invitation;
 pub mod keys;
 pub mod limits;
 pub mod message;

@@ -182,12 +182,12 @@ pub struct PayloadReader<R> {
 
 impl<R: Read> PayloadReader<R> {
     fn read_plain(&mut self, into: &mut [u8], place: &'static str) -> Result<(), EnvelopeError> {
-        read_exact(self, into, place).map_err(|err| match err {
-            EnvelopeError::Read(io) if io.get_ref().is_some_and(|inner| inner.is::<BadChunk>()) => {
-                EnvelopeError::Chunk { index: self.index }
-            }
-            other => other,
-        })
+        let result = read_exact(self, into, place);
+        let Err(EnvelopeError::Read(io)) = &result else { return result };
+        if io.get_ref().is_some_and(|inner| inner.is::<BadChunk>()) {
+            return Err(EnvelopeError::Chunk { index: self.index });
+        }
+        result
     }
 
     /// Decrypts the next chunk into `plain`; leaves it empty at the end.

@@ -328,8 +328,11 @@ pub(super) fn read_exact(
     into: &mut [u8],
     place: &'static str,
 ) -> Result<(), EnvelopeError> {
-    from.read_exact(into).map_err(|err| match err.kind() {
-        std::io::ErrorKind::UnexpectedEof => EnvelopeError::Truncated { place },
-        _ => EnvelopeError::Read(err),
+    from.read_exact(into).map_err(|err| {
+        if err.kind() == std::io::ErrorKind::UnexpectedEof {
+            EnvelopeError::Truncated { place }
+        } else {
+            EnvelopeError::Read(err)
+        }
     })
 }

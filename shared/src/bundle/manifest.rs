@@ -1,0 +1,312 @@
+//! The manifest: everything that is true of a bundle, in the bytes that the release key signs.
+//!
+//! ```text
+//! manifest = {
+//!   0: 1                   format version
+//!   1: text                Software Version after the update
+//!   2: [* text]            Software Versions it goes over; empty: any
+//!   3: [* text]            classes it is for; empty: all
+//!   4: uint / null         settle time, milliseconds
+//!   5: [uint, bytes 32] / null    script: size, SHA-256
+//!   6: [+ module]          modules, in the payload's order
+//!   7: 0 deflate / 1 zstd  compression of the payload
+//!   8: uint                payload bytes
+//!   9: bytes 32            payload SHA-256
+//!   10: uint               bytes of all files before compression
+//!   11: int                when it was built, Unix milliseconds
+//! }
+//! module = { 0: name, 1: version, 2: date, 3: path, 4: mode, 5: kind, 6: [size, SHA-256] }
+//! ```
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use minicbor::{Decode, Encode};
+use thiserror::Error;
+
+use crate::id::{Digest, Label};
+use crate::limits::{BUNDLE_UNPACKED_MAX_BYTES, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT};
+use crate::path::ModulePath;
+use crate::time::UnixMillis;
+use crate::version::SoftwareVersion;
+
+pub(super) const FORMAT_VERSION: u8 = 1;
+
+/// Permission bits that a module may have: no set-user-ID, no set-group-ID, no sticky bit.
+pub const MODE_MASK: u32 = 0o777;
+
+/// What is true of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Manifest {
+    #[n(0)]
+    pub(super) format: u8,
+    /// What an agent is called after this update.
+    #[n(1)]
+    pub software_version: SoftwareVersion,
+    /// The versions it goes over; empty: any.
+    #[n(2)]
+    pub from: Vec<SoftwareVersion>,
+    /// The classes it is for; empty: all.
+    #[n(3)]
+    pub classes: Vec<Label>,
+    #[n(4)]
+    pub(super) settle_ms: Option<u64>,
+    /// The install script.
+    #[n(5)]
+    pub script: Option<FileEntry>,
+    /// The modules, in the payload's order.
+    #[n(6)]
+    pub modules: Vec<ModuleEntry>,
+    /// How the payload is compressed.
+    #[n(7)]
+    pub compression: Compression,
+    /// Size of the compressed payload.
+    #[n(8)]
+    pub payload_bytes: u64,
+    /// SHA-256 of the compressed payload.
+    #[n(9)]
+    pub payload_digest: Digest,
+    /// Size of all files before compression.
+    #[n(10)]
+    pub unpacked_bytes: u64,
+    /// When it was built.
+    #[n(11)]
+    pub created: UnixMillis,
+}
+
+/// Size and digest of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct FileEntry {
+    /// Bytes.
+    #[n(0)]
+    pub bytes: u64,
+    /// SHA-256.
+    #[n(1)]
+    pub digest: Digest,
+}
+
+/// One module of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ModuleEntry {
+    /// Its name; unique in the bundle.
+    #[n(0)]
+    pub name: Label,
+    /// Its own version.
+    #[n(1)]
+    pub version: Label,
+    /// Its own date, `2026-11-21`.
+    #[n(2)]
+    pub date: Label,
+    /// Where it goes below the agent's root.
+    #[n(3)]
+    pub path: ModulePath,
+    /// Its permission bits.
+    #[n(4)]
+    pub mode: u32,
+    /// What it is to the agent.
+    #[n(5)]
+    pub kind: ModuleKind,
+    /// Its content.
+    #[n(6)]
+    pub file: FileEntry,
+}
+
+/// What a module is (M8): how it is replaced depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ModuleKind {
+    /// A program that always runs.
+    #[n(0)]
+    Resident,
+    /// A program that is started when it is needed.
+    #[n(1)]
+    OnDemand,
+    /// A shared library.
+    #[n(2)]
+    Library,
+    /// A script.
+    #[n(3)]
+    Script,
+    /// Anything else.
+    #[n(4)]
+    Data,
+}
+
+impl ModuleKind {
+    /// All kinds with their names in `bundle.toml`.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Resident, "resident"),
+        (Self::OnDemand, "on-demand"),
+        (Self::Library, "library"),
+        (Self::Script, "script"),
+        (Self::Data, "data"),
+    ];
+
+    /// The kind of a name in `bundle.toml`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind)
+    }
+}
+
+impl fmt::Display for ModuleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(Self::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name))
+    }
+}
+
+/// How a payload is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Compression {
+    /// Raw deflate (RFC 1951).
+    #[n(0)]
+    Deflate,
+    /// Zstandard (RFC 8878) with a window of at most 8 MiB.
+    #[n(1)]
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Deflate => "deflate",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+impl Manifest {
+    /// The wait before the version query (M14), if the bundle sets one.
+    #[must_use]
+    pub fn settle(&self) -> Option<Duration> {
+        self.settle_ms.map(Duration::from_millis)
+    }
+
+    /// Checks what the types alone cannot: counts, sums, doubles. Both sides call it: the builder so that
+    /// nothing bad is signed, the agent because it trusts nothing (PROTOCOL 6.4).
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.format != FORMAT_VERSION {
+            return Err(ManifestError::Format { found: self.format });
+        }
+        if self.modules.is_empty() {
+            return Err(ManifestError::NoModules);
+        }
+        for (what, found, limit) in [
+            ("modules", self.modules.len(), MODULES_MAX_COUNT),
+            ("from versions", self.from.len(), MANIFEST_LIST_MAX_COUNT),
+            ("classes", self.classes.len(), MANIFEST_LIST_MAX_COUNT),
+        ] {
+            if found > limit {
+                return Err(ManifestError::TooMany { what, found, limit });
+            }
+        }
+        let files = self.modules.iter().map(|m| m.file).chain(self.script);
+        let sum = files.fold(0u64, |sum, file| sum.saturating_add(file.bytes));
+        if sum != self.unpacked_bytes || sum > BUNDLE_UNPACKED_MAX_BYTES {
+            return Err(ManifestError::Size { found: sum, claimed: self.unpacked_bytes });
+        }
+        self.check_modules()
+    }
+
+    fn check_modules(&self) -> Result<(), ManifestError> {
+        let mut names = BTreeSet::new();
+        let mut paths = BTreeSet::new();
+        for module in &self.modules {
+            if module.name.is_empty() {
+                return Err(ManifestError::Unnamed { path: module.path.clone() });
+            }
+            if !names.insert(&module.name) {
+                return Err(ManifestError::DuplicateName { name: module.name.clone() });
+            }
+            if !paths.insert(&module.path) {
+                return Err(ManifestError::DuplicatePath { path: module.path.clone() });
+            }
+            if module.mode & !MODE_MASK != 0 {
+                return Err(ManifestError::Mode { name: module.name.clone(), found: module.mode });
+            }
+        }
+        // A path that is also another's folder: some prefix of it, cut at a slash, is a module too.
+        for path in &paths {
+            for (at, _) in path.as_str().match_indices('/') {
+                let folder = path.as_str().get(..at).and_then(|p| ModulePath::parse(p).ok());
+                if let Some(folder) = folder.filter(|folder| paths.contains(folder)) {
+                    return Err(ManifestError::PathInsideFile { path: (*path).clone(), file: folder });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A manifest that contradicts itself or a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ManifestError {
+    /// Made by a later program.
+    #[error("bundle format {found}, expected {FORMAT_VERSION}")]
+    Format {
+        /// Its format version.
+        found: u8,
+    },
+    /// Nothing to install.
+    #[error("no modules, expected at least one [[module]]")]
+    NoModules,
+    /// More than allowed of something.
+    #[error("{found} {what}, expected at most {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many may be.
+        limit: usize,
+    },
+    /// The files' sizes do not add up, or to too much.
+    #[error("files of {found} bytes in all, expected {claimed} and at most {BUNDLE_UNPACKED_MAX_BYTES}")]
+    Size {
+        /// Their sum.
+        found: u64,
+        /// The manifest's own sum.
+        claimed: u64,
+    },
+    /// A module without a name.
+    #[error("the module at {path} has no name")]
+    Unnamed {
+        /// Where it goes.
+        path: ModulePath,
+    },
+    /// Two modules of one name.
+    #[error("two modules are named \"{name}\"")]
+    DuplicateName {
+        /// The name.
+        name: Label,
+    },
+    /// Two modules at one path.
+    #[error("two modules go to the path {path}")]
+    DuplicatePath {
+        /// The path.
+        path: ModulePath,
+    },
+    /// A module's path runs through another module's file.
+    #[error("the path {path} lies inside {file}, which is a module's file")]
+    PathInsideFile {
+        /// The inner path.
+        path: ModulePath,
+        /// The file.
+        file: ModulePath,
+    },
+    /// Set-user-ID or other bits.
+    #[error("module \"{name}\" has mode {found:#o}, expected at most 0777 without special bits")]
+    Mode {
+        /// The module.
+        name: Label,
+        /// Its mode.
+        found: u32,
+    },
+}

@@ -1,0 +1,37 @@
+//! Bundles: the signed unit that an operator builds and an agent installs (PROTOCOL 6).
+//!
+//! ```text
+//! FILE.mfb
+//! offset  size  field
+//! 0       8     magic "MAILFLB1"
+//! 8       4     length n of the manifest, big-endian
+//! 12      n     manifest, CBOR (see `manifest`)
+//! 12+n    1     number k of signatures, 1 to 8
+//! 13+n    72·k  signatures: key ID of a release key (8), Ed25519 (64) over label "mailfleet/bundle/v1" and
+//!               the manifest
+//! …       …     payload: the script, if there is one, and the modules' files, in the manifest's order,
+//!               one after the other, compressed as one stream
+//! ```
+//!
+//! Why not tar or squashfs: the manifest already says every name, size and mode, signed; an archive would
+//! say them a second time, unsigned, with links and devices besides.
+//!
+//! Not here: opening files. Whoever builds or unpacks passes readers and writers in.
+
+pub mod manifest;
+mod pack;
+mod read;
+pub mod spec;
+
+pub use manifest::{Compression, FileEntry, Manifest, ModuleEntry, ModuleKind};
+pub use pack::{PackError, PackFile, pack, write_head};
+pub use read::{BundleError, BundleReader, Entry, VerifiedBundle};
+pub use spec::BundleSpec;
+
+/// First bytes of every bundle file.
+pub const MAGIC: [u8; 8] = *b"MAILFLB1";
+
+const SIGNATURE_LABEL: &str = "mailfleet/bundle/v1";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,331 @@
+//! Reads a bundle in the only safe order: signature, manifest, payload digest, and only then decompression,
+//! with every file's size and digest known beforehand (PROTOCOL 6).
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use flate2::read::DeflateDecoder;
+use thiserror::Error;
+
+use super::manifest::{Compression, FileEntry, Manifest, ManifestError, ModuleEntry};
+use super::{MAGIC, SIGNATURE_LABEL};
+use crate::id::{Digest, Hasher, KeyId};
+use crate::keys::VerifyingKey;
+use crate::limits::{CHUNK_BYTES, MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
+
+/// A bundle whose signature is not checked yet.
+#[derive(Debug)]
+pub struct BundleReader<R> {
+    manifest: Vec<u8>,
+    signatures: Vec<(KeyId, [u8; 64])>,
+    from: R,
+}
+
+impl<R: Read + Seek> BundleReader<R> {
+    /// Reads up to the payload. Bounded.
+    ///
+    /// # Errors
+    /// Not a bundle, cut off, over a limit, or the reader failed.
+    pub fn open(mut from: R) -> Result<Self, BundleError> {
+        if read_array::<8>(&mut from, "magic")? != MAGIC {
+            return Err(BundleError::NotABundle);
+        }
+        let length = u32::from_be_bytes(read_array::<4>(&mut from, "manifest length")?);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > MANIFEST_MAX_BYTES {
+            return Err(BundleError::ManifestTooLarge { found: length });
+        }
+        let mut manifest = vec![0u8; length];
+        read_exact(&mut from, &mut manifest, "manifest")?;
+        let [count] = read_array::<1>(&mut from, "signatures")?;
+        if !(1..=RELEASE_SIGNATURES_MAX_COUNT).contains(&usize::from(count)) {
+            return Err(BundleError::Signatures { found: count });
+        }
+        let mut signatures = Vec::new();
+        for _ in 0..count {
+            let key = KeyId(read_array::<8>(&mut from, "signatures")?);
+            signatures.push((key, read_array::<64>(&mut from, "signatures")?));
+        }
+        Ok(Self { manifest, signatures, from })
+    }
+
+    /// The release keys that claim to have signed.
+    #[must_use]
+    pub fn signers(&self) -> Vec<KeyId> {
+        self.signatures.iter().map(|(key, _)| *key).collect()
+    }
+
+    /// Checks that one of `release_keys` has signed, then reads the manifest.
+    ///
+    /// # Errors
+    /// No such signature; or signed, but not a manifest that this version can install.
+    pub fn verify(self, release_keys: &[VerifyingKey]) -> Result<VerifiedBundle<R>, BundleError> {
+        let signer = self.signatures.iter().find_map(|(id, signature)| {
+            let key = release_keys.iter().find(|key| key.key_id() == *id)?;
+            key.verify(SIGNATURE_LABEL, &self.manifest, signature).ok().map(|()| *id)
+        });
+        // PROTOCOL 6.2: nothing of the manifest is decoded before a release key's signature is checked.
+        let signer = signer.ok_or_else(|| BundleError::NotSigned { signers: self.signers() })?;
+        self.into_verified(signer)
+    }
+
+    /// Reads the manifest although its signer is not known: only to show it to a person.
+    ///
+    /// # Errors
+    /// Not a manifest that this version knows.
+    pub fn inspect_unverified(self) -> Result<VerifiedBundle<R>, BundleError> {
+        let signer = self.signatures.first().map_or(KeyId([0; 8]), |(id, _)| *id);
+        self.into_verified(signer)
+    }
+
+    fn into_verified(mut self, signer: KeyId) -> Result<VerifiedBundle<R>, BundleError> {
+        let manifest: Manifest = minicbor::decode(&self.manifest).map_err(BundleError::Manifest)?;
+        manifest.check().map_err(BundleError::BadManifest)?;
+        let payload_at = self.from.stream_position().map_err(BundleError::Read)?;
+        Ok(VerifiedBundle { manifest, signer, from: self.from, payload_at })
+    }
+}
+
+/// A bundle whose manifest can be believed.
+#[derive(Debug)]
+pub struct VerifiedBundle<R> {
+    manifest: Manifest,
+    signer: KeyId,
+    from: R,
+    payload_at: u64,
+}
+
+/// A file that [`VerifiedBundle::unpack`] hands out.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'m> {
+    /// The install script.
+    Script(&'m FileEntry),
+    /// A module's file.
+    Module(&'m ModuleEntry),
+}
+
+impl<R: Read + Seek> VerifiedBundle<R> {
+    /// What is true of the bundle.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The release key that signed it.
+    #[must_use]
+    pub fn signer(&self) -> KeyId {
+        self.signer
+    }
+
+    /// Size of the whole bundle file, as its head says.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.payload_at.saturating_add(self.manifest.payload_bytes)
+    }
+
+    /// Compares the payload with its signed digest, without decompressing it.
+    ///
+    /// # Errors
+    /// It is another one, or the reader failed.
+    pub fn check_payload(&mut self) -> Result<(), BundleError> {
+        self.from.seek(SeekFrom::Start(self.payload_at)).map_err(BundleError::Read)?;
+        let mut hasher = Hasher::default();
+        let expected_bytes = self.manifest.payload_bytes;
+        // One byte more than signed tells an appended tail from the right end.
+        let mut payload = (&mut self.from).take(expected_bytes.saturating_add(1));
+        let mut buffer = vec![0u8; CHUNK_BYTES];
+        loop {
+            let n = payload.read(&mut buffer).map_err(BundleError::Read)?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(buffer.get(..n).unwrap_or_default());
+        }
+        let found_bytes = hasher.len();
+        let found = hasher.finish();
+        if found_bytes == expected_bytes && found == self.manifest.payload_digest {
+            return Ok(());
+        }
+        Err(BundleError::Payload {
+            expected_bytes,
+            expected: self.manifest.payload_digest,
+            found_bytes,
+            found,
+        })
+    }
+
+    /// Hands out every file, in the manifest's order. The payload's digest is checked first, each file's
+    /// size and digest while it is read: `take` gets a reader that ends at the file's signed size.
+    ///
+    /// # Errors
+    /// The payload is another one, a file is not what the manifest says, or `take` failed.
+    pub fn unpack(
+        mut self,
+        take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<Manifest, BundleError> {
+        self.check_payload()?;
+        self.from.seek(SeekFrom::Start(self.payload_at)).map_err(BundleError::Read)?;
+        let payload = (&mut self.from).take(self.manifest.payload_bytes);
+        let mut plain: Box<dyn Read + '_> = match self.manifest.compression {
+            Compression::Deflate => Box::new(DeflateDecoder::new(payload)),
+            Compression::Zstd => {
+                let mut decoder = zstd::Decoder::new(payload).map_err(BundleError::Read)?;
+                // PROTOCOL 6.5: bounds the memory that a frame can ask for.
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(BundleError::Read)?;
+                Box::new(decoder)
+            }
+        };
+        if let Some(script) = &self.manifest.script {
+            hand_out(Entry::Script(script), script, "the script", &mut plain, take)?;
+        }
+        for module in &self.manifest.modules {
+            hand_out(Entry::Module(module), &module.file, module.path.as_str(), &mut plain, take)?;
+        }
+        // A stream that unpacks to more than the manifest says was made to surprise somebody.
+        if plain.read(&mut [0u8; 1]).map_err(BundleError::Decompress)? != 0 {
+            return Err(BundleError::Content { file: "the end of the payload".to_owned() });
+        }
+        drop(plain);
+        Ok(self.manifest)
+    }
+}
+
+fn hand_out(
+    entry: Entry<'_>,
+    file: &FileEntry,
+    name: &str,
+    plain: &mut dyn Read,
+    take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
+) -> Result<(), BundleError> {
+    let mut reader =
+        HashingReader { inner: plain.take(file.bytes), hasher: Hasher::default(), failed: false };
+    let taken = take(entry, &mut reader);
+    if reader.failed {
+        return Err(taken
+            .err()
+            .map_or(BundleError::Content { file: name.to_owned() }, BundleError::Decompress));
+    }
+    taken.map_err(|err| BundleError::Take { file: name.to_owned(), err })?;
+    // What `take` left unread still has to be read: the next file begins after it.
+    io::copy(&mut reader, &mut io::sink()).map_err(BundleError::Decompress)?;
+    if reader.hasher.len() != file.bytes || reader.hasher.finish() != file.digest {
+        return Err(BundleError::Content { file: name.to_owned() });
+    }
+    Ok(())
+}
+
+struct HashingReader<R> {
+    inner: R,
+    hasher: Hasher,
+    failed: bool,
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(into).inspect_err(|err| {
+            self.failed |= err.kind() != io::ErrorKind::Interrupted;
+        })?;
+        self.hasher.update(into.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+/// A file that is not a bundle that can be installed.
+#[derive(Debug, Error)]
+pub enum BundleError {
+    /// The file could not be read.
+    #[error("cannot read the bundle")]
+    Read(#[source] io::Error),
+    /// It ends too early.
+    #[error("the bundle is cut off in its {place}")]
+    Truncated {
+        /// What was being read.
+        place: &'static str,
+    },
+    /// It does not begin with the magic.
+    #[error("not a bundle (expected it to begin with \"MAILFLB1\")")]
+    NotABundle,
+    /// The manifest is longer than its limit.
+    #[error("manifest of {found} bytes, expected at most {MANIFEST_MAX_BYTES}")]
+    ManifestTooLarge {
+        /// Its claimed length.
+        found: usize,
+    },
+    /// No signature, or too many.
+    #[error("{found} signatures, expected 1 to {RELEASE_SIGNATURES_MAX_COUNT}")]
+    Signatures {
+        /// How many there are.
+        found: u8,
+    },
+    /// No known release key has signed these bytes.
+    #[error("no signature of a known release key matches (signatures claim to be by: {})", list(.signers))]
+    NotSigned {
+        /// The keys that claim to have signed.
+        signers: Vec<KeyId>,
+    },
+    /// Signed, but not readable.
+    #[error("cannot read the manifest")]
+    Manifest(#[source] minicbor::decode::Error),
+    /// Signed and readable, but wrong.
+    #[error("the manifest is not valid")]
+    BadManifest(#[source] ManifestError),
+    /// The payload is not the one that was signed.
+    #[error(
+        "the payload does not match the manifest: expected {expected_bytes} bytes, {expected}; found {found_bytes} bytes, {found}"
+    )]
+    Payload {
+        /// Signed length.
+        expected_bytes: u64,
+        /// Signed digest.
+        expected: Digest,
+        /// Length found.
+        found_bytes: u64,
+        /// Digest found.
+        found: Digest,
+    },
+    /// The payload does not decompress.
+    #[error("the payload does not decompress")]
+    Decompress(#[source] io::Error),
+    /// A file is not what the manifest says.
+    #[error("the content of {file} does not match the manifest")]
+    Content {
+        /// The file.
+        file: String,
+    },
+    /// The receiver of a file failed.
+    #[error("cannot unpack {file}")]
+    Take {
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        err: io::Error,
+    },
+}
+
+impl BundleError {
+    /// True if the bundle is not to blame: reading or writing our own disk failed.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::Take { .. })
+    }
+}
+
+fn list(keys: &[KeyId]) -> String {
+    keys.iter().map(KeyId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn read_array<const N: usize>(from: &mut impl Read, place: &'static str) -> Result<[u8; N], BundleError> {
+    let mut bytes = [0u8; N];
+    read_exact(from, &mut bytes, place)?;
+    Ok(bytes)
+}
+
+fn read_exact(from: &mut impl Read, into: &mut [u8], place: &'static str) -> Result<(), BundleError> {
+    from.read_exact(into).map_err(|err| {
+        if err.kind() == io::ErrorKind::UnexpectedEof {
+            BundleError::Truncated { place }
+        } else {
+            BundleError::Read(err)
+        }
+    })
+}
