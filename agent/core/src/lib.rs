@@ -1,1 +1,38 @@
-//! placeholder
+//! What an agent decides: which mails it believes, how an install goes on after a power cut, what it
+//! reports. `AgentCore::step` takes an event and gives effects; the same core that is simulated ships.
+//!
+//! Not here: clock, randomness, files, sockets, tasks. The shell (`mailfleet-agent`) passes `now` in, does
+//! the effects in their order and answers with events. Its rules are few:
+//!
+//! ```text
+//! 1. Do the effects of one step in their order, all of them, before the next step.
+//! 2. `Save` is durable before the next effect begins. It is always the first effect of its step.
+//! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
+//!    `Event::Started` on the state that was saved last.
+//! 4. `Stage`, `Switch`, `Restore`, `Cleanup`, `Tidy` may be done again and then change nothing more.
+//! ```
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod agent;
+mod effect;
+mod event;
+mod facts;
+mod fresh;
+mod install;
+mod intake;
+mod limits;
+mod outbox;
+mod state;
+mod versions;
+
+pub use agent::{AgentCore, Profile};
+pub use effect::{Disposal, Effect, Outgoing, ReadFor};
+pub use event::{Event, InspectFault, OpenFault, PostResult, ScriptEnd, StageFault};
+pub use facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, Payload};
+pub use fresh::Freshness;
+pub use install::{After, Install, Job, Planned, Resume, Wait};
+pub use limits::{INTERRUPTIONS_MAX_COUNT, OUTBOX_MAX_COUNT, QUEUE_MAX_COUNT};
+pub use outbox::{Outbox, Queued, ReportSeq};
+pub use state::{Enrolment, LastEnd, Owed, State, StateError};
+pub use versions::Combination;

@@ -1,0 +1,325 @@
+//! The whole agent as one machine: an event in, effects out. Keeps the order of things: what is saved, what
+//! is said, what runs when. What an order means is in `intake`, how an install goes on in `install`.
+
+use shared::message::{Ended, Outcome, Progress, Report, Step, Versions, WaitReason, Waiting};
+use shared::{AgentId, EnvelopeId, Label, UnixMillis};
+
+use crate::effect::{Effect, ReadFor};
+use crate::event::{Event, PostResult};
+use crate::facts::{JunkReason, ModulesFound};
+use crate::install::{End, Install, Signal, Surroundings, Turn};
+use crate::limits::{ENROL_FIRST, ENROL_LONGEST, OWED_MAX_COUNT, back_off};
+use crate::outbox::{ReportSeq, is_due};
+use crate::state::{Enrolment, LastEnd, Owed, State};
+use crate::versions::{Combination, paths_of, report};
+
+/// What the agent is, from its configuration. Does not change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Its ID.
+    pub agent: AgentId,
+    /// Its classes.
+    pub classes: Vec<Label>,
+}
+
+/// An agent's decisions.
+#[derive(Clone, Debug)]
+pub struct AgentCore {
+    pub(crate) profile: Profile,
+    pub(crate) state: State,
+    /// The state differs from the one that was saved last.
+    pub(crate) dirty: bool,
+    /// Digests were asked for, for the reports that are owed.
+    reading: bool,
+    /// The report that the mail has in its hands.
+    posting: Option<ReportSeq>,
+}
+
+impl AgentCore {
+    /// An agent with this state. Its first event must be [`Event::Started`].
+    #[must_use]
+    pub fn new(profile: Profile, state: State) -> Self {
+        Self { profile, state, dirty: false, reading: false, posting: None }
+    }
+
+    /// What would be saved now.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// When the agent wants an [`Event::Tick`] at the latest, and why.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<(UnixMillis, &'static str)> {
+        let wait =
+            self.state.active.as_ref().and_then(Install::wait).map(|w| (w.until, "the install's pause ends"));
+        let post =
+            self.state.outbox.next_wake().filter(|_| self.posting.is_none()).map(|t| (t, "a report is due"));
+        let enrol = match &self.state.enrolment {
+            Enrolment::Requested(r) if !self.state.outbox.holds_enrol() => Some((r.next, "enrolment is due")),
+            Enrolment::Requested(_) | Enrolment::Accepted => None,
+        };
+        [wait, post, enrol].into_iter().flatten().min()
+    }
+
+    /// Takes an event and adds the effects that it has, in their order.
+    pub fn step(&mut self, clock: UnixMillis, event: Event, out: &mut Vec<Effect>) {
+        let now = self.state.fresh.effective(clock);
+        let mut effects = Vec::new();
+        match event {
+            Event::Started { recovered } => self.started(now, recovered, &mut effects),
+            Event::Tick => self.signal(now, None, Signal::Tick, &mut effects),
+            Event::Junk { mail, reason } => self.junk(now, mail, reason, &mut effects),
+            Event::Envelope { mail, facts } => self.envelope(now, mail, &facts, &mut effects),
+            Event::Order { mail, facts, order, payload } => {
+                self.order(now, mail, &facts, order, payload, &mut effects);
+            }
+            Event::NotOpened { mail, fault } => self.not_opened(now, mail, fault, &mut effects),
+            Event::Inspected { order, result } => {
+                self.signal(now, Some(order), Signal::Inspected(result), &mut effects);
+            }
+            Event::ModulesRead { read: ReadFor::Install(order), found } => {
+                self.signal(now, Some(order), Signal::Read(found), &mut effects);
+            }
+            Event::ModulesRead { read: ReadFor::Reports, found } => self.answer_owed(now, &found),
+            Event::Staged { order, result } => {
+                self.signal(now, Some(order), Signal::Staged(result), &mut effects);
+            }
+            Event::ScriptEnded { order, phase, end, output } => {
+                self.signal(now, Some(order), Signal::Script(phase, end, output), &mut effects);
+            }
+            Event::Switched { order, result } => {
+                self.signal(now, Some(order), Signal::Switched(result), &mut effects);
+            }
+            Event::Restored { order, result } => {
+                self.signal(now, Some(order), Signal::Restored(result), &mut effects);
+            }
+            Event::Posted { report, result } => self.posted(now, report, result, &mut effects),
+        }
+        // An order may have raised the floor.
+        self.pump(self.state.fresh.effective(clock), &mut effects);
+        if self.dirty {
+            // Save before you speak: whatever this step says or does is explained by what is saved.
+            out.push(Effect::Save(self.state.encode()));
+            self.dirty = false;
+        }
+        out.append(&mut effects);
+    }
+
+    fn started(&mut self, now: UnixMillis, recovered: bool, out: &mut Vec<Effect>) {
+        self.reading = false;
+        self.posting = None;
+        self.dirty = true;
+        self.state.outbox.restart(now, recovered);
+        let active = self.state.active.iter().map(|i| i.job().order);
+        let queued = self.state.queue.iter().map(|j| j.order);
+        out.push(Effect::Tidy {
+            jobs: active.chain(queued).chain(self.state.keep_folder).collect(),
+            reports: self.state.outbox.waiting.iter().map(|q| q.sequence).collect(),
+        });
+        self.signal(now, None, Signal::Restarted { recovered }, out);
+    }
+
+    /// Whatever is due and not under way: idempotent, takes no hint from the event.
+    fn pump(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
+        self.enrol_if_due(now);
+        self.begin_next_job(now, out);
+        self.read_for_owed(out);
+        for report in self.state.outbox.thin(now) {
+            self.dirty = true;
+            out.push(Effect::Forget { report });
+        }
+        if self.posting.is_none()
+            && let Some(outgoing) = self.state.outbox.take_due(now, &self.profile.agent)
+        {
+            self.dirty = true;
+            self.posting = Some(outgoing.sequence);
+            out.push(Effect::Post(Box::new(outgoing)));
+        }
+    }
+
+    fn enrol_if_due(&mut self, now: UnixMillis) {
+        let held = self.state.outbox.holds_enrol();
+        let Enrolment::Requested(request) = &mut self.state.enrolment else { return };
+        if held || !is_due(now, request.next) {
+            return;
+        }
+        request.next = now.plus(back_off(ENROL_FIRST, ENROL_LONGEST, request.attempts));
+        request.attempts = request.attempts.saturating_add(1);
+        let message = Report::Enrol(request.message.clone());
+        self.say(now, message);
+    }
+
+    /// Starts the oldest job if none runs. What is owed about the files is read first.
+    fn begin_next_job(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
+        while self.state.active.is_none() && self.state.owed.is_empty() && !self.state.queue.is_empty() {
+            let job = self.state.queue.remove(0);
+            self.dirty = true;
+            if job.expires < now {
+                self.job_ended(now, End::too_late(job.order), out);
+                continue;
+            }
+            let install = Install::Inspecting(job);
+            out.extend(install.action(self.state.installed.as_ref()));
+            self.state.active = Some(install);
+        }
+    }
+
+    fn read_for_owed(&mut self, out: &mut Vec<Effect>) {
+        let begun = self.state.active.as_ref().is_some_and(Install::has_begun);
+        if self.reading || begun || self.state.owed.is_empty() {
+            return;
+        }
+        self.reading = true;
+        let paths = paths_of(self.state.installed.as_ref(), &[]);
+        out.push(Effect::ReadModules { read: ReadFor::Reports, paths });
+    }
+
+    fn answer_owed(&mut self, now: UnixMillis, found: &ModulesFound) {
+        if !std::mem::take(&mut self.reading) {
+            return;
+        }
+        // An install that has begun since makes the reading worthless; it is read again afterwards.
+        if self.state.active.as_ref().is_some_and(Install::has_begun) {
+            return;
+        }
+        for owed in std::mem::take(&mut self.state.owed) {
+            let versions = report(self.state.installed.as_ref(), found, now);
+            self.say(
+                now,
+                match owed {
+                    Owed::Versions(query) => Report::Versions(Versions { query, versions }),
+                    Owed::Ended(order, outcome, output) => {
+                        Report::Ended(Ended { order, outcome, output, versions })
+                    }
+                },
+            );
+        }
+    }
+
+    fn posted(&mut self, now: UnixMillis, sequence: ReportSeq, result: PostResult, out: &mut Vec<Effect>) {
+        if self.posting != Some(sequence) {
+            return;
+        }
+        self.posting = None;
+        self.dirty = true;
+        match result {
+            PostResult::Done => {
+                if self.state.outbox.done(sequence) {
+                    out.push(Effect::Forget { report: sequence });
+                }
+            }
+            PostResult::Later(why) => self.state.outbox.failed(now, sequence, false, why),
+            PostResult::Never(why) => self.state.outbox.failed(now, sequence, true, why),
+        }
+    }
+
+    /// Hands a signal to the running install, if it is that of `order`; `None` means whichever runs.
+    pub(crate) fn signal(
+        &mut self,
+        now: UnixMillis,
+        order: Option<EnvelopeId>,
+        signal: Signal,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(install) = self.state.active.take() else { return };
+        if order.is_some_and(|order| order != install.job().order) {
+            self.state.active = Some(install);
+            return;
+        }
+        let around =
+            Surroundings { now, classes: &self.profile.classes, installed: self.state.installed.as_ref() };
+        match install.turn(&around, signal) {
+            Turn::Ignored(install) => self.state.active = Some(install),
+            Turn::Go(mut install) => {
+                self.dirty = true;
+                self.tell_wait(now, &mut install);
+                out.extend(install.action(self.state.installed.as_ref()));
+                self.state.active = Some(install);
+            }
+            Turn::End(end) => self.job_ended(now, *end, out),
+        }
+    }
+
+    /// A pause is worth one mail for each reason, not one for each try.
+    fn tell_wait(&mut self, now: UnixMillis, install: &mut Install) {
+        let Install::Waiting(planned, wait) = install else { return };
+        if planned.told == Some(wait.reason) {
+            return;
+        }
+        planned.told = Some(wait.reason);
+        let (order, waiting) = (planned.job.order, Waiting { reason: wait.reason, until: wait.until });
+        self.say(now, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
+    }
+
+    /// An install order has ended: one saved state holds the new combination, the job's removal and the
+    /// report (or that it is owed).
+    pub(crate) fn job_ended(&mut self, now: UnixMillis, end: End, out: &mut Vec<Effect>) {
+        self.dirty = true;
+        self.state.last_end = Some(LastEnd { order: end.order, outcome: end.outcome.clone(), at: now });
+        if let Some(combination) = end.commit {
+            self.commit(combination, out);
+        }
+        let damaged = matches!(end.outcome, Outcome::Damaged(_));
+        match end.found {
+            Some(found) => {
+                let versions = report(self.state.installed.as_ref(), &found, now);
+                self.say(
+                    now,
+                    Report::Ended(Ended {
+                        order: end.order,
+                        outcome: end.outcome,
+                        output: end.output,
+                        versions,
+                    }),
+                );
+            }
+            None => self.owe(Owed::Ended(end.order, end.outcome, end.output)),
+        }
+        if damaged {
+            // The folder has the only copies of the old files: a person may want them.
+            if let Some(older) = self.state.keep_folder.replace(end.order) {
+                out.push(Effect::Cleanup { order: older });
+            }
+        } else {
+            out.push(Effect::Cleanup { order: end.order });
+        }
+    }
+
+    fn commit(&mut self, combination: Combination, out: &mut Vec<Effect>) {
+        self.state.installed = Some(combination);
+        if let Some(order) = self.state.keep_folder.take() {
+            out.push(Effect::Cleanup { order });
+        }
+    }
+
+    /// Puts a report into the outbox.
+    pub(crate) fn say(&mut self, now: UnixMillis, report: Report) {
+        self.dirty = true;
+        self.state.outbox.push(now, report);
+    }
+
+    /// Remembers a report that needs the files' digests. Past the limit the oldest query gets no answer;
+    /// the newest ones say the same.
+    pub(crate) fn owe(&mut self, owed: Owed) {
+        self.dirty = true;
+        self.state.owed.push(owed);
+        if self.state.owed.len() > OWED_MAX_COUNT {
+            let query = self.state.owed.iter().position(|o| matches!(o, Owed::Versions(_)));
+            self.state.owed.remove(query.unwrap_or(0));
+        }
+    }
+
+    /// The reason that a job which comes now has to wait, if the running one is in a pause.
+    pub(crate) fn wait_behind(&self) -> Option<Waiting> {
+        let wait = self.state.active.as_ref().and_then(Install::wait)?;
+        Some(Waiting { reason: WaitReason::OtherInstall, until: wait.until })
+    }
+
+    pub(crate) fn count_junk(&mut self, now: UnixMillis, reason: JunkReason) {
+        self.dirty = true;
+        self.state.last_mail = Some(now);
+        let count = self.state.junk.entry(reason).or_insert(0);
+        *count = count.saturating_add(1);
+    }
+}

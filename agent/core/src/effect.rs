@@ -1,0 +1,149 @@
+//! What an agent wants done: the only output of the core. The shell does effects in their order and decides
+//! nothing; each variant says which event answers it.
+
+use shared::message::{Phase, Report};
+use shared::{EnvelopeId, ModulePath, SoftwareVersion, UnixMillis};
+
+use crate::facts::{JunkReason, MailHandle, Module};
+use crate::outbox::ReportSeq;
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Make this state durable before the next effect begins. `State::decode` reads it back.
+    Save(Vec<u8>),
+    /// Remove whatever belongs to other jobs and reports: leftovers of an interruption.
+    Tidy {
+        /// Jobs whose bundle and folder stay.
+        jobs: Vec<EnvelopeId>,
+        /// Reports whose sealed bytes stay.
+        reports: Vec<ReportSeq>,
+    },
+    /// Open the envelope; keep an install order's payload on the disk. Answer: `Order` or `NotOpened`.
+    Open {
+        /// The mail.
+        mail: MailHandle,
+    },
+    /// The mail is dealt with.
+    Dispose {
+        /// The mail.
+        mail: MailHandle,
+        /// What becomes of it.
+        disposal: Disposal,
+    },
+    /// The mail stays in the mailbox and is looked at again with the next poll.
+    Leave {
+        /// The mail.
+        mail: MailHandle,
+    },
+    /// Read the kept bundle's manifest and verify its signatures. Answer: `Inspected`.
+    Inspect {
+        /// The order.
+        order: EnvelopeId,
+    },
+    /// Hash the files at these paths. Answer: `ModulesRead`.
+    ReadModules {
+        /// For whom.
+        read: ReadFor,
+        /// Where.
+        paths: Vec<ModulePath>,
+    },
+    /// Unpack the kept bundle beside the root, from scratch, and check every digest. Answer: `Staged`.
+    Stage {
+        /// The order.
+        order: EnvelopeId,
+        /// The modules that must come out.
+        modules: Vec<Module>,
+        /// Bytes of all files together.
+        unpacked_bytes: u64,
+    },
+    /// Run the staged script. Answer: `ScriptEnded`.
+    RunScript {
+        /// The order.
+        order: EnvelopeId,
+        /// Its argument.
+        phase: Phase,
+        /// What was installed when the job began; `None`: nothing.
+        from: Option<SoftwareVersion>,
+        /// What is to be installed.
+        to: SoftwareVersion,
+    },
+    /// Keep the old files and put the staged ones in place. Answer: `Switched`.
+    Switch {
+        /// The order.
+        order: EnvelopeId,
+        /// The modules.
+        modules: Vec<Module>,
+    },
+    /// Put the old files back, as far as `Switch` came. Answer: `Restored`.
+    Restore {
+        /// The order.
+        order: EnvelopeId,
+    },
+    /// Remove the job's folder and its kept bundle.
+    Cleanup {
+        /// The order.
+        order: EnvelopeId,
+    },
+    /// Seal the report, once, keep the sealed bytes, and mail them. Answer: `Posted`.
+    Post(Box<Outgoing>),
+    /// Remove the report's sealed bytes.
+    Forget {
+        /// The report.
+        report: ReportSeq,
+    },
+}
+
+impl Effect {
+    /// Its name, for logs and transcripts.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Save(_) => "save",
+            Self::Tidy { .. } => "tidy",
+            Self::Open { .. } => "open",
+            Self::Dispose { .. } => "dispose",
+            Self::Leave { .. } => "leave",
+            Self::Inspect { .. } => "inspect",
+            Self::ReadModules { .. } => "read-modules",
+            Self::Stage { .. } => "stage",
+            Self::RunScript { .. } => "run-script",
+            Self::Switch { .. } => "switch",
+            Self::Restore { .. } => "restore",
+            Self::Cleanup { .. } => "cleanup",
+            Self::Post(_) => "post",
+            Self::Forget { .. } => "forget",
+        }
+    }
+}
+
+/// What becomes of a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// It was an order and is done with, or a copy of one.
+    Done,
+    /// It was no order of ours: deleted or put aside.
+    Junk(JunkReason),
+}
+
+/// Who asked for the modules' digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFor {
+    /// Reports that are owed to the manager.
+    Reports,
+    /// The running install.
+    Install(EnvelopeId),
+}
+
+/// A report on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its number, which becomes the envelope's sequence.
+    pub sequence: ReportSeq,
+    /// The envelope's creation time.
+    pub created: UnixMillis,
+    /// The envelope's expiry.
+    pub expires: UnixMillis,
+    /// The message.
+    pub report: Report,
+}

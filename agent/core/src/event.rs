@@ -1,0 +1,161 @@
+//! What happens to an agent: the only input of the core. Each variant says which effect it answers.
+
+use shared::message::{Order, OutputTail, Phase};
+use shared::{EnvelopeId, Label};
+
+use crate::effect::ReadFor;
+use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
+use crate::outbox::ReportSeq;
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The agent starts, for the first time or after a stop of any kind. Always the first event.
+    Started {
+        /// The newest state was lost and an older copy taken.
+        recovered: bool,
+    },
+    /// Time has passed; `next_wake` is due, or the shell just asks.
+    Tick,
+    /// A mail is no order of ours; the shell found out before the core was asked.
+    Junk {
+        /// The mail.
+        mail: MailHandle,
+        /// Why.
+        reason: JunkReason,
+    },
+    /// A mail holds an envelope whose header bears the manager's signature.
+    Envelope {
+        /// The mail.
+        mail: MailHandle,
+        /// What the header says.
+        facts: EnvelopeFacts,
+    },
+    /// Answers [`Effect::Open`](crate::Effect::Open): the envelope's message, and its payload on the disk.
+    Order {
+        /// The mail.
+        mail: MailHandle,
+        /// What the header says.
+        facts: EnvelopeFacts,
+        /// The message.
+        order: Order,
+        /// What came after it.
+        payload: Payload,
+    },
+    /// Answers [`Effect::Open`](crate::Effect::Open): it did not work.
+    NotOpened {
+        /// The mail.
+        mail: MailHandle,
+        /// Why.
+        fault: OpenFault,
+    },
+    /// Answers [`Effect::Inspect`](crate::Effect::Inspect).
+    Inspected {
+        /// The order.
+        order: EnvelopeId,
+        /// The manifest, verified with the release keys.
+        result: Result<Box<BundleFacts>, InspectFault>,
+    },
+    /// Answers [`Effect::ReadModules`](crate::Effect::ReadModules).
+    ModulesRead {
+        /// For whom.
+        read: ReadFor,
+        /// What is there.
+        found: ModulesFound,
+    },
+    /// Answers [`Effect::Stage`](crate::Effect::Stage).
+    Staged {
+        /// The order.
+        order: EnvelopeId,
+        /// Whether all files lie ready, checked and synced.
+        result: Result<(), StageFault>,
+    },
+    /// Answers [`Effect::RunScript`](crate::Effect::RunScript).
+    ScriptEnded {
+        /// The order.
+        order: EnvelopeId,
+        /// The phase that ran.
+        phase: Phase,
+        /// How it ended.
+        end: ScriptEnd,
+        /// Tail of its output.
+        output: OutputTail,
+    },
+    /// Answers [`Effect::Switch`](crate::Effect::Switch).
+    Switched {
+        /// The order.
+        order: EnvelopeId,
+        /// Whether all files are in place and synced; if not, some may be.
+        result: Result<(), Label>,
+    },
+    /// Answers [`Effect::Restore`](crate::Effect::Restore).
+    Restored {
+        /// The order.
+        order: EnvelopeId,
+        /// Whether all old files are back and synced.
+        result: Result<(), Label>,
+    },
+    /// Answers [`Effect::Post`](crate::Effect::Post).
+    Posted {
+        /// The report.
+        report: ReportSeq,
+        /// What became of it.
+        result: PostResult,
+    },
+}
+
+/// Why an envelope was not opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenFault {
+    /// The mail is to blame: it goes away and is counted.
+    Mail(JunkReason),
+    /// This box is to blame (disk full): the mail stays and is tried again.
+    Local(Label),
+}
+
+/// Why a kept bundle is not usable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InspectFault {
+    /// No known release key has signed it.
+    NotSigned,
+    /// It cannot be read as a bundle.
+    Bad(Label),
+    /// The disk failed.
+    Io(Label),
+}
+
+/// Why a bundle was not staged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StageFault {
+    /// Too little room: tried again later.
+    NoSpace,
+    /// The content is not what the manifest says.
+    Bad(Label),
+    /// The disk failed.
+    Io(Label),
+}
+
+/// How a run of the script ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScriptEnd {
+    /// With this exit code.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// By us, after this many seconds.
+    Timeout(u64),
+    /// It could not be started.
+    NotRun(Label),
+}
+
+/// What became of a report that was handed to the mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PostResult {
+    /// The relay has taken it.
+    Done,
+    /// Not now: tried again.
+    Later(Label),
+    /// The relay refuses it for good. Tried again all the same, rarely: a wrong filter can be mended, and
+    /// a result that is dropped cannot.
+    Never(Label),
+}

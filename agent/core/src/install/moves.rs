@@ -1,0 +1,335 @@
+//! The moves of an install: which state follows which, and why. One `match` over (state, signal) is the
+//! whole table; `tests/golden/install-moves.txt` shows it.
+
+use shared::limits::MODULES_MAX_COUNT;
+use shared::message::{Cause, Failure, Outcome, OutputTail, Phase, Refusal, WaitReason};
+use shared::{Label, UnixMillis};
+
+use super::{After, End, Install, Job, Planned, Resume, Surroundings, Turn, Wait};
+use crate::event::{InspectFault, ScriptEnd, StageFault};
+use crate::facts::{BundleFacts, ModulesFound};
+use crate::limits::{INTERRUPTIONS_MAX_COUNT, WAIT_FIRST, WAIT_LONGEST, back_off};
+use crate::versions::{Combination, first_bad, reported};
+
+/// Exit code with which a script says "not now".
+const NOT_NOW: i32 = 75;
+
+/// Something that happened to the running install.
+#[derive(Clone, Debug)]
+pub(crate) enum Signal {
+    Inspected(Result<Box<BundleFacts>, InspectFault>),
+    Read(ModulesFound),
+    Staged(Result<(), StageFault>),
+    Script(Phase, ScriptEnd, OutputTail),
+    Switched(Result<(), Label>),
+    Restored(Result<(), Label>),
+    /// The pause may be over.
+    Tick,
+    /// A cancel order names it.
+    Cancel,
+    /// The agent has started; what was under way may or may not have happened.
+    Restarted {
+        /// The state is an older copy: more may have happened than it says.
+        recovered: bool,
+    },
+}
+
+impl Install {
+    /// Takes the next step.
+    pub(crate) fn turn(self, around: &Surroundings<'_>, signal: Signal) -> Turn {
+        use Install as I;
+        match (self, signal) {
+            (I::Inspecting(job), Signal::Inspected(result)) => inspected(job, around, result),
+            (I::Comparing(p), Signal::Read(found)) => compared(p, around, found),
+            (I::Staging(p), Signal::Staged(result)) => staged(p, around, result),
+            (I::Checking(p), Signal::Script(Phase::Check, end, output)) => checked(p, around, &end, output),
+            (I::Waiting(p, wait), Signal::Tick) => resumed(p, wait, around.now),
+            (I::Pre(p), Signal::Script(Phase::Pre, end, output)) => prepared(p, &end, output),
+            (I::Switching(p), Signal::Switched(result)) => switched(p, result),
+            (I::Post(p), Signal::Script(Phase::Post, end, output)) => {
+                proved(p, Phase::Post, &end, output, Install::Verifying)
+            }
+            (I::Verifying(p), Signal::Script(Phase::Verify, end, output)) => {
+                proved(p, Phase::Verify, &end, output, Install::Confirming)
+            }
+            (I::Confirming(p), Signal::Read(found)) => confirmed(p, around, found),
+            (I::Restoring(p, after), Signal::Restored(result)) => restored(p, after, around, result.is_err()),
+            (I::Undoing(p, after, damaged), Signal::Script(Phase::Undo, end, output)) => {
+                let failed = cause_of(&end).is_some();
+                let p = if failed { keep_first_output(p, output) } else { p };
+                finished(p, after, around, Back { damaged, undo_failed: failed })
+            }
+            (state, Signal::Restarted { recovered }) => restarted(state, around, recovered),
+            (state, Signal::Cancel) if !state.has_begun() => cancelled(state),
+            (state, _) => Turn::Ignored(state),
+        }
+    }
+}
+
+fn end(order: shared::EnvelopeId, outcome: Outcome, output: Option<OutputTail>) -> Turn {
+    Turn::End(Box::new(End { order, outcome, output, commit: None, found: None }))
+}
+
+/// It ends before anything was changed.
+fn given_up(p: Box<Planned>, phase: Phase, cause: Cause) -> Turn {
+    end(p.job.order, Outcome::RolledBack(Failure { phase, cause, undo_failed: false }), p.output)
+}
+
+/// It ends after something may have been changed: the old files come back first.
+fn roll_back(p: Box<Planned>, phase: Phase, cause: Cause) -> Turn {
+    Turn::Go(Install::Restoring(p, After::Fail(Failure { phase, cause, undo_failed: false })))
+}
+
+/// Why a run of the script is a failure, if it is.
+fn cause_of(end: &ScriptEnd) -> Option<Cause> {
+    match end {
+        ScriptEnd::Exit(0) => None,
+        ScriptEnd::Exit(code) => Some(Cause::ScriptExit(*code)),
+        ScriptEnd::Signal(signal) => Some(Cause::ScriptSignal(*signal)),
+        ScriptEnd::Timeout(limit_s) => Some(Cause::ScriptTimeout(*limit_s)),
+        ScriptEnd::NotRun(why) => Some(Cause::Io(why.clone())),
+    }
+}
+
+fn with_output(mut p: Box<Planned>, output: OutputTail) -> Box<Planned> {
+    if !output.as_str().is_empty() {
+        p.output = Some(output);
+    }
+    p
+}
+
+/// `undo` speaks only if the phase that failed was silent: its own output says what went wrong first.
+fn keep_first_output(p: Box<Planned>, output: OutputTail) -> Box<Planned> {
+    if p.output.is_some() { p } else { with_output(p, output) }
+}
+
+fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts>, InspectFault>) -> Turn {
+    let refuse = |refusal| end(job.order, Outcome::Refused(refusal), None);
+    let facts = match result {
+        Ok(facts) => *facts,
+        Err(InspectFault::NotSigned) => return refuse(Refusal::NotSigned),
+        Err(InspectFault::Bad(why)) => return refuse(Refusal::BadBundle(why)),
+        Err(InspectFault::Io(why)) => {
+            let failure = Failure { phase: Phase::Stage, cause: Cause::Io(why), undo_failed: false };
+            return end(job.order, Outcome::RolledBack(failure), None);
+        }
+    };
+    if facts.software_version != job.target {
+        return refuse(Refusal::BadBundle(Label::lossy(&format!(
+            "order names {}, bundle is {}",
+            job.target, facts.software_version
+        ))));
+    }
+    if !facts.classes.is_empty() && !facts.classes.iter().any(|c| around.classes.contains(c)) {
+        return refuse(Refusal::WrongClass);
+    }
+    let together = Combination::overlaid(around.installed, job.target.clone(), &facts.modules);
+    if together.modules.len() > MODULES_MAX_COUNT {
+        return refuse(Refusal::BadBundle(Label::lossy("more modules than one report can name")));
+    }
+    Turn::Go(Install::Comparing(Box::new(Planned {
+        from: around.installed.map(|c| c.software_version.clone()),
+        job,
+        facts,
+        interruptions: 0,
+        undo_interruptions: 0,
+        waits: 0,
+        told: None,
+        output: None,
+    })))
+}
+
+/// Precheck, then act: nothing to do, not over this version, or go on.
+fn compared(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) -> Turn {
+    let repeats = p.from.as_ref() == Some(&p.job.target);
+    let together = Combination::overlaid(around.installed, p.job.target.clone(), &p.facts.modules);
+    if repeats && first_bad(&together.modules, &found).is_none() {
+        return Turn::End(Box::new(End {
+            order: p.job.order,
+            outcome: Outcome::AlreadyInstalled,
+            output: None,
+            commit: None,
+            found: Some(found),
+        }));
+    }
+    let exact = reported(around.installed, &found);
+    let over = exact.exact().is_some_and(|version| p.facts.from.contains(version));
+    // A box that has this version with damaged files is mended, whatever `from` says.
+    if p.facts.from.is_empty() || over || repeats {
+        return Turn::Go(Install::Staging(p));
+    }
+    end(p.job.order, Outcome::Refused(Refusal::WrongFromVersion), None)
+}
+
+fn staged(p: Box<Planned>, around: &Surroundings<'_>, result: Result<(), StageFault>) -> Turn {
+    match result {
+        Ok(()) if p.facts.has_script => Turn::Go(Install::Checking(p)),
+        Ok(()) => Turn::Go(Install::Switching(p)),
+        Err(StageFault::NoSpace) => pause(p, around.now, WaitReason::NoSpace, Resume::Staging),
+        Err(StageFault::Bad(why)) => given_up(p, Phase::Stage, Cause::BadContent(why)),
+        Err(StageFault::Io(why)) => given_up(p, Phase::Stage, Cause::Io(why)),
+    }
+}
+
+fn checked(p: Box<Planned>, around: &Surroundings<'_>, end: &ScriptEnd, output: OutputTail) -> Turn {
+    let p = with_output(p, output);
+    match cause_of(end) {
+        None => Turn::Go(Install::Pre(p)),
+        Some(Cause::ScriptExit(NOT_NOW)) => {
+            pause(p, around.now, WaitReason::ScriptSaysNotNow, Resume::Checking)
+        }
+        Some(cause) => given_up(p, Phase::Check, cause),
+    }
+}
+
+fn pause(mut p: Box<Planned>, now: UnixMillis, reason: WaitReason, resume: Resume) -> Turn {
+    let pause = back_off(WAIT_FIRST, WAIT_LONGEST, p.waits);
+    p.waits = p.waits.saturating_add(1);
+    // Not past the expiry: the manager wants to know then, not an hour later.
+    let until = now.plus(pause).min(p.job.expires.plus(core::time::Duration::from_millis(1)));
+    Turn::Go(Install::Waiting(p, Wait { reason, until, resume }))
+}
+
+fn resumed(p: Box<Planned>, wait: Wait, now: UnixMillis) -> Turn {
+    if now > p.job.expires {
+        let phase = match wait.resume {
+            Resume::Staging => Phase::Stage,
+            Resume::Checking => Phase::Check,
+        };
+        return given_up(p, phase, Cause::WaitedTooLong);
+    }
+    // A pause that lasts longer than any was begun before the clock went back.
+    if wait.until > now && wait.until.since(now) <= WAIT_LONGEST {
+        return Turn::Ignored(Install::Waiting(p, wait));
+    }
+    Turn::Go(match wait.resume {
+        Resume::Staging => Install::Staging(p),
+        Resume::Checking => Install::Checking(p),
+    })
+}
+
+fn prepared(p: Box<Planned>, end: &ScriptEnd, output: OutputTail) -> Turn {
+    let p = with_output(p, output);
+    match cause_of(end) {
+        None => Turn::Go(Install::Switching(p)),
+        Some(Cause::ScriptExit(NOT_NOW)) => Turn::Go(Install::Restoring(p, After::Wait)),
+        Some(cause) => roll_back(p, Phase::Pre, cause),
+    }
+}
+
+fn switched(p: Box<Planned>, result: Result<(), Label>) -> Turn {
+    match result {
+        Ok(()) if p.facts.has_script => Turn::Go(Install::Post(p)),
+        Ok(()) => Turn::Go(Install::Confirming(p)),
+        Err(why) => roll_back(p, Phase::Switch, Cause::Io(why)),
+    }
+}
+
+fn proved(
+    p: Box<Planned>,
+    phase: Phase,
+    end: &ScriptEnd,
+    output: OutputTail,
+    next: fn(Box<Planned>) -> Install,
+) -> Turn {
+    let p = with_output(p, output);
+    match cause_of(end) {
+        None => Turn::Go(next(p)),
+        Some(cause) => roll_back(p, phase, cause),
+    }
+}
+
+/// M11: the version changes only when every module of the update is in place.
+fn confirmed(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) -> Turn {
+    if let Some(module) = first_bad(&p.facts.modules, &found) {
+        let why = Label::lossy(&format!("{} is not the file that was installed", module.path));
+        return roll_back(p, Phase::Verify, Cause::BadContent(why));
+    }
+    let commit = Combination::overlaid(around.installed, p.job.target.clone(), &p.facts.modules);
+    Turn::End(Box::new(End {
+        order: p.job.order,
+        outcome: Outcome::Installed,
+        output: p.output,
+        commit: Some(commit),
+        found: Some(found),
+    }))
+}
+
+/// What the way back has left.
+struct Back {
+    damaged: bool,
+    undo_failed: bool,
+}
+
+fn restored(p: Box<Planned>, after: After, around: &Surroundings<'_>, damaged: bool) -> Turn {
+    if p.facts.has_script {
+        return Turn::Go(Install::Undoing(p, after, damaged));
+    }
+    finished(p, after, around, Back { damaged, undo_failed: false })
+}
+
+fn finished(p: Box<Planned>, after: After, around: &Surroundings<'_>, back: Back) -> Turn {
+    let clean = !back.damaged && !back.undo_failed;
+    let failure = match after {
+        After::Retry(_) if clean && around.now <= p.job.expires => return Turn::Go(Install::Staging(p)),
+        After::Wait if clean => {
+            return pause(p, around.now, WaitReason::ScriptSaysNotNow, Resume::Checking);
+        }
+        After::Fail(failure) => failure,
+        After::Retry(phase) => Failure { phase, cause: Cause::Interrupted, undo_failed: false },
+        After::Wait => Failure { phase: Phase::Pre, cause: Cause::ScriptExit(NOT_NOW), undo_failed: false },
+    };
+    let failure = Failure { undo_failed: back.undo_failed, ..failure };
+    let outcome = if back.damaged { Outcome::Damaged(failure) } else { Outcome::RolledBack(failure) };
+    end(p.job.order, outcome, p.output)
+}
+
+fn restarted(state: Install, around: &Surroundings<'_>, recovered: bool) -> Turn {
+    use Install as I;
+    match state {
+        // Reading changes nothing: do it again.
+        I::Inspecting(_) | I::Comparing(_) => Turn::Go(state),
+        I::Waiting(p, wait) if !recovered => Turn::Go(I::Waiting(p, wait)),
+        I::Confirming(p) if !recovered => Turn::Go(I::Confirming(p)),
+        // Neither changes the installed files. An older copy of the state may hide that more was begun.
+        I::Staging(p) if !recovered => again(p, Phase::Stage, I::Staging),
+        I::Checking(p) if !recovered => again(p, Phase::Check, I::Checking),
+        I::Staging(p) => interrupted(p, Phase::Stage),
+        I::Checking(p) | I::Waiting(p, _) => interrupted(p, Phase::Check),
+        I::Pre(p) => interrupted(p, Phase::Pre),
+        I::Switching(p) => interrupted(p, Phase::Switch),
+        I::Post(p) => interrupted(p, Phase::Post),
+        I::Verifying(p) | I::Confirming(p) => interrupted(p, Phase::Verify),
+        I::Restoring(p, after) => Turn::Go(I::Restoring(p, after)),
+        I::Undoing(mut p, after, damaged) => {
+            p.undo_interruptions = p.undo_interruptions.saturating_add(1);
+            // An `undo` that stops the agent each time must not keep it from ever reporting.
+            if p.undo_interruptions >= INTERRUPTIONS_MAX_COUNT {
+                return finished(p, after, around, Back { damaged, undo_failed: true });
+            }
+            Turn::Go(I::Undoing(p, after, damaged))
+        }
+    }
+}
+
+/// Does a harmless step again, but not for ever.
+fn again(mut p: Box<Planned>, phase: Phase, state: fn(Box<Planned>) -> Install) -> Turn {
+    p.interruptions = p.interruptions.saturating_add(1);
+    if p.interruptions >= INTERRUPTIONS_MAX_COUNT {
+        return given_up(p, phase, Cause::Interrupted);
+    }
+    Turn::Go(state(p))
+}
+
+/// Goes back, and tries again from the start, but not for ever.
+fn interrupted(mut p: Box<Planned>, phase: Phase) -> Turn {
+    p.interruptions = p.interruptions.saturating_add(1);
+    if p.interruptions >= INTERRUPTIONS_MAX_COUNT {
+        return roll_back(p, phase, Cause::Interrupted);
+    }
+    Turn::Go(Install::Restoring(p, After::Retry(phase)))
+}
+
+fn cancelled(state: Install) -> Turn {
+    end(state.job().order, Outcome::Refused(Refusal::Cancelled), None)
+}

@@ -1,0 +1,279 @@
+//! The table of moves against its golden file, and the single moves that need words.
+//! `UPDATE_GOLDEN=1` writes the table anew.
+#![allow(clippy::wildcard_enum_match_arm, reason = "tests name the states that they are about")]
+
+use core::fmt::Write as _;
+
+use shared::message::{Cause, Failure, Outcome, OutputTail, Phase, WaitReason};
+use shared::{Digest, EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
+
+use super::*;
+use crate::event::{InspectFault, ScriptEnd, StageFault};
+use crate::facts::Module;
+
+const T0: UnixMillis = UnixMillis(1_750_000_000_000);
+
+fn version(text: &str) -> SoftwareVersion {
+    SoftwareVersion::parse(text).unwrap()
+}
+
+fn job() -> Job {
+    let expires = T0.plus(core::time::Duration::from_secs(86_400));
+    Job { order: EnvelopeId([1; 16]), expires, target: version("2-0"), taken: T0 }
+}
+
+fn facts() -> BundleFacts {
+    let module = Module {
+        name: Label::lossy("abcd"),
+        version: Label::lossy("2"),
+        date: Label::lossy("2026-01-01"),
+        path: ModulePath::parse("bin/abcd").unwrap(),
+        mode: 0o755,
+        bytes: 1,
+        digest: Digest::of(b"2"),
+    };
+    BundleFacts {
+        software_version: version("2-0"),
+        from: vec![],
+        classes: vec![],
+        has_script: true,
+        modules: vec![module],
+        unpacked_bytes: 1,
+    }
+}
+
+fn planned() -> Box<Planned> {
+    Box::new(Planned {
+        job: job(),
+        facts: facts(),
+        from: None,
+        interruptions: 0,
+        undo_interruptions: 0,
+        waits: 0,
+        told: None,
+        output: None,
+    })
+}
+
+fn failure(phase: Phase) -> Failure {
+    Failure { phase, cause: Cause::ScriptExit(1), undo_failed: false }
+}
+
+fn states() -> Vec<Install> {
+    let wait = Wait { reason: WaitReason::ScriptSaysNotNow, until: T0, resume: Resume::Checking };
+    vec![
+        Install::Inspecting(job()),
+        Install::Comparing(planned()),
+        Install::Staging(planned()),
+        Install::Checking(planned()),
+        Install::Waiting(planned(), wait),
+        Install::Pre(planned()),
+        Install::Switching(planned()),
+        Install::Post(planned()),
+        Install::Verifying(planned()),
+        Install::Confirming(planned()),
+        Install::Restoring(planned(), After::Fail(failure(Phase::Post))),
+        Install::Restoring(planned(), After::Retry(Phase::Post)),
+        Install::Restoring(planned(), After::Wait),
+        Install::Undoing(planned(), After::Fail(failure(Phase::Post)), false),
+        Install::Undoing(planned(), After::Fail(failure(Phase::Post)), true),
+        Install::Undoing(planned(), After::Retry(Phase::Post), false),
+        Install::Undoing(planned(), After::Wait, false),
+    ]
+}
+
+fn found(content: &[u8]) -> ModulesFound {
+    let mut found = ModulesFound::default();
+    found.files.insert(ModulePath::parse("bin/abcd").unwrap(), Digest::of(content));
+    found
+}
+
+fn signals() -> Vec<(String, Signal)> {
+    let label = || Label::lossy("x");
+    let mut all = vec![
+        ("inspected ok".to_owned(), Signal::Inspected(Ok(Box::new(facts())))),
+        ("inspected not-signed".to_owned(), Signal::Inspected(Err(InspectFault::NotSigned))),
+        ("inspected bad".to_owned(), Signal::Inspected(Err(InspectFault::Bad(label())))),
+        ("inspected io".to_owned(), Signal::Inspected(Err(InspectFault::Io(label())))),
+        ("read new".to_owned(), Signal::Read(found(b"2"))),
+        ("read other".to_owned(), Signal::Read(found(b"1"))),
+        ("staged ok".to_owned(), Signal::Staged(Ok(()))),
+        ("staged no-space".to_owned(), Signal::Staged(Err(StageFault::NoSpace))),
+        ("staged bad".to_owned(), Signal::Staged(Err(StageFault::Bad(label())))),
+        ("staged io".to_owned(), Signal::Staged(Err(StageFault::Io(label())))),
+        ("switched ok".to_owned(), Signal::Switched(Ok(()))),
+        ("switched io".to_owned(), Signal::Switched(Err(label()))),
+        ("restored ok".to_owned(), Signal::Restored(Ok(()))),
+        ("restored io".to_owned(), Signal::Restored(Err(label()))),
+        ("tick".to_owned(), Signal::Tick),
+        ("cancel".to_owned(), Signal::Cancel),
+        ("restarted".to_owned(), Signal::Restarted { recovered: false }),
+        ("restarted recovered".to_owned(), Signal::Restarted { recovered: true }),
+    ];
+    for phase in [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Undo] {
+        for (name, end) in [
+            ("0", ScriptEnd::Exit(0)),
+            ("1", ScriptEnd::Exit(1)),
+            ("75", ScriptEnd::Exit(75)),
+            ("signal", ScriptEnd::Signal(9)),
+            ("timeout", ScriptEnd::Timeout(600)),
+            ("not-run", ScriptEnd::NotRun(label())),
+        ] {
+            let signal = Signal::Script(phase, end, OutputTail::default());
+            all.push((format!("script {phase} {name}"), signal));
+        }
+    }
+    all
+}
+
+fn describe(state: &Install) -> String {
+    match state {
+        Install::Restoring(_, after) | Install::Undoing(_, after, _) => {
+            let then = match after {
+                After::Fail(_) => "fail",
+                After::Retry(_) => "retry",
+                After::Wait => "wait",
+            };
+            let damaged = matches!(state, Install::Undoing(_, _, true));
+            format!("{}({then}{})", state.name(), if damaged { ", damaged" } else { "" })
+        }
+        other => other.name().to_owned(),
+    }
+}
+
+fn describe_outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Installed => "INSTALLED".to_owned(),
+        Outcome::AlreadyInstalled => "ALREADY INSTALLED".to_owned(),
+        Outcome::RolledBack(failure) => format!("ROLLED BACK {failure}"),
+        Outcome::Refused(refusal) => format!("REFUSED {refusal}"),
+        Outcome::Damaged(failure) => format!("DAMAGED {failure}"),
+    }
+}
+
+fn around() -> Surroundings<'static> {
+    Surroundings { now: T0, classes: &[], installed: None }
+}
+
+#[test]
+fn the_legal_moves_are_those_of_the_golden_file() {
+    let mut table = String::from("state + signal = next; what is not listed changes nothing\n");
+    for state in states() {
+        writeln!(table).unwrap();
+        for (name, signal) in signals() {
+            let next = match state.clone().turn(&around(), signal) {
+                Turn::Ignored(same) => {
+                    assert_eq!(same, state, "an ignored signal changed something");
+                    continue;
+                }
+                Turn::Go(next) => describe(&next),
+                Turn::End(end) => describe_outcome(&end.outcome),
+            };
+            writeln!(table, "{:<24} + {name:<22} = {next}", describe(&state)).unwrap();
+        }
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/install-moves.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(file, &table).unwrap();
+    }
+    let golden = std::fs::read_to_string(file).unwrap();
+    assert_eq!(table, golden, "moves changed; UPDATE_GOLDEN=1 accepts them");
+}
+
+#[test]
+fn every_state_that_has_begun_ends_only_through_restoring() {
+    for state in states().into_iter().filter(Install::has_begun) {
+        for (name, signal) in signals() {
+            let back = matches!(state, Install::Restoring(..) | Install::Undoing(..));
+            if let Turn::End(end) = state.clone().turn(&around(), signal) {
+                assert!(back || end.commit.is_some(), "{} + {name} ends without restoring", state.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_third_interruption_is_the_last() {
+    let mut state = Install::Post(planned());
+    let mut restarts = 0;
+    let outcome = loop {
+        let signal = match &state {
+            Install::Restoring(..) => Signal::Restored(Ok(())),
+            Install::Undoing(..) => Signal::Script(Phase::Undo, ScriptEnd::Exit(0), OutputTail::default()),
+            _ => {
+                restarts += 1;
+                Signal::Restarted { recovered: false }
+            }
+        };
+        match state.turn(&around(), signal) {
+            Turn::Go(next) => state = next,
+            Turn::Ignored(same) => panic!("{} ignored its signal", same.name()),
+            Turn::End(end) => break end.outcome,
+        }
+    };
+    assert_eq!(restarts, 3);
+    let Outcome::RolledBack(failure) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failure.cause, Cause::Interrupted);
+}
+
+#[test]
+fn an_undo_that_stops_the_agent_each_time_ends_too() {
+    let mut state = Install::Undoing(planned(), After::Fail(failure(Phase::Post)), false);
+    for _ in 0..2 {
+        let Turn::Go(next) = state.turn(&around(), Signal::Restarted { recovered: false }) else {
+            panic!("ended too soon");
+        };
+        state = next;
+    }
+    let Turn::End(end) = state.turn(&around(), Signal::Restarted { recovered: false }) else {
+        panic!("goes on for ever");
+    };
+    assert!(matches!(end.outcome, Outcome::RolledBack(Failure { undo_failed: true, .. })));
+}
+
+#[test]
+fn not_now_is_asked_again_with_growing_pauses_until_the_order_expires() {
+    let mut state = Install::Checking(planned());
+    let mut now = T0;
+    let mut pauses = Vec::new();
+    let outcome = loop {
+        let around = Surroundings { now, ..around() };
+        let not_now = Signal::Script(Phase::Check, ScriptEnd::Exit(75), OutputTail::default());
+        let signal = if state.wait().is_some() { Signal::Tick } else { not_now };
+        match state.turn(&around, signal) {
+            Turn::Go(next) => {
+                if let Some(wait) = next.wait() {
+                    pauses.push(wait.until.since(now).as_secs());
+                    now = wait.until;
+                }
+                state = next;
+            }
+            Turn::Ignored(same) => panic!("{} ignored its signal", same.name()),
+            Turn::End(end) => break end.outcome,
+        }
+    };
+    assert_eq!(pauses[..8], [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]);
+    assert!(pauses.len() < 35, "{}", pauses.len());
+    let expected = Failure { phase: Phase::Check, cause: Cause::WaitedTooLong, undo_failed: false };
+    assert_eq!(outcome, Outcome::RolledBack(expected));
+}
+
+#[test]
+fn from_versions_are_compared_with_the_files_and_a_damaged_target_is_mended() {
+    let old = Combination { software_version: version("1-0"), modules: vec![] };
+    let same = Combination { software_version: version("2-0"), modules: facts().modules };
+    let mut only_over = planned();
+    only_over.facts.from = vec![version("1-0")];
+    let turn = |installed: Option<&Combination>| {
+        let mut p = only_over.clone();
+        p.from = installed.map(|c| c.software_version.clone());
+        match Install::Comparing(p).turn(&Surroundings { installed, ..around() }, Signal::Read(found(b"x"))) {
+            Turn::Go(next) => next.name().to_owned(),
+            Turn::End(end) => describe_outcome(&end.outcome),
+            Turn::Ignored(_) => "ignored".to_owned(),
+        }
+    };
+    assert_eq!(turn(Some(&old)), "staging");
+    assert_eq!(turn(Some(&same)), "staging");
+    assert_eq!(turn(None), "REFUSED the bundle does not go over the installed version");
+}

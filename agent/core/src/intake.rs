@@ -1,0 +1,211 @@
+//! From mail to order: what is believed, what is junk, what an order asks for. Verifying signatures and
+//! opening seals is the shell's; it comes here with facts.
+//!
+//! A mail leaves the mailbox only after the state that knows its order is saved: a crash in between reads
+//! the mail again and finds the order's ID remembered.
+
+use shared::limits::ORDER_LIFE_MAX;
+use shared::message::{
+    CancelAnswer, CancelOrder, CancelResult, InstallOrder, Order, Outcome, Progress, Refusal, Report, Step,
+};
+use shared::{EnvelopeId, Label, UnixMillis};
+
+use crate::agent::AgentCore;
+use crate::effect::{Disposal, Effect};
+use crate::event::OpenFault;
+use crate::facts::{EnvelopeFacts, JunkReason, MailHandle, Payload};
+use crate::install::{End, Install, Job, Signal};
+use crate::limits::{CANCEL_MAX_COUNT, CANCELLED_MAX_COUNT, QUEUE_MAX_COUNT};
+use crate::state::{Enrolment, Owed};
+
+impl AgentCore {
+    /// A mail that is no order of ours.
+    pub(crate) fn junk(
+        &mut self,
+        now: UnixMillis,
+        mail: MailHandle,
+        reason: JunkReason,
+        out: &mut Vec<Effect>,
+    ) {
+        self.count_junk(now, reason);
+        let disposal = match reason {
+            // A copy of an order is no junk: its first copy was dealt with.
+            JunkReason::Repeated => Disposal::Done,
+            JunkReason::Foreign
+            | JunkReason::AutoReply
+            | JunkReason::Bounce
+            | JunkReason::TooLarge
+            | JunkReason::Unreadable
+            | JunkReason::NotSigned
+            | JunkReason::NotForUs
+            | JunkReason::Damaged
+            | JunkReason::Expired
+            | JunkReason::FromFuture
+            | JunkReason::LivesTooLong
+            | JunkReason::BelowFloor
+            | JunkReason::WrongAgent => Disposal::Junk(reason),
+        };
+        out.push(Effect::Dispose { mail, disposal });
+    }
+
+    /// A signed header: cheap to judge, before megabytes are opened.
+    pub(crate) fn envelope(
+        &mut self,
+        now: UnixMillis,
+        mail: MailHandle,
+        facts: &EnvelopeFacts,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.state.fresh.judge(now, facts) {
+            Ok(()) => out.push(Effect::Open { mail }),
+            Err(reason) => self.junk(now, mail, reason, out),
+        }
+    }
+
+    pub(crate) fn not_opened(
+        &mut self,
+        now: UnixMillis,
+        mail: MailHandle,
+        fault: OpenFault,
+        out: &mut Vec<Effect>,
+    ) {
+        match fault {
+            OpenFault::Mail(reason) => self.junk(now, mail, reason, out),
+            OpenFault::Local(_) => out.push(Effect::Leave { mail }),
+        }
+    }
+
+    /// An opened order. It is judged again: a copy may have come first.
+    pub(crate) fn order(
+        &mut self,
+        now: UnixMillis,
+        mail: MailHandle,
+        facts: &EnvelopeFacts,
+        order: Order,
+        payload: Payload,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(reason) = self.state.fresh.judge(now, facts) {
+            return self.junk(now, mail, reason, out);
+        }
+        if let Order::Enrolled(enrolled) = &order
+            && enrolled.agent != self.profile.agent
+        {
+            return self.junk(now, mail, JunkReason::WrongAgent, out);
+        }
+        self.dirty = true;
+        self.state.last_mail = Some(now);
+        self.state.fresh.take(facts);
+        let floor = self.state.fresh.clock_floor;
+        self.state.cancelled.retain(|_, until| *until >= floor);
+        // Whoever can seal an order to our key has our key: any order shows that we are enrolled.
+        self.enrolled(out);
+        match order {
+            Order::Enrolled(_) => {}
+            Order::Install(install) => self.install(now, facts, &install, payload, out),
+            Order::QueryVersions => self.owe(Owed::Versions(Some(facts.id))),
+            Order::Cancel(cancel) => self.cancel(now, facts, &cancel, out),
+        }
+        out.push(Effect::Dispose { mail, disposal: Disposal::Done });
+    }
+
+    fn enrolled(&mut self, out: &mut Vec<Effect>) {
+        if self.state.enrolment == Enrolment::Accepted {
+            return;
+        }
+        self.state.enrolment = Enrolment::Accepted;
+        out.extend(self.state.outbox.drop_enrol().into_iter().map(|report| Effect::Forget { report }));
+        // The manager does not know yet what is installed here.
+        self.owe(Owed::Versions(None));
+    }
+
+    fn install(
+        &mut self,
+        now: UnixMillis,
+        facts: &EnvelopeFacts,
+        order: &InstallOrder,
+        payload: Payload,
+        out: &mut Vec<Effect>,
+    ) {
+        let refusal = self.refusal_of(facts, order, payload);
+        self.state.newest_install = self.state.newest_install.max(facts.sequence);
+        self.state.cancelled.remove(&facts.id);
+        if let Some(refusal) = refusal {
+            return self.job_ended(now, End::without_change(facts.id, Outcome::Refused(refusal)), out);
+        }
+        self.say(now, Report::Progress(Progress { order: facts.id, step: Step::Received }));
+        if let Some(waiting) = self.wait_behind() {
+            self.say(now, Report::Progress(Progress { order: facts.id, step: Step::Waiting(waiting) }));
+        }
+        self.state.queue.push(Job {
+            order: facts.id,
+            expires: facts.expires,
+            target: order.software_version.clone(),
+            taken: now,
+        });
+    }
+
+    /// Why an install order is not even queued, if so. The cheap and certain reasons come first.
+    fn refusal_of(&self, facts: &EnvelopeFacts, order: &InstallOrder, payload: Payload) -> Option<Refusal> {
+        if self.state.cancelled.contains_key(&facts.id) {
+            return Some(Refusal::Cancelled);
+        }
+        if facts.sequence <= self.state.newest_install {
+            return Some(Refusal::Superseded);
+        }
+        match payload {
+            Payload::Kept { digest, bytes } if digest == order.bundle && bytes == order.bundle_bytes => {}
+            Payload::Kept { .. } => {
+                return Some(Refusal::BadBundle(Label::lossy("not the bundle that the order names")));
+            }
+            Payload::Absent => return Some(Refusal::BadBundle(Label::lossy("the order brings no bundle"))),
+            Payload::Refused(why) => return Some(Refusal::BadBundle(why)),
+        }
+        (self.state.queue.len() >= QUEUE_MAX_COUNT).then_some(Refusal::QueueFull)
+    }
+
+    /// Withdraws orders. Each named order gets its own answer.
+    fn cancel(
+        &mut self,
+        now: UnixMillis,
+        facts: &EnvelopeFacts,
+        cancel: &CancelOrder,
+        out: &mut Vec<Effect>,
+    ) {
+        for order in cancel.orders.iter().take(CANCEL_MAX_COUNT) {
+            let result = self.cancel_one(now, facts, *order, out);
+            self.say(now, Report::Cancelled(CancelAnswer { order: *order, result }));
+        }
+        while self.state.cancelled.len() > CANCELLED_MAX_COUNT {
+            let oldest = self.state.cancelled.iter().min_by_key(|(_, until)| **until).map(|(id, _)| *id);
+            let Some(oldest) = oldest else { break };
+            self.state.cancelled.remove(&oldest);
+        }
+    }
+
+    fn cancel_one(
+        &mut self,
+        now: UnixMillis,
+        facts: &EnvelopeFacts,
+        order: EnvelopeId,
+        out: &mut Vec<Effect>,
+    ) -> CancelResult {
+        if self.state.active.as_ref().is_some_and(|i| i.job().order == order) {
+            let too_late = self.state.active.as_ref().is_some_and(Install::has_begun);
+            self.signal(now, Some(order), Signal::Cancel, out);
+            return if too_late { CancelResult::TooLate } else { CancelResult::BeforeStart };
+        }
+        if let Some(place) = self.state.queue.iter().position(|job| job.order == order) {
+            self.state.queue.remove(place);
+            let end = End::without_change(order, Outcome::Refused(Refusal::Cancelled));
+            self.job_ended(now, end, out);
+            return CancelResult::BeforeStart;
+        }
+        if self.state.fresh.seen.contains_key(&order) {
+            return CancelResult::TooLate;
+        }
+        // It was made before it was withdrawn, so it is dead for certain when this time has passed.
+        self.state.cancelled.insert(order, facts.created.plus(ORDER_LIFE_MAX));
+        CancelResult::Unknown
+    }
+}

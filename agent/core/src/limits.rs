@@ -1,0 +1,54 @@
+//! The agent's own bounds, each with its reason. Bounds of the protocol are in `shared::limits`.
+
+use core::time::Duration;
+
+/// Install orders that wait behind the running one. Each holds a bundle on the disk.
+pub const QUEUE_MAX_COUNT: usize = 8;
+
+/// Reports that wait for the mail. A box without mail for a month makes fewer than this.
+pub const OUTBOX_MAX_COUNT: usize = 500;
+
+/// Answers that wait until the files may be read. Each becomes one report.
+pub(crate) const OWED_MAX_COUNT: usize = 200;
+
+/// Orders that one cancel order may name; the rest is not looked at.
+pub(crate) const CANCEL_MAX_COUNT: usize = 256;
+
+/// Withdrawn orders that are remembered although they never came.
+pub(crate) const CANCELLED_MAX_COUNT: usize = 1_000;
+
+/// Interruptions (power cut, kill) of one install after which it is given up: a bundle whose script
+/// kills the box must not do so for ever.
+pub const INTERRUPTIONS_MAX_COUNT: u8 = 3;
+
+/// How far report numbers jump when the state had to be taken from its older copy: numbers that the lost
+/// copy has given out are not given out again.
+pub(crate) const RECOVERY_SEQUENCE_GAP: u64 = 1_000;
+
+/// First and longest pause after "not now".
+pub(crate) const WAIT_FIRST: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_LONGEST: Duration = Duration::from_secs(3_600);
+
+/// First and longest pause between two tries of one report.
+pub(crate) const POST_FIRST: Duration = Duration::from_secs(60);
+pub(crate) const POST_LONGEST: Duration = Duration::from_secs(6 * 3_600);
+
+/// First and longest pause between two enrolment requests.
+pub(crate) const ENROL_FIRST: Duration = Duration::from_secs(3_600);
+pub(crate) const ENROL_LONGEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// `first`, doubled `attempts` times, at most `longest`.
+pub(crate) fn back_off(first: Duration, longest: Duration, attempts: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(attempts.min(20))).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let pause = |n| back_off(WAIT_FIRST, WAIT_LONGEST, n).as_secs();
+        assert_eq!([pause(0), pause(1), pause(5), pause(6), pause(u32::MAX)], [60, 120, 1_920, 3_600, 3_600]);
+    }
+}

@@ -1,0 +1,176 @@
+//! What an agent must not lose: one value, saved whole before anything is said or done. The checksum around
+//! it and the way it gets onto the disk are the shell's.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use shared::message::{EnrolRequest, Outcome, OutputTail};
+use shared::{EnvelopeId, UnixMillis};
+use thiserror::Error;
+
+use crate::facts::JunkReason;
+use crate::fresh::Freshness;
+use crate::install::{Install, Job};
+use crate::outbox::Outbox;
+use crate::versions::Combination;
+
+/// Version of the saved form. Fields are added without a new one; a changed meaning needs a new one.
+const FORMAT: u8 = 1;
+
+/// Everything that survives a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct State {
+    /// Whether the manager knows this agent.
+    #[n(0)]
+    pub enrolment: Enrolment,
+    /// What keeps orders from counting twice.
+    #[n(1)]
+    pub fresh: Freshness,
+    /// What is installed, as of the last commit.
+    #[n(2)]
+    pub installed: Option<Combination>,
+    /// Install orders that wait for their turn, in the order of their arrival.
+    #[n(3)]
+    pub queue: Vec<Job>,
+    /// The running install.
+    #[n(4)]
+    pub active: Option<Install>,
+    /// Reports that wait until the files can be read.
+    #[n(5)]
+    pub owed: Vec<Owed>,
+    /// Reports that wait for the mail.
+    #[n(6)]
+    pub outbox: Outbox,
+    /// Orders that were withdrawn before they came, with the time until which they could still come.
+    #[n(7)]
+    pub cancelled: BTreeMap<EnvelopeId, UnixMillis>,
+    /// Sequence of the newest install order that was taken.
+    #[n(8)]
+    pub newest_install: u64,
+    /// Mails that were no orders, by reason.
+    #[n(9)]
+    pub junk: BTreeMap<JunkReason, u64>,
+    /// When the last mail was looked at.
+    #[n(10)]
+    pub last_mail: Option<UnixMillis>,
+    /// How the last install order ended.
+    #[n(11)]
+    pub last_end: Option<LastEnd>,
+    /// An install that left damage: its folder with the old files is kept for a person.
+    #[n(12)]
+    pub keep_folder: Option<EnvelopeId>,
+}
+
+/// Whether the manager knows this agent.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Enrolment {
+    /// The request is sent again until it is answered.
+    #[n(0)]
+    Requested(#[n(0)] Request),
+    /// The manager has answered.
+    #[n(1)]
+    Accepted,
+}
+
+/// An enrolment request that is not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Request {
+    /// The message; the same keys and secret each time, so the manager may take it twice.
+    #[n(0)]
+    pub message: EnrolRequest,
+    /// How often it was queued.
+    #[n(1)]
+    pub attempts: u32,
+    /// When it is queued again.
+    #[n(2)]
+    pub next: UnixMillis,
+}
+
+/// A report that needs the files' digests first.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Owed {
+    /// An answer to a version query, or a report that nobody asked for.
+    #[n(0)]
+    Versions(#[n(0)] Option<EnvelopeId>),
+    /// The end of an install order.
+    #[n(1)]
+    Ended(#[n(0)] EnvelopeId, #[n(1)] Outcome, #[n(2)] Option<OutputTail>),
+}
+
+/// How an install order ended, for `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LastEnd {
+    /// The order.
+    #[n(0)]
+    pub order: EnvelopeId,
+    /// How.
+    #[n(1)]
+    pub outcome: Outcome,
+    /// When.
+    #[n(2)]
+    pub at: UnixMillis,
+}
+
+/// Bytes that are no saved state of ours.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// A later program has written it.
+    #[error("saved state of format {found}, expected {FORMAT}")]
+    Format {
+        /// The format found.
+        found: u8,
+    },
+    /// Not a saved state.
+    #[error("not a saved state")]
+    Decode(#[source] minicbor::decode::Error),
+    /// No bytes at all.
+    #[error("saved state is empty")]
+    Empty,
+}
+
+impl State {
+    /// The state of an agent that asks to be enrolled. `invited` is the invitation's creation time.
+    #[must_use]
+    pub fn enrolling(message: EnrolRequest, invited: UnixMillis) -> Self {
+        let request = Request { message, attempts: 0, next: invited };
+        Self {
+            enrolment: Enrolment::Requested(request),
+            fresh: Freshness::since(invited),
+            installed: None,
+            queue: Vec::new(),
+            active: None,
+            owed: Vec::new(),
+            outbox: Outbox::default(),
+            cancelled: BTreeMap::new(),
+            newest_install: 0,
+            junk: BTreeMap::new(),
+            last_mail: None,
+            last_end: None,
+            keep_folder: None,
+        }
+    }
+
+    /// The saved form: a format byte and CBOR.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORMAT];
+        // Encoding into memory cannot fail: minicbor's `Vec` writer is infallible.
+        bytes.extend(minicbor::to_vec(self).unwrap_or_default());
+        bytes
+    }
+
+    /// Reads the saved form.
+    ///
+    /// # Errors
+    /// Another format, or no state.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let (format, body) = bytes.split_first().ok_or(StateError::Empty)?;
+        if *format != FORMAT {
+            return Err(StateError::Format { found: *format });
+        }
+        minicbor::decode(body).map_err(StateError::Decode)
+    }
+}

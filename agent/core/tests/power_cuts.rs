@@ -1,0 +1,548 @@
+//! The core against a small fake disk: mails come twice and late, the power goes between any two effects,
+//! scripts fail. Whatever happens, an order commits at most once, nothing is done that the saved state does
+//! not explain, and in the end the files are all old or all new.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use agent_core::{
+    AgentCore, BundleFacts, Disposal, Effect, Enrolment, EnvelopeFacts, Event, MailHandle, Module,
+    ModulesFound, OpenFault, Payload, PostResult, Profile, ReadFor, ScriptEnd, State,
+};
+use proptest::prelude::*;
+use shared::limits::ORDER_LIFE;
+use shared::message::{
+    CancelOrder, CancelResult, EnrolRequest, Enrolled, InstallOrder, Order, Outcome, OutputTail, Phase,
+    Refusal, Report, Reported,
+};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
+
+const T0: UnixMillis = UnixMillis(1_750_000_000_000);
+
+/// A box: what is on its disk, in its mailbox, and what went out.
+struct Site {
+    core: AgentCore,
+    saved: Vec<u8>,
+    now: UnixMillis,
+    mailbox: BTreeMap<u64, (EnvelopeFacts, Order)>,
+    next_mail: u64,
+    files: BTreeMap<ModulePath, Digest>,
+    backups: BTreeMap<EnvelopeId, BTreeMap<ModulePath, Option<Digest>>>,
+    /// Exit code for a run of the script, by phase.
+    exits: BTreeMap<Phase, i32>,
+    mail_works: bool,
+    sent: BTreeMap<u64, Report>,
+    transcript: Vec<String>,
+    /// Effects until the power goes.
+    cut_after: Option<u32>,
+}
+
+fn profile() -> Profile {
+    Profile { agent: AgentId::parse("A1").unwrap(), classes: vec![] }
+}
+
+fn version(n: u64) -> SoftwareVersion {
+    SoftwareVersion::parse(&format!("{n}-0")).unwrap()
+}
+
+fn id(n: u64) -> EnvelopeId {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    EnvelopeId(bytes)
+}
+
+fn module(name: &str, n: u64) -> Module {
+    Module {
+        name: Label::lossy(name),
+        version: Label::lossy(&n.to_string()),
+        date: Label::lossy("2026-01-01"),
+        path: ModulePath::parse(&format!("bin/{name}")).unwrap(),
+        mode: 0o755,
+        bytes: 1,
+        digest: Digest::of(format!("{name}{n}").as_bytes()),
+    }
+}
+
+fn modules(n: u64) -> Vec<Module> {
+    ["a", "b", "c"].map(|name| module(name, n)).to_vec()
+}
+
+/// Order `n` installs version `n`.
+fn bundle_of(order: EnvelopeId) -> u64 {
+    u64::from_be_bytes(order.0[..8].try_into().unwrap())
+}
+
+impl Site {
+    fn new() -> Self {
+        let request = EnrolRequest {
+            agent: profile().agent,
+            secret: [7; 32],
+            sign_key: [1; 32],
+            seal_key: [2; 32],
+            mail: MailAddress::parse("a1@lab.test").unwrap(),
+            agent_version: Label::lossy("0"),
+        };
+        let state = State::enrolling(request, T0);
+        let mut it = Self {
+            saved: state.encode(),
+            core: AgentCore::new(profile(), state),
+            now: T0,
+            mailbox: BTreeMap::new(),
+            next_mail: 0,
+            files: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            mail_works: true,
+            sent: BTreeMap::new(),
+            transcript: vec![],
+            cut_after: None,
+        };
+        it.start();
+        it
+    }
+
+    fn mail(&mut self, n: u64, order: Order) {
+        let facts = EnvelopeFacts {
+            id: id(n),
+            created: T0,
+            expires: T0.plus(ORDER_LIFE),
+            sequence: n,
+            body_bytes: 10,
+        };
+        self.next_mail += 1;
+        self.mailbox.insert(self.next_mail, (facts, order));
+    }
+
+    fn install(&mut self, n: u64) {
+        let bundle = Digest::of(&n.to_be_bytes());
+        self.mail(n, Order::Install(InstallOrder { bundle, bundle_bytes: 9, software_version: version(n) }));
+    }
+
+    fn start(&mut self) {
+        self.core = AgentCore::new(profile(), State::decode(&self.saved).unwrap());
+        self.feed(Event::Started { recovered: false });
+    }
+
+    fn poll(&mut self) {
+        for mail in self.mailbox.keys().copied().collect::<Vec<_>>() {
+            let Some((facts, _)) = self.mailbox.get(&mail) else { continue };
+            let event = Event::Envelope { mail: MailHandle(mail), facts: *facts };
+            self.feed(event);
+        }
+        self.feed(Event::Tick);
+    }
+
+    /// Lets time pass in steps that the core asks for.
+    fn run_for_hours(&mut self, hours: i64) {
+        let end = UnixMillis(self.now.0 + hours * 3_600_000);
+        while self.now < end {
+            self.poll();
+            let wake = self.core.next_wake().map_or(end, |(at, _)| at);
+            self.now = wake.clamp(UnixMillis(self.now.0 + 1_000), UnixMillis(self.now.0 + 600_000)).min(end);
+        }
+        self.poll();
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let mut effects = Vec::new();
+            let before = self.core.state().encode();
+            self.core.step(self.now, event, &mut effects);
+            let saves = effects.iter().filter(|e| matches!(e, Effect::Save(_))).count();
+            assert!(saves <= 1 && (saves == 0 || matches!(effects[0], Effect::Save(_))), "save comes first");
+            if saves == 0 {
+                assert_eq!(self.core.state().encode(), before, "a change was not saved");
+            }
+            for effect in effects {
+                if let Some(left) = &mut self.cut_after {
+                    if *left == 0 {
+                        self.cut_after = None;
+                        self.transcript.push("power cut".to_owned());
+                        return self.start();
+                    }
+                    *left -= 1;
+                }
+                self.transcript.push(effect.name().to_owned());
+                events.extend(self.execute(effect));
+            }
+        }
+    }
+
+    fn execute(&mut self, effect: Effect) -> Option<Event> {
+        Some(match effect {
+            Effect::Save(bytes) => {
+                self.saved = bytes;
+                return None;
+            }
+            Effect::Tidy { jobs, .. } => {
+                self.backups.retain(|order, _| jobs.contains(order));
+                return None;
+            }
+            Effect::Open { mail } => self.open(mail),
+            Effect::Dispose { mail, disposal } => {
+                let (facts, _) = self.mailbox.remove(&mail.0).unwrap();
+                if disposal == Disposal::Done {
+                    let saved = State::decode(&self.saved).unwrap();
+                    assert!(
+                        saved.fresh.seen.contains_key(&facts.id),
+                        "a mail went before its order was saved"
+                    );
+                }
+                return None;
+            }
+            Effect::Leave { .. } | Effect::Forget { .. } => return None,
+            Effect::Inspect { order } => {
+                let n = bundle_of(order);
+                Event::Inspected {
+                    order,
+                    result: Ok(Box::new(BundleFacts {
+                        software_version: version(n),
+                        from: vec![],
+                        classes: vec![],
+                        has_script: true,
+                        modules: modules(n),
+                        unpacked_bytes: 3,
+                    })),
+                }
+            }
+            Effect::ReadModules { read, paths } => {
+                if read == ReadFor::Reports {
+                    let begun = State::decode(&self.saved).unwrap().active.is_some_and(|i| i.has_begun());
+                    assert!(!begun, "files are read for a report in the middle of an install");
+                }
+                let files = paths.iter().filter_map(|p| Some((p.clone(), *self.files.get(p)?))).collect();
+                Event::ModulesRead { read, found: ModulesFound { files, rom_version: Label::lossy("1") } }
+            }
+            Effect::Stage { order, .. } => Event::Staged { order, result: Ok(()) },
+            Effect::RunScript { order, phase, .. } => {
+                self.explained(order, phase.as_str());
+                let end = ScriptEnd::Exit(self.exits.get(&phase).copied().unwrap_or(0));
+                Event::ScriptEnded { order, phase, end, output: OutputTail::default() }
+            }
+            Effect::Switch { order, modules } => {
+                self.explained(order, "switch");
+                for m in &modules {
+                    let old = self.files.insert(m.path.clone(), m.digest);
+                    self.backups.entry(order).or_default().entry(m.path.clone()).or_insert(old);
+                }
+                Event::Switched { order, result: Ok(()) }
+            }
+            Effect::Restore { order } => {
+                for (path, old) in self.backups.get(&order).cloned().unwrap_or_default() {
+                    match old {
+                        Some(digest) => self.files.insert(path, digest),
+                        None => self.files.remove(&path),
+                    };
+                }
+                Event::Restored { order, result: Ok(()) }
+            }
+            Effect::Cleanup { order } => {
+                self.backups.remove(&order);
+                return None;
+            }
+            Effect::Post(outgoing) => {
+                let saved = State::decode(&self.saved).unwrap();
+                let waits = saved.outbox.waiting.iter().any(|q| q.sequence == outgoing.sequence);
+                assert!(waits, "a report was posted before it was saved");
+                let report = outgoing.sequence;
+                if !self.mail_works {
+                    let result = PostResult::Later(Label::lossy("down"));
+                    return Some(Event::Posted { report, result });
+                }
+                let older = self.sent.insert(report.0, outgoing.report.clone());
+                assert!(older.is_none_or(|o| o == outgoing.report), "one number, two reports");
+                Event::Posted { report, result: PostResult::Done }
+            }
+        })
+    }
+
+    fn open(&self, mail: MailHandle) -> Event {
+        let Some((facts, order)) = self.mailbox.get(&mail.0).cloned() else {
+            return Event::NotOpened { mail, fault: OpenFault::Local(Label::lossy("gone")) };
+        };
+        let payload = match &order {
+            Order::Install(i) => Payload::Kept { digest: i.bundle, bytes: i.bundle_bytes },
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
+        };
+        Event::Order { mail, facts, order, payload }
+    }
+
+    /// What is done now is what the saved state says is being done.
+    fn explained(&self, order: EnvelopeId, action: &str) {
+        let saved = State::decode(&self.saved).unwrap().active.expect("an install is saved");
+        assert_eq!(saved.job().order, order);
+        let name = match saved.name() {
+            "checking" => "check",
+            "switching" => "switch",
+            "verifying" => "verify",
+            "undoing" => "undo",
+            other => other,
+        };
+        assert_eq!(name, action);
+    }
+
+    fn outcomes(&self) -> Vec<(u64, Outcome)> {
+        let ended = |r: &Report| match r {
+            Report::Ended(e) => Some((bundle_of(e.order), e.outcome.clone())),
+            Report::Enrol(_) | Report::Progress(_) | Report::Versions(_) | Report::Cancelled(_) => None,
+        };
+        self.sent.values().filter_map(ended).collect()
+    }
+
+    fn version_answers(&self, query: u64) -> Vec<Reported> {
+        let answer = |r: &Report| match r {
+            Report::Versions(v) if v.query == Some(id(query)) => Some(v.versions.software.clone()),
+            Report::Versions(_)
+            | Report::Ended(_)
+            | Report::Enrol(_)
+            | Report::Progress(_)
+            | Report::Cancelled(_) => None,
+        };
+        self.sent.values().filter_map(answer).collect()
+    }
+
+    /// The version whose files are all there; `None`: none at all. A mix fails the test.
+    fn on_disk(&self) -> Option<u64> {
+        let of = |n: u64| modules(n).iter().all(|m| self.files.get(&m.path) == Some(&m.digest));
+        if self.files.is_empty() {
+            return None;
+        }
+        let found = (1..100).find(|n| of(*n));
+        assert!(found.is_some(), "the files are a mix: {:?}", self.files);
+        found
+    }
+}
+
+#[test]
+fn an_agent_asks_until_it_is_enrolled_and_then_says_what_it_has() {
+    let mut b = Site::new();
+    b.run_for_hours(80);
+    let asked = b.sent.values().filter(|r| matches!(r, Report::Enrol(_))).count();
+    assert_eq!(asked, 8, "after 0, 1, 3, 7, 15, 31, 55 and 79 hours: the first at once");
+    b.mail(1, Order::Enrolled(Enrolled { agent: profile().agent }));
+    b.run_for_hours(80);
+    assert_eq!(b.core.state().enrolment, Enrolment::Accepted);
+    assert_eq!(b.sent.values().filter(|r| matches!(r, Report::Enrol(_))).count(), asked);
+    assert!(b.sent.values().any(|r| matches!(r, Report::Versions(v) if v.query.is_none())));
+}
+
+#[test]
+fn an_order_for_another_agent_is_junk() {
+    let mut b = Site::new();
+    b.mail(1, Order::Enrolled(Enrolled { agent: AgentId::parse("B2").unwrap() }));
+    b.poll();
+    assert!(matches!(b.core.state().enrolment, Enrolment::Requested(_)));
+    assert!(b.mailbox.is_empty());
+}
+
+#[test]
+fn an_install_commits_and_the_version_is_that_of_the_files() {
+    let mut b = Site::new();
+    b.install(1);
+    b.poll();
+    assert_eq!(b.outcomes(), [(1, Outcome::Installed)]);
+    b.mail(2, Order::QueryVersions);
+    b.poll();
+    assert_eq!(b.version_answers(2), [Reported::Exact(version(1))]);
+    b.files.insert(ModulePath::parse("bin/b").unwrap(), Digest::of(b"edited by hand"));
+    b.mail(3, Order::QueryVersions);
+    b.poll();
+    assert_eq!(b.version_answers(3), [Reported::Mixed(version(1))]);
+}
+
+#[test]
+fn an_older_install_order_that_comes_late_is_refused() {
+    let mut b = Site::new();
+    b.install(5);
+    b.install(4);
+    b.poll();
+    assert_eq!(b.outcomes(), [(5, Outcome::Installed), (4, Outcome::Refused(Refusal::Superseded))]);
+    assert_eq!(b.on_disk(), Some(5));
+}
+
+#[test]
+fn a_withdrawn_order_is_refused_when_it_comes_later() {
+    let mut b = Site::new();
+    b.mail(2, Order::Cancel(CancelOrder { orders: vec![id(1)] }));
+    b.poll();
+    b.install(1);
+    b.poll();
+    assert_eq!(b.outcomes(), [(1, Outcome::Refused(Refusal::Cancelled))]);
+    assert_eq!(b.on_disk(), None);
+}
+
+#[test]
+fn an_order_that_waits_can_be_withdrawn_and_one_that_ended_cannot() {
+    let mut b = Site::new();
+    b.exits.insert(Phase::Check, 75);
+    b.install(1);
+    b.poll();
+    b.mail(2, Order::QueryVersions);
+    b.poll();
+    assert_eq!(b.version_answers(2), [Reported::Nothing], "a pause does not hold answers back");
+    for n in [3, 4] {
+        b.mail(n, Order::Cancel(CancelOrder { orders: vec![id(1)] }));
+        b.poll();
+    }
+    assert_eq!(b.outcomes(), [(1, Outcome::Refused(Refusal::Cancelled))]);
+    let results: Vec<CancelResult> = b
+        .sent
+        .values()
+        .filter_map(|r| if let Report::Cancelled(c) = r { Some(c.result) } else { None })
+        .collect();
+    assert_eq!(results, [CancelResult::BeforeStart, CancelResult::TooLate]);
+}
+
+#[test]
+fn not_now_in_pre_is_undone_and_tried_again() {
+    let mut b = Site::new();
+    b.exits.insert(Phase::Pre, 75);
+    b.install(1);
+    b.run_for_hours(2);
+    assert_eq!((b.on_disk(), b.outcomes().len()), (None, 0));
+    b.exits.clear();
+    b.run_for_hours(2);
+    assert_eq!(b.outcomes(), [(1, Outcome::Installed)]);
+    let waits = b.sent.values().filter(|r| matches!(r, Report::Progress(_))).count();
+    assert_eq!(waits, 2, "received and waiting, each once");
+}
+
+#[test]
+fn reports_survive_weeks_without_mail() {
+    let mut b = Site::new();
+    b.mail_works = false;
+    b.install(1);
+    b.run_for_hours(24 * 20);
+    assert_eq!(b.sent.len(), 1, "the enrolment request of the first day");
+    b.mail_works = true;
+    b.run_for_hours(24);
+    assert_eq!(b.outcomes(), [(1, Outcome::Installed)]);
+}
+
+#[test]
+fn a_power_cut_between_any_two_effects_of_an_install_loses_nothing() {
+    let effects = {
+        let mut b = Site::new();
+        b.install(1);
+        b.poll();
+        b.install(2);
+        let before = b.transcript.len();
+        b.poll();
+        b.transcript.len() - before
+    };
+    for fail in [None, Some(Phase::Pre), Some(Phase::Post), Some(Phase::Verify)] {
+        for cut in 0..u32::try_from(effects).unwrap() + 8 {
+            let mut b = Site::new();
+            b.install(1);
+            b.poll();
+            b.exits.extend(fail.map(|phase| (phase, 3)));
+            b.install(2);
+            b.cut_after = Some(cut);
+            b.run_for_hours(3);
+            let outcomes = b.outcomes();
+            assert_eq!(outcomes.len(), 2, "cut {cut}, {fail:?}: {:?}\n{outcomes:?}", b.transcript);
+            let installed = outcomes[1].1 == Outcome::Installed;
+            assert_eq!(installed, fail.is_none(), "cut {cut}, {fail:?}: {:?}", b.transcript);
+            assert_eq!(b.on_disk(), Some(if installed { 2 } else { 1 }), "cut {cut}, {fail:?}");
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Install(u64),
+    Query(u64),
+    Cancel(u64, u64),
+    Poll,
+    Wait(i64),
+    Cut(u32),
+    Exit(Phase, i32),
+    Mail(bool),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let phase = prop_oneof![
+        Just(Phase::Check),
+        Just(Phase::Pre),
+        Just(Phase::Post),
+        Just(Phase::Verify),
+        Just(Phase::Undo)
+    ];
+    let one = prop_oneof![
+        3 => (1u64..12).prop_map(Move::Install),
+        2 => (20u64..30).prop_map(Move::Query),
+        1 => (30u64..40, 1u64..12).prop_map(|(n, order)| Move::Cancel(n, order)),
+        3 => Just(Move::Poll),
+        2 => (1i64..30).prop_map(Move::Wait),
+        3 => (0u32..40).prop_map(Move::Cut),
+        2 => (phase, prop_oneof![Just(0), Just(1), Just(75)]).prop_map(|(p, code)| Move::Exit(p, code)),
+        1 => any::<bool>().prop_map(Move::Mail),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+fn play(moves: &[Move], copies: usize) -> Site {
+    let mut b = Site::new();
+    for step in moves {
+        for _ in 0..copies {
+            match step {
+                Move::Install(n) => b.install(*n),
+                Move::Query(n) => b.mail(*n, Order::QueryVersions),
+                Move::Cancel(n, order) => b.mail(*n, Order::Cancel(CancelOrder { orders: vec![id(*order)] })),
+                Move::Poll | Move::Wait(_) | Move::Cut(_) | Move::Exit(..) | Move::Mail(_) => {}
+            }
+        }
+        match step {
+            Move::Poll => b.poll(),
+            Move::Wait(hours) => b.run_for_hours(*hours),
+            Move::Cut(after) => b.cut_after = Some(*after),
+            Move::Exit(phase, code) => drop(b.exits.insert(*phase, *code)),
+            Move::Mail(works) => b.mail_works = *works,
+            Move::Install(_) | Move::Query(_) | Move::Cancel(..) => {}
+        }
+    }
+    b.exits.clear();
+    b.mail_works = true;
+    b.cut_after = None;
+    b.run_for_hours(48);
+    b
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn whatever_happens_each_order_ends_once_and_the_files_are_no_mix(moves in moves()) {
+        let b = play(&moves, 1);
+        b.on_disk();
+        let mut ends = BTreeMap::new();
+        for (order, outcome) in b.outcomes() {
+            prop_assert!(ends.insert(order, outcome).is_none(), "order {order} ended twice");
+        }
+        for step in &moves {
+            if let Move::Install(n) = step {
+                prop_assert!(ends.contains_key(n), "order {n} never ended: {:?}", b.core.state().active);
+            }
+            if let Move::Query(n) = step {
+                prop_assert_eq!(b.version_answers(*n).len(), 1);
+            }
+        }
+        prop_assert!(b.mailbox.is_empty());
+    }
+
+    #[test]
+    fn delivering_every_order_twice_changes_nothing(moves in moves()) {
+        let calm: Vec<Move> = moves.into_iter().filter(|m| !matches!(m, Move::Cut(_))).collect();
+        let (once, twice) = (play(&calm, 1), play(&calm, 2));
+        prop_assert_eq!(once.outcomes(), twice.outcomes());
+        prop_assert_eq!(once.files, twice.files);
+        prop_assert_eq!(once.sent.len(), twice.sent.len());
+    }
+}
