@@ -1,1 +1,39 @@
-//! placeholder
+//! The only crate that opens mail connections: it sends and receives this product's mails over SMTP, IMAP,
+//! `sendmail`, a Maildir or a spool of Maildirs.
+//!
+//! It does not know what an attachment means: sealing, parts, orders and reports are in `shared`. It keeps no
+//! state on disk and retries nothing by itself beyond one stale connection; outbox, back-off and schedules are
+//! the callers'. Callers: the mail loops of `agent` and `manager`, and `doctor`.
+//!
+//! Everything that comes from outside has a bound (bytes, lines, nesting, recipients) and every wait has a
+//! limit ([`Timeouts`]). No code path downloads a mail that its headers do not claim as ours or as a bounce.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
+
+mod compose;
+mod error;
+mod guarded;
+mod imap;
+mod login;
+mod mailbox;
+mod maildir;
+pub mod mime;
+mod net;
+mod outgoing;
+mod secret;
+mod sender;
+mod sendmail;
+mod settings;
+mod smtp;
+mod text;
+mod url;
+
+pub use error::{ContentError, FetchError, MailError, NetError, SendError, Turn};
+pub use mailbox::{Disposal, Found, MailKey, Mailbox};
+pub use mime::classify::{Class, Marker};
+pub use mime::dsn::{Bounce, BounceAction, BouncedRecipient};
+pub use mime::extract::Extracted;
+pub use outgoing::{Attachment, AutoKind, Outgoing, Sent, Why};
+pub use secret::{Secret, SecretError, SecretSource};
+pub use sender::Sender;
+pub use settings::{JunkPolicy, MailSettings, SettingsError, Timeouts};
+pub use url::{ReceiveUrl, SendUrl, TlsMode, UrlError};

@@ -1,0 +1,177 @@
+//! Stands between an IMAP server and async-imap's parser and bounds what may come in.
+//!
+//! async-imap 0.12.0 makes room for a literal as soon as its size is announced, up to 512 MiB: one line of a
+//! server would be enough to kill a small box. So literals are measured before the parser sees them, and each
+//! command has a budget of bytes. Parses nothing else.
+
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::Stream;
+
+/// A response line outside literals.
+const LINE_MAX_BYTES: usize = 64 * 1024;
+
+/// The guarded stream.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    inner: Stream,
+    scan: Scan,
+}
+
+#[derive(Debug)]
+struct Scan {
+    literal_max_bytes: u64,
+    budget_bytes: u64,
+    /// Bytes left of the literal that is passing through.
+    literal_left: u64,
+    line_bytes: usize,
+    tail: Tail,
+}
+
+/// How much of `{digits}` CR LF the current line ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    Other,
+    Digits(u64),
+    Closed(u64),
+    Cr(u64),
+}
+
+impl Guarded {
+    pub(crate) fn new(inner: Stream) -> Self {
+        let scan =
+            Scan { literal_max_bytes: 0, budget_bytes: 0, literal_left: 0, line_bytes: 0, tail: Tail::Other };
+        Self { inner, scan }
+    }
+
+    /// What the next command may answer: single literals and all bytes together.
+    pub(crate) fn allow(&mut self, literal_max_bytes: u64, budget_bytes: u64) {
+        self.scan.literal_max_bytes = literal_max_bytes;
+        self.scan.budget_bytes = budget_bytes;
+    }
+
+    pub(crate) fn into_inner(self) -> Stream {
+        self.inner
+    }
+}
+
+impl Scan {
+    fn check(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.budget_bytes =
+            self.budget_bytes.checked_sub(count).ok_or_else(|| refuse("more bytes than were asked for"))?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.literal_left > 0 {
+                let taken = usize::try_from(self.literal_left).unwrap_or(usize::MAX).min(rest.len());
+                rest = rest.get(taken..).unwrap_or_default();
+                self.literal_left =
+                    self.literal_left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+                continue;
+            }
+            let Some((b, tail)) = rest.split_first() else { break };
+            rest = tail;
+            self.line_byte(*b)?;
+        }
+        Ok(())
+    }
+
+    fn line_byte(&mut self, b: u8) -> io::Result<()> {
+        self.line_bytes = self.line_bytes.saturating_add(1);
+        if self.line_bytes > LINE_MAX_BYTES {
+            return Err(refuse("a line beyond 65536 bytes"));
+        }
+        self.tail = match (self.tail, b) {
+            (_, b'{') => Tail::Digits(0),
+            (Tail::Digits(n), b'0'..=b'9') => {
+                Tail::Digits(n.saturating_mul(10).saturating_add(u64::from(b.saturating_sub(b'0'))))
+            }
+            (Tail::Digits(n), b'+') => Tail::Digits(n),
+            (Tail::Digits(n), b'}') => Tail::Closed(n),
+            (Tail::Closed(n), b'\r') => Tail::Cr(n),
+            (Tail::Closed(n) | Tail::Cr(n), b'\n') => return self.literal(n),
+            (_, b'\n') => {
+                self.line_bytes = 0;
+                Tail::Other
+            }
+            _ => Tail::Other,
+        };
+        Ok(())
+    }
+
+    fn literal(&mut self, size: u64) -> io::Result<()> {
+        if size > self.literal_max_bytes {
+            return Err(refuse(&format!(
+                "a literal of {size} bytes, allowed are {}",
+                self.literal_max_bytes
+            )));
+        }
+        self.literal_left = size;
+        self.tail = Tail::Other;
+        Ok(())
+    }
+}
+
+fn refuse(text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the server sends {text}"))
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let new = buf.filled().get(before..).unwrap_or_default();
+        Poll::Ready(this.scan.check(new))
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(max: u64, pieces: &[&[u8]]) -> io::Result<()> {
+        let mut scan = Scan {
+            literal_max_bytes: max,
+            budget_bytes: 1_000_000,
+            literal_left: 0,
+            line_bytes: 0,
+            tail: Tail::Other,
+        };
+        pieces.iter().try_for_each(|p| scan.check(p))
+    }
+
+    #[test]
+    fn a_large_literal_is_refused_when_announced_even_in_pieces() {
+        assert!(scan(10, &[b"* 1 FETCH (BODY[] {10}\r\n{99}\r\n1234)\r\n"]).is_ok());
+        assert!(scan(10, &[b"* 1 FETCH (BODY[] {1", b"1}", b"\r", b"\n"]).is_err());
+        assert!(scan(10, &[b"* 1 FETCH (BODY[] {400000000}\r\n"]).is_err());
+        assert!(scan(10, &[b"* 1 FETCH (BODY[] {99999999999999999999999}\r\n"]).is_err());
+        assert!(scan(10, &[b"* OK text {99} more\r\n"]).is_ok());
+    }
+
+    #[test]
+    fn endless_lines_are_refused() {
+        assert!(scan(10, &[&[b'x'; 70_000]]).is_err());
+        assert!(scan(10, &[&b"* OK\r\n".repeat(1000)]).is_ok());
+        assert!(scan(10, &[&b"* OK\r\n".repeat(200_000)]).is_err());
+    }
+}

@@ -1,0 +1,319 @@
+//! An IMAP folder as a [`crate::Mailbox`] sees it: connects when needed, keeps the connection while it is in
+//! step, and gets past single mails that the server cannot give out.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::error::{ContentError, FetchError, MailError, NetError};
+use crate::imap::folder::{BODY_WINDOW_BYTES, Row};
+use crate::imap::session::Session;
+use crate::login::LoginLimit;
+use crate::mailbox::{Found, MailKey};
+use crate::mime::header::Headers;
+use crate::net::Peer;
+use crate::settings::MailSettings;
+use crate::url::TlsMode;
+
+/// Mails listed by one command; what Delta Chat uses.
+const WINDOW: u32 = 500;
+
+/// So often a mail may fail before it is passed over, so that one mail cannot stop all others.
+const FAULTS_MAX: u8 = 3;
+
+/// How long it is passed over: a server that was merely out of order must not hide mail for ever.
+const PASS_OVER: Duration = Duration::from_secs(3600);
+
+/// Reconnects within one listing.
+const LOSSES_MAX: u8 = 6;
+
+/// Where the folder is.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: TlsMode,
+    pub(crate) user: String,
+    pub(crate) folder: String,
+}
+
+/// The folder and what is known about it.
+pub(crate) struct Inbox {
+    place: Place,
+    // Taken out while in use, so that a cancelled call drops it.
+    session: Option<Session>,
+    logins: LoginLimit,
+    faults: BTreeMap<(u32, u32), Fault>,
+}
+
+#[derive(Clone, Copy)]
+struct Fault {
+    count: u8,
+    last: Instant,
+}
+
+impl Inbox {
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place, session: None, logins: LoginLimit::default(), faults: BTreeMap::new() }
+    }
+
+    /// A session whose folder was just selected.
+    async fn fresh(&mut self, settings: &MailSettings) -> Result<Session, MailError> {
+        if let Some(mut session) = self.session.take() {
+            // A kept connection may have died, or be out of order: the new one's error counts.
+            if session.select(&self.place.folder).await.is_ok() {
+                return Ok(session);
+            }
+        }
+        self.connect(settings).await
+    }
+
+    async fn connect(&mut self, settings: &MailSettings) -> Result<Session, MailError> {
+        settings.check_receive().map_err(MailError::Settings)?;
+        let place = &self.place;
+        if let Some(wait) = self.logins.wait() {
+            return Err(MailError::Throttled { host: place.host.clone(), wait });
+        }
+        let peer = Peer {
+            host: &place.host,
+            port: place.port,
+            ca_file: settings.ca_file.as_deref(),
+            timeouts: settings.timeouts,
+        };
+        let mut session = Session::open(&peer, place.tls).await?;
+        let secret = settings.secret.load().await.map_err(MailError::Secret)?;
+        match session.login(&place.user, &secret, settings.secret.is_token()).await {
+            Ok(()) => self.logins.worked(),
+            Err(err) => {
+                if matches!(err, MailError::AuthRefused { .. }) {
+                    self.logins.failed();
+                }
+                return Err(err);
+            }
+        }
+        session.select(&place.folder).await?;
+        Ok(session)
+    }
+
+    /// The oldest mails, at most `max`.
+    pub(crate) async fn look(
+        &mut self,
+        settings: &MailSettings,
+        max: usize,
+    ) -> Result<Vec<Found>, MailError> {
+        let mut session = self.fresh(settings).await?;
+        let validity = session.uid_validity;
+        let most = u32::try_from(max).unwrap_or(u32::MAX).clamp(1, WINDOW);
+        let (mut found, mut from, mut step) = (Vec::new(), 1u32, most);
+        let (mut losses, mut first_error) = (0u8, None);
+        while from <= session.exists && found.len() < max {
+            let to = from.saturating_add(step.saturating_sub(1)).min(session.exists);
+            match self.window(&mut session, from, to).await {
+                Ok(rows) => {
+                    found.extend(rows.iter().filter_map(|row| self.found(validity, row)));
+                    from = to.saturating_add(1);
+                    step = step.saturating_mul(2).min(most);
+                }
+                Err(err) if losses < LOSSES_MAX && may_be_one_mail(&err) => {
+                    tracing::debug!(host = %self.place.host, from, to, %err, "listing failed, narrowing down");
+                    losses = losses.saturating_add(1);
+                    session = self.connect(settings).await?;
+                    if session.uid_validity != validity {
+                        return Err(err);
+                    }
+                    if from == to {
+                        let uids = session.uids(from, to).await?;
+                        uids.values().for_each(|uid| self.fault(validity, *uid));
+                        from = to.saturating_add(1);
+                    } else {
+                        step = to.saturating_sub(from).saturating_add(8) / 8;
+                    }
+                    first_error = first_error.or(Some(err));
+                }
+                Err(err) => return Err(err),
+            }
+        }
+        // If nothing at all could be listed, that is no empty mailbox.
+        match first_error {
+            Some(err) if found.is_empty() => Err(err),
+            _ => {
+                self.session = Some(session);
+                found.truncate(max);
+                Ok(found)
+            }
+        }
+    }
+
+    async fn window(&mut self, session: &mut Session, from: u32, to: u32) -> Result<Vec<Row>, MailError> {
+        let validity = session.uid_validity;
+        if !self.faults.keys().any(|(v, uid)| *v == validity && self.passed_over(validity, *uid)) {
+            return session.list(&(from..=to).collect::<Vec<_>>()).await;
+        }
+        let uids = session.uids(from, to).await?;
+        let seqs: Vec<u32> =
+            uids.iter().filter(|(_, uid)| !self.passed_over(validity, **uid)).map(|(seq, _)| *seq).collect();
+        if seqs.is_empty() { Ok(Vec::new()) } else { session.list(&seqs).await }
+    }
+
+    fn found(&mut self, validity: u32, row: &Row) -> Option<Found> {
+        let Some(block) = &row.headers else {
+            self.fault(validity, row.uid);
+            return None;
+        };
+        let headers = Headers::parse(block).unwrap_or_default();
+        Some(Found::read(MailKey::uid(validity, row.uid), row.size_bytes, &headers))
+    }
+
+    fn fault(&mut self, validity: u32, uid: u32) {
+        let fault = self.faults.entry((validity, uid)).or_insert(Fault { count: 0, last: Instant::now() });
+        *fault = Fault { count: fault.count.saturating_add(1), last: Instant::now() };
+        // Bounded: a server that renumbers its folder leaves old entries behind.
+        while self.faults.len() > 1_000 {
+            self.faults.pop_first();
+        }
+    }
+
+    fn passed_over(&self, validity: u32, uid: u32) -> bool {
+        let fault = self.faults.get(&(validity, uid));
+        fault.is_some_and(|f| f.count >= FAULTS_MAX && f.last.elapsed() < PASS_OVER)
+    }
+
+    /// Reads a mail in windows; `push` returns false when it has enough.
+    pub(crate) async fn read(
+        &mut self,
+        settings: &MailSettings,
+        key: &MailKey,
+        size_max_bytes: u64,
+        push: &mut (dyn FnMut(&[u8]) -> Result<bool, FetchError> + Send),
+    ) -> Result<(), FetchError> {
+        let (validity, uid) = key.as_uid()?;
+        let (mut session, size) = self.sized(settings, validity, uid).await?;
+        if size > size_max_bytes {
+            self.session = Some(session);
+            return Err(ContentError::TooLarge { limit_bytes: size_max_bytes }.into());
+        }
+        let done = windows(&mut session, uid, size, size_max_bytes, push).await;
+        match &done {
+            Err(FetchError::Transport(_)) => self.fault(validity, uid),
+            // The session is in step: each window was read to its end.
+            Ok(()) | Err(FetchError::Gone | FetchError::Content(_) | FetchError::Output(_)) => {
+                self.session = Some(session);
+            }
+        }
+        done
+    }
+
+    async fn sized(
+        &mut self,
+        settings: &MailSettings,
+        validity: u32,
+        uid: u32,
+    ) -> Result<(Session, u64), FetchError> {
+        let (mut session, kept) = match self.session.take() {
+            Some(session) => (session, true),
+            None => (self.connect(settings).await?, false),
+        };
+        if session.uid_validity != validity {
+            return Err(self.renumbered(validity, session));
+        }
+        let size = match session.size(uid).await {
+            Err(MailError::Unreachable(_)) if kept => {
+                session = self.connect(settings).await?;
+                if session.uid_validity != validity {
+                    return Err(self.renumbered(validity, session));
+                }
+                session.size(uid).await?
+            }
+            other => other?,
+        };
+        match size {
+            Some(size) => Ok((session, size)),
+            None => {
+                self.session = Some(session);
+                Err(FetchError::Gone)
+            }
+        }
+    }
+
+    fn renumbered(&mut self, expected: u32, session: Session) -> FetchError {
+        let found = session.uid_validity;
+        self.session = Some(session);
+        MailError::Renumbered { host: self.place.host.clone(), expected, found }.into()
+    }
+
+    /// Deletes some mails and moves others to `junk`.
+    pub(crate) async fn dispose(
+        &mut self,
+        settings: &MailSettings,
+        delete: &[&MailKey],
+        aside: &[&MailKey],
+        junk: &str,
+    ) -> Result<(), MailError> {
+        let keys = |keys: &[&MailKey]| keys.iter().map(|k| k.as_uid()).collect::<Result<Vec<_>, _>>();
+        let (delete, aside) = (keys(delete)?, keys(aside)?);
+        let mut session = self.fresh(settings).await?;
+        let found = session.uid_validity;
+        if let Some((expected, _)) = delete.iter().chain(&aside).find(|(validity, _)| *validity != found) {
+            let expected = *expected;
+            self.session = Some(session);
+            return Err(MailError::Renumbered { host: self.place.host.clone(), expected, found });
+        }
+        let uids = |keys: &[(u32, u32)]| keys.iter().map(|(_, uid)| *uid).collect::<Vec<_>>();
+        if !aside.is_empty() {
+            session.move_to(&uids(&aside), junk).await?;
+        }
+        session.delete(&uids(&delete)).await?;
+        for key in delete.iter().chain(&aside) {
+            self.faults.remove(key);
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Connects and describes what is there.
+    pub(crate) async fn probe(&mut self, settings: &MailSettings) -> Result<String, MailError> {
+        let session = self.fresh(settings).await?;
+        let Place { host, user, folder, .. } = &self.place;
+        let text = format!("{host}: logged in as {user}, {} mails in {folder}", session.exists);
+        self.session = Some(session);
+        Ok(text)
+    }
+
+    pub(crate) async fn close(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.logout().await;
+        }
+    }
+}
+
+/// Errors that a single bad mail can cause. Dovecot's `imap_fetch_failure` default hangs up on one.
+fn may_be_one_mail(err: &MailError) -> bool {
+    matches!(
+        err,
+        MailError::Refused { .. } | MailError::Protocol(_) | MailError::Unreachable(NetError::Closed { .. })
+    )
+}
+
+async fn windows(
+    session: &mut Session,
+    uid: u32,
+    size: u64,
+    size_max_bytes: u64,
+    push: &mut (dyn FnMut(&[u8]) -> Result<bool, FetchError> + Send),
+) -> Result<(), FetchError> {
+    let mut offset = 0u64;
+    loop {
+        let bytes = session.body(uid, offset).await?;
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if count == 0 || !push(&bytes)? {
+            return Ok(());
+        }
+        offset = offset.saturating_add(count);
+        // Some servers give a size that is a little wrong, so a full window means more; but one that was
+        // asked beyond a mail's end has crashed (hmailserver #524).
+        if (offset >= size && count < BODY_WINDOW_BYTES) || offset > size_max_bytes {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a caller configures for one mail account. Plain data with defaults; reads no files itself.
+
+use core::time::Duration;
+use std::path::PathBuf;
+
+use shared::MailAddress;
+use shared::limits::MAIL_MAX_DEFAULT_BYTES;
+use thiserror::Error;
+
+use crate::secret::SecretSource;
+use crate::url::{ReceiveUrl, SendUrl, TlsMode};
+
+/// One account: where its mail goes out and comes in.
+#[derive(Clone, Debug)]
+pub struct MailSettings {
+    /// The own address.
+    pub address: MailAddress,
+    /// Where mail goes out.
+    pub send: SendUrl,
+    /// Where mail comes in.
+    pub receive: ReceiveUrl,
+    /// A PEM file: only certificates of the authorities in it are trusted. Without it, the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Where the password comes from.
+    pub secret: SecretSource,
+    /// Allows connections without TLS to hosts other than loopback.
+    pub tls_none_allowed: bool,
+    /// Largest mail sent, in bytes as composed (headers and base64 included).
+    pub mail_max_bytes: u64,
+    /// Limits of every wait.
+    pub timeouts: Timeouts,
+    /// What happens to mail that is disposed of as junk.
+    pub junk: JunkPolicy,
+}
+
+/// What happens to junk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JunkPolicy {
+    /// It is deleted.
+    Delete,
+    /// It is moved to the folder `mailfleet-junk`.
+    #[default]
+    Aside,
+}
+
+/// How long each step may take.
+///
+/// The defaults follow RFC 5321 §4.5.3.2, whose minima are this long because servers that scan mail really
+/// take minutes: a 2 MB mail's last reply once took 3 min 38 s (chatmail core #1383).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name lookup and TCP connect.
+    pub connect: Duration,
+    /// TLS handshake.
+    pub tls: Duration,
+    /// Until the server's greeting.
+    pub greeting: Duration,
+    /// From a command to its whole reply; for IMAP, from one response to the next.
+    pub command: Duration,
+    /// Until the network took one block (at most 64 KiB) of a mail.
+    pub block: Duration,
+    /// From a mail's end to the server's verdict; one second per 64 KiB of mail is added.
+    pub after_dot: Duration,
+    /// How long a `sendmail` program may run.
+    pub program: Duration,
+}
+
+impl Timeouts {
+    /// The same limit for every step; tests use short ones.
+    #[must_use]
+    pub fn all(limit: Duration) -> Self {
+        Self {
+            connect: limit,
+            tls: limit,
+            greeting: limit,
+            command: limit,
+            block: limit,
+            after_dot: limit,
+            program: limit,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            tls: Duration::from_secs(60),
+            greeting: Duration::from_secs(300),
+            command: Duration::from_secs(300),
+            block: Duration::from_secs(180),
+            after_dot: Duration::from_secs(600),
+            program: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Settings that cannot be used together.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// Mail and password would cross a network in clear.
+    #[error(
+        "{url} has no TLS and {host} is not this machine: expected smtps://, smtp+starttls://, imaps:// or \
+         imap+starttls:// (or the setting that allows connections without TLS)"
+    )]
+    NoTls {
+        /// The URL.
+        url: String,
+        /// Its host.
+        host: String,
+    },
+}
+
+impl MailSettings {
+    /// Settings with defaults for everything but the three that have none.
+    #[must_use]
+    pub fn new(address: MailAddress, send: SendUrl, receive: ReceiveUrl) -> Self {
+        Self {
+            address,
+            send,
+            receive,
+            ca_file: None,
+            secret: SecretSource::None,
+            tls_none_allowed: false,
+            mail_max_bytes: MAIL_MAX_DEFAULT_BYTES,
+            timeouts: Timeouts::default(),
+            junk: JunkPolicy::default(),
+        }
+    }
+
+    /// Checks what parsing one URL cannot see. `Sender` and `Mailbox` check it again for their direction
+    /// before they connect.
+    ///
+    /// # Errors
+    /// A connection without TLS that would leave this machine.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.check_send()?;
+        self.check_receive()
+    }
+
+    pub(crate) fn check_send(&self) -> Result<(), SettingsError> {
+        match &self.send {
+            SendUrl::Smtp { host, tls, .. } => self.check_tls(host, *tls, &self.send.to_string()),
+            SendUrl::Sendmail { .. } | SendUrl::Maildir(_) | SendUrl::Spool(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_receive(&self) -> Result<(), SettingsError> {
+        match &self.receive {
+            ReceiveUrl::Imap { host, tls, .. } => self.check_tls(host, *tls, &self.receive.to_string()),
+            ReceiveUrl::Maildir(_) | ReceiveUrl::Spool(_) => Ok(()),
+        }
+    }
+
+    fn check_tls(&self, host: &str, tls: TlsMode, url: &str) -> Result<(), SettingsError> {
+        if tls != TlsMode::None || self.tls_none_allowed || is_loopback(host) {
+            return Ok(());
+        }
+        Err(SettingsError::NoTls { url: url.to_owned(), host: host.to_owned() })
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(send: &str) -> MailSettings {
+        MailSettings::new(
+            MailAddress::parse("box@site.test").unwrap(),
+            SendUrl::parse(send).unwrap(),
+            ReceiveUrl::Maildir("/x".into()),
+        )
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_is_reached() {
+        for fine in ["smtp://127.0.0.1", "smtp://[::1]", "smtp://localhost:25", "smtps://h", "maildir:/x"] {
+            assert_eq!(settings(fine).check(), Ok(()), "{fine}");
+        }
+        for leak in ["smtp://mail.test", "smtp://localhost.evil.test", "smtp://10.0.0.1"] {
+            let err = settings(leak).check().unwrap_err().to_string();
+            assert!(err.contains("has no TLS"), "{err}");
+        }
+        let allowed = MailSettings { tls_none_allowed: true, ..settings("smtp://mail.test") };
+        assert_eq!(allowed.check(), Ok(()));
+    }
+}
