@@ -1,0 +1,370 @@
+//! Every command, option and help text. Says what can be typed; does nothing. The names are a promise to
+//! users' scripts: `fixtures/golden/help.out` holds each of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::time::parse_duration;
+use shared::{AgentId, Label, MailAddress, UnixMillis};
+
+/// Keep a fleet of remote agents up to date over e-mail alone.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mailfleet",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done; 1 done, but something failed that the output names; 2 wrong usage or \
+                  configuration; 3 the outside is not reachable (mail server, database).\n\n\
+                  Example:\n  mailfleet --home /var/lib/mailfleet doctor"
+)]
+pub(crate) struct Cli {
+    /// The manager's state folder
+    #[arg(long, global = true, value_name = "DIR", env = "MAILFLEET_HOME", hide_env_values = true)]
+    pub(crate) home: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new manager: home folder, settings, keys, database
+    #[command(after_help = "Example:\n  mailfleet --home fleet init --address manager@lab.test \\\n      \
+                            --send smtps://manager@mail.lab.test:465 \\\n      \
+                            --receive imaps://manager@mail.lab.test/INBOX --password-file /etc/mailfleet/password")]
+    Init(Init),
+    /// Check configuration, keys, store, mail out, mail in and clock; one line each
+    #[command(after_help = "Example:\n  mailfleet doctor --json")]
+    Doctor(Doctor),
+    /// Add, list and remove agents
+    #[command(subcommand, after_help = "Example:\n  mailfleet agent list")]
+    Agent(Agent),
+    /// Build and inspect update bundles
+    #[command(
+        subcommand,
+        after_help = "Example:\n  mailfleet bundle build office-gateway-1.0.02 -o gateway.mfb"
+    )]
+    Bundle(Bundle),
+    /// Bring agents to a Software Version, and follow it
+    #[command(subcommand, after_help = "Example:\n  mailfleet campaign show 1")]
+    Campaign(Campaign),
+    /// Ask agents what they have installed
+    #[command(subcommand, after_help = "Example:\n  mailfleet query versions --all --wait")]
+    Query(Query),
+    /// The daemon: mail in, decide, mail out
+    #[command(
+        after_help = "Ctrl-C stops it; it can be stopped or killed at any moment, and goes on where it was.\n\n\
+                            Example:\n  mailfleet run --once"
+    )]
+    Run(Run),
+    /// Write what is known as CSV
+    #[command(subcommand, after_help = "Example:\n  mailfleet report versions -o versions.csv")]
+    Report(Report),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The manager's own mail address; reports come to it
+    #[arg(long, value_name = "ADDRESS", value_parser = MailAddress::parse)]
+    pub(crate) address: MailAddress,
+    /// How mail goes out: smtps://user@host:465, smtp+starttls://user@host:587, sendmail:, spool:/path
+    #[arg(long, value_name = "URL")]
+    pub(crate) send: String,
+    /// How mail comes in: imaps://user@host/INBOX, imap+starttls://…, maildir:/path, spool:/path
+    #[arg(long, value_name = "URL")]
+    pub(crate) receive: String,
+    /// Trust this CA (PEM) and no other
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// File (mode 0600) whose first line is the mail password
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Format {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Add one agent and write its invitation
+    #[command(after_help = "Adding the same agent again with the same data changes nothing.\n\nExample:\n  \
+                            mailfleet agent add A0001 --mail box1@lab.test --class office-gateway --site Tokyo")]
+    Add(AgentAdd),
+    /// Add agents from a CSV file (columns id,mail,class,site,note,admin) and write their invitations
+    #[command(
+        after_help = "All rows are checked first; if one is bad, none is imported. Several classes in a cell \
+                            are separated by ';'. An interrupted import can be run again.\n\nExample:\n  \
+                            mailfleet agent import agents.csv -o invites"
+    )]
+    Import(AgentImport),
+    /// Write a new invitation for an agent whose box is replaced; the old one no longer counts
+    #[command(after_help = "Example:\n  mailfleet agent invite A0001 -o A0001.invite")]
+    Invite(AgentInvite),
+    /// List all agents
+    #[command(after_help = "Example:\n  mailfleet agent list --json")]
+    List(Doctor),
+    /// Show everything known of one agent
+    #[command(after_help = "Example:\n  mailfleet agent show A0001")]
+    Show(AgentShow),
+    /// Remove an agent: it gets no more orders, its reports no longer count
+    #[command(after_help = "Example:\n  mailfleet agent remove A0001")]
+    Remove(AgentRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentAdd {
+    /// The agent's ID: letters, digits, '-', '_', '.'
+    #[arg(value_parser = AgentId::parse)]
+    pub(crate) id: AgentId,
+    /// Where the agent reads its mail
+    #[arg(long, value_name = "ADDRESS", value_parser = MailAddress::parse)]
+    pub(crate) mail: MailAddress,
+    /// A class it belongs to; can be given several times
+    #[arg(long = "class", value_name = "C", value_parser = Label::parse)]
+    pub(crate) classes: Vec<Label>,
+    /// Where it stands
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, value_parser = Label::parse)]
+    pub(crate) site: Label,
+    /// A note, such as the customer's name
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = Label::parse)]
+    pub(crate) note: Label,
+    /// Mail address of the site's administrator
+    #[arg(long, value_name = "ADDRESS", value_parser = MailAddress::parse)]
+    pub(crate) admin: Option<MailAddress>,
+    /// The invitation file [default: ID.invite]
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentImport {
+    /// The CSV file
+    #[arg(value_name = "FILE.csv")]
+    pub(crate) file: PathBuf,
+    /// The folder for the invitation files, one ID.invite each
+    #[arg(short, long = "output", value_name = "DIR")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentInvite {
+    /// The agent's ID
+    #[arg(value_parser = AgentId::parse)]
+    pub(crate) id: AgentId,
+    /// The invitation file [default: ID.invite]
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentShow {
+    /// The agent's ID
+    #[arg(value_parser = AgentId::parse)]
+    pub(crate) id: AgentId,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentRemove {
+    /// The agent's ID
+    #[arg(value_parser = AgentId::parse)]
+    pub(crate) id: AgentId,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bundle {
+    /// Build and sign a bundle from a folder that holds bundle.toml and the files it names
+    #[command(after_help = "Example:\n  mailfleet bundle build office-gateway-1.0.02 -o gateway.mfb")]
+    Build(BundleBuild),
+    /// Show a bundle's manifest, sizes and signature
+    #[command(after_help = "Example:\n  mailfleet bundle inspect gateway.mfb --json")]
+    Inspect(BundleInspect),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum CompressionArg {
+    /// Small; needs 8 MiB of memory on the box
+    Zstd,
+    /// For boxes with very little memory
+    Deflate,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BundleBuild {
+    /// The folder
+    pub(crate) dir: PathBuf,
+    /// The bundle to write
+    #[arg(short, long = "output", value_name = "FILE.mfb")]
+    pub(crate) output: PathBuf,
+    /// How to compress
+    #[arg(long, value_enum, default_value = "zstd")]
+    pub(crate) compression: CompressionArg,
+    /// How hard to compress: zstd 1 to 22 [default: 19], deflate 1 to 9 [default: 9]
+    #[arg(long, value_name = "N")]
+    pub(crate) level: Option<i32>,
+    /// Sign with this release key [default: release.key in the home]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) release_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BundleInspect {
+    /// The bundle
+    #[arg(value_name = "FILE.mfb")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+/// Chooses agents.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Selection {
+    /// Every enrolled agent
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// These agents
+    #[arg(long = "agent", value_name = "ID,...", value_delimiter = ',', value_parser = AgentId::parse)]
+    pub(crate) agents: Vec<AgentId>,
+    /// The agents in this file, one ID a line; '#' begins a comment
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agents_file: Option<PathBuf>,
+    /// Agents that match, such as 'class=office-gateway and site=Tokyo*'
+    #[arg(long = "where", value_name = "EXPR")]
+    pub(crate) expression: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Campaign {
+    /// Send a bundle to agents, ask for their versions after its settle time, and compare
+    #[command(after_help = "Without --wait, the daemon (mailfleet run) does the work.\n\nExample:\n  \
+                            mailfleet campaign start gateway.mfb --where 'class=office-gateway' --name spring --wait")]
+    Start(Box<CampaignStart>),
+    /// List all campaigns
+    #[command(after_help = "Example:\n  mailfleet campaign list")]
+    List(Doctor),
+    /// Show a campaign's targets, with one reason for each that is not verified
+    #[command(after_help = "Example:\n  mailfleet campaign show 1 --json")]
+    Show(CampaignShow),
+    /// Follow a campaign until it ends; does the daemon's work when none runs
+    #[command(
+        after_help = "Ctrl-C stops the watching, not the campaign.\n\nExample:\n  mailfleet campaign watch 1"
+    )]
+    Watch(CampaignId),
+    /// Send the bundle again to the targets that failed, and only to them
+    #[command(after_help = "Example:\n  mailfleet campaign retry 1")]
+    Retry(CampaignId),
+    /// Stop a campaign: what has not begun on an agent is called back
+    #[command(after_help = "Example:\n  mailfleet campaign cancel 1")]
+    Cancel(CampaignId),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignStart {
+    /// The bundle
+    #[arg(value_name = "FILE.mfb")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// A name for people
+    #[arg(long, value_name = "N", default_value = "", hide_default_value = true, value_parser = Label::parse)]
+    pub(crate) name: Label,
+    /// Wait this long after the mailing before asking for versions [default: the bundle's, else 10m]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(crate) settle: Option<Duration>,
+    /// Wait this long for an answer
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    pub(crate) reply_timeout: Duration,
+    /// Send again to failed targets this many times
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) retries: u32,
+    /// Stay until every target has an end state; does the daemon's work when none runs
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignId {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignShow {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Query {
+    /// Ask agents for every module's version
+    #[command(after_help = "Example:\n  mailfleet query versions --agent A0001,A0002 --wait")]
+    Versions(QueryVersions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryVersions {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Wait this long for an answer
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    pub(crate) reply_timeout: Duration,
+    /// Stay until every agent has answered or the time is over; does the daemon's work when none runs
+    #[arg(long)]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Do what is due and exit
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Report {
+    /// The newest version report of each agent, one row per module
+    #[command(after_help = "Example:\n  mailfleet report versions -o versions.csv --since 2026-11-01")]
+    Versions(ReportOutput),
+    /// A campaign's targets, one row each
+    #[command(after_help = "Example:\n  mailfleet report campaign 1 -o campaign.csv")]
+    Campaign(ReportCampaign),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOutput {
+    /// The file to write [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE.csv")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only what was reported at or after this time, such as 2026-11-21T06:10:00Z or 2026-11-21
+    #[arg(long, value_name = "TIME", value_parser = UnixMillis::parse)]
+    pub(crate) since: Option<UnixMillis>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportCampaign {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+    #[command(flatten)]
+    pub(crate) out: ReportOutput,
+}

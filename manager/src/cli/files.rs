@@ -1,0 +1,154 @@
+//! Files, read and written with care: whole or not at all, no larger than expected, and inside a folder that
+//! somebody else may have filled with links.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
+use shared::ModulePath;
+use tempfile::NamedTempFile;
+
+use super::fail::{Fail, OrFail as _};
+
+/// Reads a text file of at most `max_bytes`.
+pub(crate) fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<String, Fail> {
+    let failed = || format!("cannot read {what} {}", path.display());
+    let mut text = String::new();
+    let file = File::open(path).or_usage(failed())?;
+    let n = file.take(max_bytes.saturating_add(1)).read_to_string(&mut text).or_usage(failed())?;
+    if n as u64 > max_bytes {
+        return Err(Fail::usage(format!(
+            "{what} {} is too large: expected at most {max_bytes} bytes",
+            path.display()
+        )));
+    }
+    Ok(text)
+}
+
+/// A file that appears under its name only when it is complete and on the disk.
+pub(crate) struct NewFile {
+    temp: NamedTempFile,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Begins a file with these permission bits.
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".mailfleet-").permissions(fs::Permissions::from_mode(mode));
+        let temp = builder.tempfile_in(folder_of(path))?;
+        Ok(Self { temp, path: path.to_owned() })
+    }
+
+    /// Where to write.
+    pub(crate) fn file(&mut self) -> &mut File {
+        self.temp.as_file_mut()
+    }
+
+    /// Makes it appear, replacing what has its name.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.temp.as_file().sync_all()?;
+        self.temp.persist(&self.path).map_err(|err| err.error)?;
+        // The name itself is safe only when the folder is on the disk.
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+}
+
+/// Writes a whole file or nothing.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut new = NewFile::create(path, mode)?;
+    new.file().write_all(bytes)?;
+    new.finish()
+}
+
+/// The folder that holds `path`.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A folder from which plain files are opened by checked paths; links are refused at every step, so that a
+/// bundle holds what lies in its folder and nothing else.
+pub(crate) struct PlainFolder {
+    root: File,
+}
+
+impl PlainFolder {
+    /// Opens the folder itself, which may be reached through a link: the user named it.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let flags = i32::try_from(OFlags::DIRECTORY.bits()).unwrap_or(0);
+        Ok(Self { root: fs::OpenOptions::new().read(true).custom_flags(flags).open(path)? })
+    }
+
+    /// Opens a plain file below the folder.
+    pub(crate) fn file(&self, path: &ModulePath) -> io::Result<File> {
+        let mut folder = self.root.try_clone()?;
+        let mut names = path.as_str().split('/').peekable();
+        while let Some(name) = names.next() {
+            let found = FileType::from_raw_mode(statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+            let expected = if names.peek().is_some() { FileType::Directory } else { FileType::RegularFile };
+            if found != expected {
+                return Err(io::Error::other(format!(
+                    "{name} is {}, expected {}",
+                    type_name(found),
+                    type_name(expected)
+                )));
+            }
+            // NOFOLLOW: nobody slips a link in between. NONBLOCK: nor a pipe that never answers.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            folder = File::from(openat(&folder, name, flags, Mode::empty())?);
+        }
+        if folder.metadata()?.is_file() {
+            Ok(folder)
+        } else {
+            Err(io::Error::other("it changed while it was opened, expected a plain file"))
+        }
+    }
+}
+
+fn type_name(file_type: FileType) -> &'static str {
+    match file_type {
+        FileType::RegularFile => "a plain file",
+        FileType::Directory => "a folder",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::Unknown => "of an unknown type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut new = NewFile::create(&path, 0o600).unwrap();
+        new.file().write_all(b"half").unwrap();
+        drop(new);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        write_whole(&path, b"whole", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn links_pipes_and_folders_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/file"), b"x").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("sub/link")).unwrap();
+        std::os::unix::fs::symlink("sub", dir.path().join("linked")).unwrap();
+        let folder = PlainFolder::open(dir.path()).unwrap();
+        let open = |path| folder.file(&ModulePath::parse(path).unwrap()).map(drop).map_err(|e| e.to_string());
+        assert_eq!(open("sub/file"), Ok(()));
+        assert_eq!(open("sub/link").unwrap_err(), "link is a symbolic link, expected a plain file");
+        assert_eq!(open("linked/file").unwrap_err(), "linked is a symbolic link, expected a folder");
+        assert_eq!(open("sub").unwrap_err(), "sub is a folder, expected a plain file");
+        assert!(open("sub/none").unwrap_err().contains("No such file"));
+    }
+}

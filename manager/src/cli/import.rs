@@ -1,0 +1,210 @@
+//! Reads the CSV of `agent import`: every row is checked, every bad one is named with its line and reason.
+//! Changes nothing.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+use shared::{AgentId, Label, MailAddress};
+
+/// The columns, in the order of the manual. Others, or other orders, are told by the header row.
+const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
+
+/// A checked row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AgentRow {
+    pub(crate) id: AgentId,
+    pub(crate) mail: MailAddress,
+    pub(crate) classes: Vec<Label>,
+    pub(crate) site: Label,
+    pub(crate) note: Label,
+    pub(crate) admin: Option<MailAddress>,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowError {
+    /// Line of the file, from 1.
+    pub(crate) line: u64,
+    pub(crate) why: String,
+}
+
+/// Which of the file's columns holds what.
+struct Header(BTreeMap<&'static str, usize>);
+
+/// Reads all rows, or names all that is wrong.
+pub(crate) fn read(from: impl Read) -> Result<Vec<AgentRow>, Vec<RowError>> {
+    let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(from);
+    let header = match reader.headers() {
+        Ok(record) => Header::parse(record).map_err(|why| vec![RowError { line: 1, why }])?,
+        Err(err) => return Err(vec![csv_error(&err)]),
+    };
+    let mut rows = Vec::new();
+    let mut errors = Vec::new();
+    let mut seen = Seen::default();
+    let mut record = StringRecord::new();
+    loop {
+        match reader.read_record(&mut record) {
+            Ok(false) => break,
+            Ok(true) => {
+                let line = record.position().map_or(0, csv::Position::line);
+                match header.row(&record).and_then(|row| seen.add(&row, line).map(|()| row)) {
+                    Ok(row) => rows.push(row),
+                    Err(why) => errors.push(RowError { line, why }),
+                }
+            }
+            Err(err) => {
+                let broken = matches!(err.kind(), ErrorKind::Io(_));
+                errors.push(csv_error(&err));
+                if broken {
+                    break;
+                }
+            }
+        }
+    }
+    if errors.is_empty() { Ok(rows) } else { Err(errors) }
+}
+
+fn csv_error(err: &csv::Error) -> RowError {
+    let line = err.position().map_or(1, csv::Position::line);
+    let why = match err.kind() {
+        ErrorKind::Utf8 { .. } => "expected UTF-8 text, found other bytes".to_owned(),
+        _ => err.to_string(),
+    };
+    RowError { line, why }
+}
+
+impl Header {
+    fn parse(record: &StringRecord) -> Result<Self, String> {
+        let mut places = BTreeMap::new();
+        for (at, name) in record.iter().enumerate() {
+            // Excel begins a UTF-8 file with a byte order mark.
+            let name = name.trim_start_matches('\u{feff}').to_ascii_lowercase();
+            let Some(column) = COLUMNS.into_iter().find(|c| *c == name) else {
+                return Err(format!("expected the columns {}, found \"{name}\"", COLUMNS.join(",")));
+            };
+            if places.insert(column, at).is_some() {
+                return Err(format!("the column {column} is there twice"));
+            }
+        }
+        for needed in ["id", "mail"] {
+            if !places.contains_key(needed) {
+                return Err(format!(
+                    "expected a header row with the columns {}: {needed} is missing",
+                    COLUMNS.join(",")
+                ));
+            }
+        }
+        Ok(Self(places))
+    }
+
+    fn cell<'r>(&self, record: &'r StringRecord, column: &str) -> &'r str {
+        self.0.get(column).and_then(|at| record.get(*at)).unwrap_or_default()
+    }
+
+    fn row(&self, record: &StringRecord) -> Result<AgentRow, String> {
+        if record.len() != self.0.len() {
+            return Err(format!(
+                "expected {} cells, found {} (a text with a comma needs quotes)",
+                self.0.len(),
+                record.len()
+            ));
+        }
+        let label =
+            |column: &str| Label::parse(self.cell(record, column)).map_err(|err| format!("{column}: {err}"));
+        let address = |column: &str| {
+            MailAddress::parse(self.cell(record, column)).map_err(|err| format!("{column}: {err}"))
+        };
+        let classes = self.cell(record, "class").split(';').map(str::trim).filter(|c| !c.is_empty());
+        Ok(AgentRow {
+            id: AgentId::parse(self.cell(record, "id")).map_err(|err| format!("id: {err}"))?,
+            mail: address("mail")?,
+            classes: classes
+                .map(|c| Label::parse(c).map_err(|err| format!("class: {err}")))
+                .collect::<Result<_, _>>()?,
+            site: label("site")?,
+            note: label("note")?,
+            admin: if self.cell(record, "admin").is_empty() { None } else { Some(address("admin")?) },
+        })
+    }
+}
+
+/// IDs and addresses of the rows so far, with their lines.
+#[derive(Default)]
+struct Seen {
+    ids: BTreeMap<AgentId, u64>,
+    mails: BTreeMap<String, u64>,
+}
+
+impl Seen {
+    fn add(&mut self, row: &AgentRow, line: u64) -> Result<(), String> {
+        if let Some(first) = self.ids.insert(row.id.clone(), line) {
+            return Err(format!("id: {} is at line {first} already", row.id));
+        }
+        // Two agents cannot share a mailbox: each deletes what is not for it.
+        if let Some(first) = self.mails.insert(row.mail.as_str().to_ascii_lowercase(), line) {
+            return Err(format!("mail: {} is at line {first} already", row.mail));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<String> {
+        read(text.as_bytes()).unwrap_err().iter().map(|e| format!("{}: {}", e.line, e.why)).collect()
+    }
+
+    #[test]
+    fn a_file_from_a_spreadsheet_is_read() {
+        let text = "\u{feff}id,mail,class,site,note,admin\r\n\
+                    A1,a1@lab.test,gateway; mono ,Tokyo,\"Alpha Ltd, 3rd floor\",root@a.test\r\n\
+                    A2,a2@lab.test,,,,\r\n";
+        let rows = read(text.as_bytes()).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].note.as_str(), "Alpha Ltd, 3rd floor");
+        assert_eq!(rows[0].classes, [Label::lossy("gateway"), Label::lossy("mono")]);
+        assert_eq!(rows[1].admin, None);
+    }
+
+    #[test]
+    fn columns_may_stand_in_another_order_or_be_left_out() {
+        let rows = read("mail,id\na1@lab.test,A1\n".as_bytes()).unwrap();
+        assert_eq!(rows[0].id.as_str(), "A1");
+    }
+
+    #[test]
+    fn every_bad_row_is_named_with_its_line_and_reason() {
+        let text = "id,mail,class,site,note,admin\n\
+                    A1,a1@lab.test,,,,\n\
+                    ../x,a2@lab.test,,,,\n\
+                    A3,nobody,,,,\n\
+                    A4,a4@lab.test,,Tokyo, 3rd floor,x,\n\
+                    A1,a5@lab.test,,,,\n\
+                    A6,A1@lab.test,,,,\n";
+        let found = errors(text);
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(found[0].starts_with("3: id: bad agent ID \"../x\""), "{found:?}");
+        assert!(found[1].starts_with("4: mail: expected a mail address"), "{found:?}");
+        assert!(found[2].starts_with("5: expected 6 cells, found 7"), "{found:?}");
+        assert_eq!(found[3], "6: id: A1 is at line 2 already");
+        assert_eq!(found[4], "7: mail: A1@lab.test is at line 2 already");
+    }
+
+    #[test]
+    fn a_header_with_an_unknown_or_missing_column_is_refused() {
+        assert!(errors("id,email\n")[0].contains("found \"email\""));
+        assert!(errors("id,note\n")[0].contains("mail is missing"));
+        assert!(errors("")[0].contains("id is missing"));
+        assert!(errors("id,id,mail\n")[0].contains("twice"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_named_with_their_line() {
+        let found = read(&b"id,mail\nA1,a1@lab.test\nA\xff,a2@lab.test\n"[..]).unwrap_err();
+        assert_eq!(found[0].line, 3);
+        assert!(found[0].why.contains("UTF-8"));
+    }
+}

@@ -1,0 +1,245 @@
+//! `bundle inspect`: what is in a bundle file, and who signed it. Also the summary that `bundle build` and
+//! `campaign start` print.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use shared::bundle::{BundleError, BundleReader, FileEntry, Manifest};
+use shared::keys::VerifyingKey;
+use shared::limits::{CHUNK_BYTES, MAIL_MAX_DEFAULT_BYTES};
+use shared::time::format_duration;
+use shared::{Digest, Hasher, KeyId};
+
+use super::args::BundleInspect;
+use super::fail::{Done, Fail, Kind, OrFail as _, Outcome};
+use super::show::{Colour, Listing, cell, paint_stdout};
+use super::{open, show};
+
+/// What is known of a bundle's signature.
+#[derive(Clone, Debug)]
+pub(crate) enum Signature {
+    /// By this release key of ours.
+    Good(KeyId),
+    /// Only by keys that this manager does not know.
+    Unknown(Vec<KeyId>),
+    /// There are no keys to compare with: no home was given.
+    NotChecked(Vec<KeyId>),
+}
+
+/// A bundle file that was read to its end.
+pub(crate) struct Looked {
+    pub(crate) path: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) signature: Signature,
+    pub(crate) bytes: u64,
+    pub(crate) digest: Digest,
+}
+
+pub(crate) fn inspect(home: Option<&Path>, args: &BundleInspect) -> Outcome {
+    let keys = match home {
+        Some(_) => open::home(home)?.release_keys,
+        None => Vec::new(),
+    };
+    let looked = look(&args.file, &keys)?;
+    if args.format.json {
+        show::print_json(&looked.json())?;
+    } else {
+        show::print(&looked.summary())?;
+        show::print(&format!("\n{}", looked.modules()))?;
+    }
+    Ok(match looked.signature {
+        Signature::Good(_) | Signature::NotChecked(_) => Done::All,
+        Signature::Unknown(_) => Done::Partly,
+    })
+}
+
+/// Reads a bundle file to its end and checks all of it that can be checked without unpacking.
+pub(crate) fn look(path: &Path, keys: &[VerifyingKey]) -> Result<Looked, Fail> {
+    let file = File::open(path).or_usage(format!("cannot read the bundle {}", path.display()))?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(Fail::usage(format!("{} is a folder, expected a bundle file", path.display()))
+            .next("`mailfleet bundle build DIR -o FILE.mfb` makes a bundle of a folder"));
+    }
+    look_into(path, file, keys).map_err(|err| bundle_failed(err, path))
+}
+
+fn look_into(path: &Path, file: File, keys: &[VerifyingKey]) -> Result<Looked, BundleError> {
+    let (digest, bytes) = digest(&file).map_err(BundleError::Read)?;
+    let reader = BundleReader::open(BufReader::new(&file))?;
+    let signers = reader.signers();
+    let claims_ours = keys.iter().any(|key| signers.contains(&key.key_id()));
+    let (mut bundle, signature) = if claims_ours {
+        // A signature in our key's name that does not fit is an altered bundle, not a stranger's.
+        let bundle = reader.verify(keys)?;
+        let signer = bundle.signer();
+        (bundle, Signature::Good(signer))
+    } else if keys.is_empty() {
+        (reader.inspect_unverified()?, Signature::NotChecked(signers))
+    } else {
+        (reader.inspect_unverified()?, Signature::Unknown(signers))
+    };
+    bundle.check_payload()?;
+    Ok(Looked { path: path.to_owned(), manifest: bundle.manifest().clone(), signature, bytes, digest })
+}
+
+fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0u8; CHUNK_BYTES];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(buffer.get(..n).unwrap_or_default());
+    }
+    io::Seek::rewind(&mut file)?;
+    let bytes = hasher.len();
+    Ok((hasher.finish(), bytes))
+}
+
+fn bundle_failed(err: BundleError, path: &Path) -> Fail {
+    let kind = if err.is_local() { Kind::Outside } else { Kind::Usage };
+    Fail::of(kind, err, format!("{} is not a whole bundle", path.display()))
+        .next("copy it again from where it was built, or build it again with `mailfleet bundle build`")
+}
+
+impl Looked {
+    /// A few lines for people.
+    pub(crate) fn summary(&self) -> String {
+        let manifest = &self.manifest;
+        let list = |items: Vec<String>, none: &str| match items.is_empty() {
+            true => none.to_owned(),
+            false => items.join(", "),
+        };
+        let lines = [
+            ("Bundle", self.path.display().to_string()),
+            ("Software Version", manifest.software_version.to_string()),
+            ("Goes over", list(manifest.from.iter().map(ToString::to_string).collect(), "any version")),
+            ("Classes", list(manifest.classes.iter().map(ToString::to_string).collect(), "all")),
+            ("Settle time", manifest.settle().map_or("not set (10m)".to_owned(), format_duration)),
+            ("Script", manifest.script.map_or("none".to_owned(), |script| show::size(script.bytes))),
+            ("Modules", manifest.modules.len().to_string()),
+            ("Size", self.size_text()),
+            ("Digest", self.digest.to_string()),
+            ("Built", manifest.created.to_string()),
+            ("Signature", self.signature.text()),
+            ("As a mail", self.mail_text()),
+        ];
+        lines.into_iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+    }
+
+    fn size_text(&self) -> String {
+        let (from, to) = (self.manifest.unpacked_bytes, self.bytes);
+        let percent = to.saturating_mul(100).checked_div(from).unwrap_or(0);
+        let compression = self.manifest.compression;
+        format!("{} -> {} ({percent} %, {compression})", show::size(from), show::size(to))
+    }
+
+    /// Size of the mail that carries it, with room for a full list of recipients.
+    pub(crate) fn mail_bytes(&self) -> u64 {
+        mail_bytes(self.bytes)
+    }
+
+    fn mail_text(&self) -> String {
+        let (found, limit) = (self.mail_bytes(), MAIL_MAX_DEFAULT_BYTES);
+        if found <= limit {
+            return format!("{}, within the usual limit of {}", show::size(found), show::size(limit));
+        }
+        let text = format!(
+            "{}, over the usual limit of {}: needs mail servers that take it, and mail_max in manager.toml",
+            show::size(found),
+            show::size(limit)
+        );
+        paint_stdout(Colour::Yellow, &text)
+    }
+
+    fn modules(&self) -> String {
+        let mut listing = Listing::new(&["MODULE", "VERSION", "DATE", "KIND", "MODE", ">SIZE", "PATH"]);
+        for m in &self.manifest.modules {
+            let plain = |text: String| cell(text, Colour::Plain);
+            listing.row(vec![
+                plain(m.name.to_string()),
+                plain(m.version.to_string()),
+                plain(m.date.to_string()),
+                plain(m.kind.to_string()),
+                plain(format!("{:04o}", m.mode)),
+                plain(show::size(m.file.bytes)),
+                plain(m.path.to_string()),
+            ]);
+        }
+        listing.text()
+    }
+
+    fn json(&self) -> Value {
+        let file = |f: &FileEntry| json!({"bytes": f.bytes, "sha256": f.digest.to_hex()});
+        let m = &self.manifest;
+        let texts = |items: Vec<String>| Value::from(items);
+        json!({
+            "software_version": m.software_version.as_str(),
+            "from": texts(m.from.iter().map(ToString::to_string).collect()),
+            "classes": texts(m.classes.iter().map(ToString::to_string).collect()),
+            "settle": m.settle().map(format_duration),
+            "script": m.script.as_ref().map(file),
+            "modules": m.modules.iter().map(|module| json!({
+                "name": module.name.as_str(),
+                "version": module.version.as_str(),
+                "date": module.date.as_str(),
+                "kind": module.kind.to_string(),
+                "mode": format!("{:04o}", module.mode),
+                "path": module.path.as_str(),
+                "bytes": module.file.bytes,
+                "sha256": module.file.digest.to_hex(),
+            })).collect::<Vec<_>>(),
+            "compression": m.compression.to_string(),
+            "unpacked_bytes": m.unpacked_bytes,
+            "payload_bytes": m.payload_bytes,
+            "bundle_bytes": self.bytes,
+            "mail_bytes": self.mail_bytes(),
+            "sha256": self.digest.to_hex(),
+            "created": m.created.to_string(),
+            "signature": self.signature.word(),
+            "signed_by": texts(self.signature.keys().iter().map(ToString::to_string).collect()),
+        })
+    }
+}
+
+/// Size of the mail that carries a bundle: sealing adds 16 bytes to each chunk and a header with one slot of
+/// 96 bytes for each of 50 recipients; the message before the bundle is far below a kilobyte.
+fn mail_bytes(bundle_bytes: u64) -> u64 {
+    let chunks = bundle_bytes.div_ceil(CHUNK_BYTES as u64).saturating_add(1);
+    let sealed = bundle_bytes.saturating_add(chunks.saturating_mul(16)).saturating_add(50 * 96 + 2048);
+    shared::limits::mail_bytes_for_attachment(sealed)
+}
+
+impl Signature {
+    fn text(&self) -> String {
+        let names = |keys: &[KeyId]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Good(key) => paint_stdout(Colour::Green, &format!("good, by release key {key}")),
+            Self::Unknown(keys) => {
+                let text = format!("by unknown keys only ({}): agents will refuse it", names(keys));
+                paint_stdout(Colour::Red, &text)
+            }
+            Self::NotChecked(keys) => {
+                format!("not checked, claims to be by {} (--home tells which keys are known)", names(keys))
+            }
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Good(_) => "good",
+            Self::Unknown(_) => "unknown-key",
+            Self::NotChecked(_) => "not-checked",
+        }
+    }
+
+    fn keys(&self) -> Vec<KeyId> {
+        match self {
+            Self::Good(key) => vec![*key],
+            Self::Unknown(keys) | Self::NotChecked(keys) => keys.clone(),
+        }
+    }
+}
