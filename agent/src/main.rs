@@ -1,2 +1,176 @@
-//! placeholder
-fn main() {}
+//! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
+
+mod config;
+mod disk;
+mod doctor;
+mod enrol;
+mod exit;
+mod files;
+mod home;
+mod inbox;
+mod keys;
+mod ledger;
+mod post;
+mod runtime;
+mod script;
+mod status;
+mod stop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use exit::{Outside, Usage};
+use home::Home;
+use keys::Keys;
+use runtime::{Mode, Parts, RunError, Shell};
+use stop::Stop;
+
+/// Keeps this box updated by mail.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    /// The agent's state folder.
+    #[arg(long, env = "MAILFLEET_HOME", default_value = "/var/lib/mailfleet-agent", global = true)]
+    home: PathBuf,
+    /// What to log to standard error: error, warn, info, debug, or as RUST_LOG says.
+    #[arg(long, env = "RUST_LOG", default_value = "warn", global = true)]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set this box up from an invitation and mail the enrolment request.
+    #[command(
+        after_help = "Example:\n  mailfleet-agent --home /var/lib/mailfleet-agent enrol A0001.invite \\\n    \
+        --send smtps://box7@mail.example.com --receive imaps://box7@mail.example.com/INBOX \\\n    \
+        --password-file /etc/mailfleet/password --root /opt/box"
+    )]
+    Enrol(EnrolArgs),
+    /// Work: read mail, install, report, until told to stop.
+    #[command(after_help = "Example:\n  mailfleet-agent run --once")]
+    Run {
+        /// Do what is due now and exit.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Show what the agent is doing.
+    #[command(after_help = "Example:\n  mailfleet-agent status --json")]
+    Status {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every module's file and show the version report.
+    #[command(after_help = "Example:\n  mailfleet-agent versions")]
+    Versions {
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check configuration, keys, state, disk, mail and clock; one line each.
+    #[command(after_help = "Example:\n  mailfleet-agent doctor")]
+    Doctor,
+}
+
+#[derive(Args)]
+struct EnrolArgs {
+    /// The invitation that the manager made.
+    file: PathBuf,
+    /// Where mail goes out: smtps://, smtp+starttls://, sendmail:, maildir:/ or spool:/.
+    #[arg(long, value_name = "URL")]
+    send: Option<String>,
+    /// Where mail comes in: imaps://, imap+starttls://, maildir:/ or spool:/.
+    #[arg(long, value_name = "URL")]
+    receive: Option<String>,
+    /// File with the mail password, mode 0600.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// PEM file: trust only these certificate authorities.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Where modules are installed [default: the folder "root" in the home].
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log);
+    let Ok(filter) = filter else {
+        eprintln!("mailfleet-agent: --log: expected a level such as info, found \"{}\"", cli.log);
+        return ExitCode::from(2);
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match work(cli) {
+        Ok(code) => code,
+        Err(err) => {
+            eprintln!("mailfleet-agent: {err:#}");
+            ExitCode::from(exit::code(&err))
+        }
+    }
+}
+
+fn work(cli: Cli) -> anyhow::Result<ExitCode> {
+    let home = std::path::absolute(&cli.home).with_context(|| format!("{}", cli.home.display()))?;
+    let home = Home::new(home);
+    // One thread does: the work is one thing after the other, and a small box has little memory.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Enrol(args) => {
+                let request = enrol::Request {
+                    file: args.file,
+                    send: args.send,
+                    receive: args.receive,
+                    password_file: args.password_file,
+                    ca: args.ca,
+                    root: args.root,
+                };
+                enrol::enrol(home, request).await.map(|()| ExitCode::SUCCESS)
+            }
+            Command::Run { once: true } => run_once(home).await,
+            Command::Run { once: false } => run(home).await,
+            Command::Status { json } => status::status(&home, json).map(|()| ExitCode::SUCCESS),
+            Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
+            Command::Doctor => Ok(doctor::doctor(&home).await),
+        }
+    })
+}
+
+/// Everything that `run` needs, with the home locked.
+fn open(home: Home, mode: Mode) -> anyhow::Result<Shell> {
+    let config = config::load(&home.config()).map_err(Usage::because)?;
+    home.create().map_err(Usage::because)?;
+    let lock = home.lock().map_err(Usage::because)?;
+    let keys = Keys::load(&home).map_err(Usage::because)?;
+    let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
+    let stop = Stop::on_signals()?;
+    Ok(Shell::new(Parts { config, home, keys, loaded, lock, stop, mode }))
+}
+
+async fn run(home: Home) -> anyhow::Result<ExitCode> {
+    match open(home, Mode::Daemon)?.run().await {
+        Ok(()) | Err(RunError::Stopped) => Ok(ExitCode::SUCCESS),
+        Err(err) => Err(err.into()),
+    }
+}
+
+async fn run_once(home: Home) -> anyhow::Result<ExitCode> {
+    let summary = match open(home, Mode::Once)?.run_once().await {
+        Ok(summary) => summary,
+        Err(RunError::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(err) => return Err(err.into()),
+    };
+    for failure in &summary.failed {
+        eprintln!("mailfleet-agent: {failure}");
+    }
+    if let Some(why) = summary.unreachable {
+        return Err(Outside(format!("the mail is not reachable: {why}")).into());
+    }
+    Ok(if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::message::{EnrolRequest, Outcome, OutputTail};
-use shared::{EnvelopeId, UnixMillis};
+use shared::message::{EnrolRequest, Outcome, OutputTail, VersionReport};
+use shared::{EnvelopeId, ModulePath, UnixMillis};
 use thiserror::Error;
 
-use crate::facts::JunkReason;
+use crate::facts::{JunkReason, ModulesFound};
 use crate::fresh::Freshness;
 use crate::install::{Install, Job};
 use crate::outbox::Outbox;
-use crate::versions::Combination;
+use crate::versions::{Combination, paths_of, report};
 
 /// Version of the saved form. Fields are added without a new one; a changed meaning needs a new one.
 const FORMAT: u8 = 1;
@@ -151,6 +151,18 @@ impl State {
             last_end: None,
             keep_folder: None,
         }
+    }
+
+    /// Where the installed modules are: what a version report must read.
+    #[must_use]
+    pub fn module_paths(&self) -> Vec<ModulePath> {
+        paths_of(self.installed.as_ref(), &[])
+    }
+
+    /// The version report (M10) of the files as found.
+    #[must_use]
+    pub fn version_report(&self, found: &ModulesFound, taken_at: UnixMillis) -> VersionReport {
+        report(self.installed.as_ref(), found, taken_at)
     }
 
     /// The saved form: a format byte and CBOR.

@@ -1,0 +1,394 @@
+//! `agent.toml`: what an operator can set, read once at start. Unknown keys are errors, so that a slip of
+//! the pen does not pass for a setting.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mailio::{JunkPolicy, MailSettings, ReceiveUrl, SecretSource, SendUrl};
+use serde::{Deserialize, Serialize};
+use shared::invitation::Invitation;
+use shared::keys::{SealingKey, VerifyingKey};
+use shared::time::{format_duration, parse_duration};
+use shared::{AgentId, Label, MailAddress};
+use thiserror::Error;
+
+use crate::files::{chain, write_whole};
+
+/// The checked configuration.
+pub(crate) struct Config {
+    pub(crate) agent: AgentId,
+    pub(crate) classes: Vec<Label>,
+    pub(crate) root: PathBuf,
+    pub(crate) mail: MailSettings,
+    pub(crate) manager: MailAddress,
+    pub(crate) order_key: VerifyingKey,
+    pub(crate) release_keys: Vec<VerifyingKey>,
+    pub(crate) seal_key: SealingKey,
+    pub(crate) poll: Duration,
+    pub(crate) script_timeout: Duration,
+    pub(crate) max_bundle_bytes: u64,
+    rom_version: Option<Label>,
+    rom_version_file: PathBuf,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    /// Not readable.
+    #[error("cannot read {}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// Not TOML, or an unknown or missing key: the text names line and key.
+    #[error("{}: {}", .0.display(), .1)]
+    Toml(PathBuf, String),
+    /// A value that is not allowed.
+    #[error("{}: setting \"{setting}\": {why}", file.display())]
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        setting: &'static str,
+        /// What was expected and found.
+        why: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    agent: String,
+    address: String,
+    #[serde(default)]
+    class: Vec<String>,
+    root: PathBuf,
+    send: String,
+    receive: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_env: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password_credential: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poll: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    junk: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script_timeout: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bundle_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rom_version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rom_version_file: Option<PathBuf>,
+    manager: RawManager,
+}
+
+/// Whom the agent believes: from the invitation.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawManager {
+    address: String,
+    order_key: String,
+    release_keys: Vec<String>,
+    seal_key: String,
+}
+
+const POLL_DEFAULT: Duration = Duration::from_secs(300);
+const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+/// A small box has little disk; who mails more than this sets it.
+const MAX_BUNDLE_DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
+const ROM_VERSION_FILE_DEFAULT: &str = "/etc/os-release";
+/// A version file is read only so far.
+const ROM_VERSION_FILE_MAX_BYTES: u64 = 64 * 1024;
+
+/// What `enrol` was told on its command line.
+pub(crate) struct Choices {
+    pub(crate) send: String,
+    pub(crate) receive: String,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) root: PathBuf,
+}
+
+/// Text of a new `agent.toml`.
+pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
+    let raw = Raw {
+        agent: invitation.agent.to_string(),
+        address: invitation.mail.to_string(),
+        class: invitation.classes.iter().map(Label::to_string).collect(),
+        root: choices.root,
+        send: choices.send,
+        receive: choices.receive,
+        ca: choices.ca,
+        password_file: choices.password_file,
+        password_env: None,
+        password_credential: None,
+        token_command: None,
+        tls: None,
+        poll: None,
+        junk: None,
+        script_timeout: None,
+        max_bundle_bytes: None,
+        rom_version: None,
+        rom_version_file: None,
+        manager: RawManager {
+            address: invitation.manager.to_string(),
+            order_key: invitation.order_key.to_text(),
+            release_keys: invitation.release_keys.iter().map(VerifyingKey::to_text).collect(),
+            seal_key: invitation.seal_key.to_text(),
+        },
+    };
+    let mut text = String::from("# mailfleet-agent. Unknown keys are errors.\n");
+    // Plain strings and lists always have a TOML form.
+    text.push_str(&toml::to_string(&raw).unwrap_or_default());
+    for (key, value) in [
+        ("poll", format_duration(POLL_DEFAULT)),
+        ("script_timeout", format_duration(SCRIPT_TIMEOUT_DEFAULT)),
+        ("junk", "delete".to_owned()),
+        ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
+    ] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# {key} = \"{value}\"    # default; belongs above [manager]");
+    }
+    text
+}
+
+/// Writes a configuration after having checked that it reads back.
+pub(crate) fn write(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let config = parse(path, text)?;
+    write_whole(path, text.as_bytes()).map_err(|err| ConfigError::Io(path.to_owned(), err))?;
+    Ok(config)
+}
+
+/// Reads a configuration.
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|err| ConfigError::Io(path.to_owned(), err))?;
+    parse(path, &text)
+}
+
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+    let raw: Raw = toml::from_str(text)
+        .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+    let in_file = Values { file };
+    let labels = raw.class.iter().map(|c| in_file.value("class", Label::parse(c)));
+    let release_keys =
+        raw.manager.release_keys.iter().map(|k| in_file.value("release_keys", VerifyingKey::parse_text(k)));
+    if !raw.root.is_absolute() {
+        let why = format!("expected an absolute path, found \"{}\"", raw.root.display());
+        return Err(in_file.bad("root", why));
+    }
+    Ok(Config {
+        agent: in_file.value("agent", AgentId::parse(&raw.agent))?,
+        classes: labels.collect::<Result<_, _>>()?,
+        mail: in_file.mail(&raw)?,
+        manager: in_file.value("manager.address", MailAddress::parse(&raw.manager.address))?,
+        order_key: in_file.value("order_key", VerifyingKey::parse_text(&raw.manager.order_key))?,
+        release_keys: release_keys.collect::<Result<_, _>>()?,
+        seal_key: in_file.value("seal_key", SealingKey::parse_text(&raw.manager.seal_key))?,
+        poll: in_file.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
+        script_timeout: in_file.duration(
+            "script_timeout",
+            raw.script_timeout.as_deref(),
+            SCRIPT_TIMEOUT_DEFAULT,
+        )?,
+        max_bundle_bytes: raw.max_bundle_bytes.unwrap_or(MAX_BUNDLE_DEFAULT_BYTES),
+        rom_version: raw
+            .rom_version
+            .as_deref()
+            .map(|v| in_file.value("rom_version", Label::parse(v)))
+            .transpose()?,
+        rom_version_file: raw.rom_version_file.unwrap_or_else(|| ROM_VERSION_FILE_DEFAULT.into()),
+        root: raw.root,
+    })
+}
+
+/// Turns a value's fault into one that names the file and the setting.
+struct Values<'f> {
+    file: &'f Path,
+}
+
+impl Values<'_> {
+    fn bad(&self, setting: &'static str, why: String) -> ConfigError {
+        ConfigError::Value { file: self.file.to_owned(), setting, why }
+    }
+
+    fn value<T, E: std::error::Error>(
+        &self,
+        setting: &'static str,
+        result: Result<T, E>,
+    ) -> Result<T, ConfigError> {
+        result.map_err(|err| self.bad(setting, chain(&err)))
+    }
+
+    fn duration(
+        &self,
+        setting: &'static str,
+        text: Option<&str>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let Some(text) = text else { return Ok(default) };
+        let found = self.value(setting, parse_duration(text))?;
+        if found.is_zero() {
+            return Err(self.bad(setting, "expected more than zero".to_owned()));
+        }
+        Ok(found)
+    }
+
+    fn mail(&self, raw: &Raw) -> Result<MailSettings, ConfigError> {
+        let mut mail = MailSettings::new(
+            self.value("address", MailAddress::parse(&raw.address))?,
+            self.value("send", SendUrl::parse(&raw.send))?,
+            self.value("receive", ReceiveUrl::parse(&raw.receive))?,
+        );
+        mail.ca_file.clone_from(&raw.ca);
+        mail.secret = self.secret(raw)?;
+        mail.tls_none_allowed = match raw.tls.as_deref() {
+            None => false,
+            Some("none") => true,
+            Some(other) => {
+                return Err(self.bad("tls", format!("expected \"none\" or nothing, found \"{other}\"")));
+            }
+        };
+        mail.junk = match raw.junk.as_deref() {
+            // The mailbox is the agent's own (M6), and nobody empties a box's junk folder.
+            None | Some("delete") => JunkPolicy::Delete,
+            Some("aside") => JunkPolicy::Aside,
+            Some(other) => {
+                return Err(self.bad("junk", format!("expected \"delete\" or \"aside\", found \"{other}\"")));
+            }
+        };
+        self.value("send or receive", mail.check())?;
+        Ok(mail)
+    }
+
+    fn secret(&self, raw: &Raw) -> Result<SecretSource, ConfigError> {
+        let sources = [
+            raw.password_file.clone().map(SecretSource::File),
+            raw.password_env.clone().map(SecretSource::Env),
+            raw.password_credential.clone().map(SecretSource::Credential),
+            raw.token_command.clone().map(SecretSource::TokenCommand),
+        ];
+        let mut given = sources.into_iter().flatten();
+        let first = given.next().unwrap_or_default();
+        if given.next().is_some() {
+            let why = "expected only one of password_file, password_env, password_credential, token_command";
+            return Err(self.bad("password_file", why.to_owned()));
+        }
+        Ok(first)
+    }
+}
+
+impl Config {
+    /// Version of the read-only system, as set or as its file says now.
+    pub(crate) fn rom_version(&self) -> Label {
+        self.rom_version.clone().unwrap_or_else(|| rom_version_in(&self.rom_version_file))
+    }
+}
+
+/// `VERSION_ID` of a file like `/etc/os-release`, or else the first line.
+fn rom_version_in(path: &Path) -> Label {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(ROM_VERSION_FILE_MAX_BYTES).read_to_string(&mut text));
+    if read.is_err() {
+        return Label::lossy("unknown");
+    }
+    let named = text.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
+    // A rolling distribution has no VERSION_ID; its file's first line is a name, not a version.
+    let is_os_release = text.lines().any(|line| line.starts_with("ID="));
+    let found = match named {
+        Some(version) => version.trim_matches(['"', '\'']),
+        None if is_os_release => "unknown",
+        None => text.lines().next().unwrap_or("unknown").trim(),
+    };
+    Label::lossy(if found.is_empty() { "unknown" } else { found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::UnixMillis;
+    use shared::keys::{OpeningKey, SigningKey};
+
+    fn text() -> String {
+        let key = SigningKey::from_seed(&[1; 32]).verifying_key();
+        let invitation = Invitation {
+            agent: AgentId::parse("A1").unwrap(),
+            mail: MailAddress::parse("a1@lab.test").unwrap(),
+            classes: vec![Label::lossy("office-gateway")],
+            manager: MailAddress::parse("manager@lab.test").unwrap(),
+            order_key: key.clone(),
+            release_keys: vec![key],
+            seal_key: OpeningKey::from_seed(&[2; 32]).sealing_key(),
+            secret: [0; 32].into(),
+            created: UnixMillis(0),
+            expires: UnixMillis(1),
+        };
+        let choices = Choices {
+            send: "spool:/tmp/post".to_owned(),
+            receive: "spool:/tmp/post".to_owned(),
+            ca: None,
+            password_file: None,
+            root: "/opt/box".into(),
+        };
+        new_text(&invitation, choices)
+    }
+
+    fn error(text: &str) -> String {
+        chain(&parse(Path::new("agent.toml"), text).err().unwrap())
+    }
+
+    #[test]
+    fn a_new_configuration_reads_back() {
+        let config = parse(Path::new("agent.toml"), &text()).unwrap_or_else(|err| panic!("{err}"));
+        assert_eq!(config.agent.as_str(), "A1");
+        assert_eq!((config.poll, config.mail.junk), (POLL_DEFAULT, JunkPolicy::Delete));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let err = error(&format!("pol = \"5m\"\n{}", text()));
+        assert!(err.contains("line 1") && err.contains("pol"), "{err}");
+    }
+
+    #[test]
+    fn a_bad_value_names_its_setting() {
+        for (line, setting) in [
+            ("poll = \"5\"", "poll"),
+            ("poll = \"0s\"", "poll"),
+            ("junk = \"burn\"", "junk"),
+            ("tls = \"maybe\"", "tls"),
+            ("password_env = \"A\"\npassword_file = \"b\"", "password_file"),
+        ] {
+            let err = error(&format!("{line}\n{}", text()));
+            assert!(err.contains(&format!("\"{setting}\"")), "{err}");
+        }
+        let err = error(&text().replace("spool:/tmp/post", "smtp://user@mail.test"));
+        assert!(err.contains("send") && err.contains("expected"), "{err}");
+    }
+
+    #[test]
+    fn the_rom_version_comes_from_os_release_or_a_plain_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        for (content, expected) in [
+            ("ID=debian\nVERSION_ID=\"13\"\n", "13"),
+            ("1.5.08\n", "1.5.08"),
+            ("NAME=Arch\nID=arch\n", "unknown"),
+            ("", "unknown"),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            assert_eq!(rom_version_in(&file).as_str(), expected);
+        }
+        assert_eq!(rom_version_in(&folder.path().join("none")).as_str(), "unknown");
+    }
+}

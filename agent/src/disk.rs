@@ -1,0 +1,160 @@
+//! The files below the agent's root: unpacks bundles beside them, puts them in place, puts them back, hashes
+//! them. Decides nothing; every step may be done again.
+//!
+//! ```text
+//! <root>/.mailfleet/jobs/<order>/
+//!     stage/<module path>   the new files, checked and synced; also the script's working folder
+//!     script                the bundle's script
+//!     old/<number>          the old files, by hard link where the file system allows it
+//!     journal               what `switch` is about to do; see `journal`
+//! ```
+//!
+//! Nobody but root's owner can be trusted with `root`, but a module's folder may have been replaced by a
+//! symbolic link: all target folders are opened beneath the root by the kernel's rules.
+
+mod beneath;
+mod journal;
+mod stage;
+mod switch;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agent_core::{BundleFacts, InspectFault, Module, ModulesFound};
+use shared::bundle::{BundleError, BundleReader, Manifest, VerifiedBundle};
+use shared::keys::VerifyingKey;
+use shared::path::AGENT_FOLDER;
+use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
+
+use crate::files::{chain, copy_seen, private_folder, remove_tree};
+use beneath::Root;
+
+/// An agent's root folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    root: PathBuf,
+}
+
+impl Disk {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn jobs(&self) -> PathBuf {
+        self.root.join(AGENT_FOLDER).join("jobs")
+    }
+
+    pub(crate) fn job(&self, order: EnvelopeId) -> PathBuf {
+        self.jobs().join(order.to_hex())
+    }
+
+    pub(crate) fn stage_folder(&self, order: EnvelopeId) -> PathBuf {
+        self.job(order).join("stage")
+    }
+
+    pub(crate) fn script(&self, order: EnvelopeId) -> PathBuf {
+        self.job(order).join("script")
+    }
+
+    /// Makes the agent's own folder below the root, and refuses one that is a link to elsewhere.
+    fn own_folder(&self) -> io::Result<()> {
+        let own = self.root.join(AGENT_FOLDER);
+        private_folder(&self.jobs())?;
+        if std::fs::symlink_metadata(&own)?.is_dir() && std::fs::symlink_metadata(self.jobs())?.is_dir() {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{} is not a folder but a link", own.display())))
+    }
+
+    /// Digests of the regular files at these paths. A file that cannot be read is left out.
+    pub(crate) fn read_modules(&self, paths: &[ModulePath], rom_version: Label) -> ModulesFound {
+        let root = Root::open(&self.root);
+        let digest = |path: &ModulePath| -> io::Result<Digest> {
+            let root = root.as_ref().map_err(|err| io::Error::from(err.kind()))?;
+            let mut hasher = Hasher::default();
+            copy_seen(&mut root.open_file(path)?, &mut io::sink(), &mut |piece| hasher.update(piece))?;
+            Ok(hasher.finish())
+        };
+        let mut found = ModulesFound { rom_version, ..ModulesFound::default() };
+        for path in paths {
+            match digest(path) {
+                Ok(digest) => drop(found.files.insert(path.clone(), digest)),
+                Err(err) => tracing::debug!(%path, %err, "Cannot read a module's file"),
+            }
+        }
+        found
+    }
+
+    /// Removes all that an install has left.
+    pub(crate) fn cleanup(&self, order: EnvelopeId) -> io::Result<()> {
+        remove_tree(&self.job(order))
+    }
+
+    /// Removes the folders of all other jobs.
+    pub(crate) fn tidy(&self, keep: &[EnvelopeId]) -> io::Result<()> {
+        let entries = match std::fs::read_dir(self.jobs()) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(err) => return Err(err),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !keep.iter().any(|order| name.to_str() == Some(order.to_hex().as_str())) {
+                remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that may still be written below the root.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Reads a kept bundle's manifest; believes it only with a release key's signature.
+pub(crate) fn inspect(
+    bundle: &Path,
+    release_keys: &[VerifyingKey],
+) -> Result<Box<BundleFacts>, InspectFault> {
+    let facts = open_bundle(bundle, release_keys).map(|verified| Box::new(facts_of(verified.manifest())));
+    facts.map_err(|err| match &err {
+        BundleError::NotSigned { .. } => InspectFault::NotSigned,
+        local if local.is_local() => InspectFault::Io(Label::lossy(&chain(&err))),
+        _ => InspectFault::Bad(Label::lossy(&chain(&err))),
+    })
+}
+
+type OpenBundle = VerifiedBundle<io::BufReader<File>>;
+
+fn open_bundle(bundle: &Path, release_keys: &[VerifyingKey]) -> Result<OpenBundle, BundleError> {
+    let file = File::open(bundle).map_err(BundleError::Read)?;
+    BundleReader::open(io::BufReader::new(file))?.verify(release_keys)
+}
+
+fn facts_of(manifest: &Manifest) -> BundleFacts {
+    let module = |m: &shared::bundle::ModuleEntry| Module {
+        name: m.name.clone(),
+        version: m.version.clone(),
+        date: m.date.clone(),
+        path: m.path.clone(),
+        mode: m.mode & 0o777,
+        bytes: m.file.bytes,
+        digest: m.file.digest,
+    };
+    BundleFacts {
+        software_version: manifest.software_version.clone(),
+        from: manifest.from.clone(),
+        classes: manifest.classes.clone(),
+        has_script: manifest.script.is_some(),
+        modules: manifest.modules.iter().map(module).collect(),
+        unpacked_bytes: manifest.unpacked_bytes,
+    }
+}

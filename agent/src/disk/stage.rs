@@ -1,0 +1,106 @@
+//! Unpacks a kept bundle beside the root: every file is checked by the reader and synced by us, so that
+//! `switch` only renames.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use agent_core::{Module, StageFault};
+use shared::bundle::{BundleError, Entry};
+use shared::keys::VerifyingKey;
+use shared::{EnvelopeId, Label};
+
+use super::{Disk, facts_of, open_bundle};
+use crate::files::{
+    chain, copy_seen, create_private, is_full, private_folder, remove_tree, sync_folder, sync_parent,
+};
+
+/// Kept free beside the new files: old ones that cannot be linked, folders, the journal.
+const SPARE_BYTES: u64 = 1024 * 1024;
+
+impl Disk {
+    /// Unpacks from scratch.
+    pub(crate) fn stage(
+        &self,
+        order: EnvelopeId,
+        bundle: &Path,
+        release_keys: &[VerifyingKey],
+        modules: &[Module],
+        unpacked_bytes: u64,
+    ) -> Result<(), StageFault> {
+        let io_fault = |err: io::Error| {
+            if is_full(&err) { StageFault::NoSpace } else { StageFault::Io(Label::lossy(&err.to_string())) }
+        };
+        self.own_folder().map_err(io_fault)?;
+        let job = self.job(order);
+        remove_tree(&job).map_err(io_fault)?;
+        if self.free_bytes().map_err(io_fault)? < unpacked_bytes.saturating_add(SPARE_BYTES) {
+            return Err(StageFault::NoSpace);
+        }
+        private_folder(&self.stage_folder(order)).map_err(io_fault)?;
+        let result = self.unpack(order, bundle, release_keys, modules);
+        if result.is_err() {
+            // Half a stage is of no use, and a full disk needs the room.
+            let _ = remove_tree(&job);
+        }
+        result
+    }
+
+    fn unpack(
+        &self,
+        order: EnvelopeId,
+        bundle: &Path,
+        release_keys: &[VerifyingKey],
+        modules: &[Module],
+    ) -> Result<(), StageFault> {
+        let verified = open_bundle(bundle, release_keys).map_err(|err| fault_of(&err))?;
+        // The kept file was inspected before: if its manifest is another one since, somebody changed it.
+        if facts_of(verified.manifest()).modules != modules {
+            return Err(StageFault::Bad(Label::lossy("the kept bundle is another one than before")));
+        }
+        let stage = self.stage_folder(order);
+        let script = self.script(order);
+        let mut folders = BTreeSet::from([stage.clone()]);
+        let mut take = |entry: Entry<'_>, from: &mut dyn Read| match entry {
+            Entry::Script(_) => write_file(&script, 0o700, from),
+            Entry::Module(module) => {
+                let path = stage.join(module.path.as_str());
+                if let Some(parent) = path.parent() {
+                    private_folder(parent)?;
+                    folders.extend(above(parent, &stage));
+                }
+                write_file(&path, module.mode & 0o777, from)
+            }
+        };
+        verified.unpack(&mut take).map_err(|err| fault_of(&err))?;
+        let sync = || -> io::Result<()> {
+            folders.iter().try_for_each(|folder| sync_folder(folder))?;
+            sync_parent(&stage)?;
+            sync_parent(&self.job(order))
+        };
+        sync().map_err(|err| StageFault::Io(Label::lossy(&err.to_string())))
+    }
+}
+
+/// `folder` and those above it, up to `stage`.
+fn above(folder: &Path, stage: &Path) -> Vec<PathBuf> {
+    folder.ancestors().take_while(|a| a.starts_with(stage)).map(Path::to_owned).collect()
+}
+
+fn write_file(path: &Path, mode: u32, from: &mut dyn Read) -> io::Result<()> {
+    let mut file = create_private(path)?;
+    copy_seen(from, &mut file, &mut |_| {})?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+fn fault_of(err: &BundleError) -> StageFault {
+    if let BundleError::Take { err, .. } = err
+        && is_full(err)
+    {
+        return StageFault::NoSpace;
+    }
+    let text = Label::lossy(&chain(err));
+    if err.is_local() { StageFault::Io(text) } else { StageFault::Bad(text) }
+}

@@ -1,0 +1,145 @@
+//! `doctor`: tries everything that the agent needs, changes nothing, one line each.
+
+use std::process::ExitCode;
+
+use mailio::{Mailbox, Sender};
+
+use crate::config::{self, Config};
+use crate::disk::Disk;
+use crate::files::{chain, now};
+use crate::home::Home;
+use crate::keys::Keys;
+use crate::ledger;
+
+/// Less room than this below the root is worth a word.
+const FREE_MIN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Collects the lines and the worst exit code.
+#[derive(Default)]
+struct Findings {
+    usage: bool,
+    failed: bool,
+    outside: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Area {
+    Configuration,
+    Box,
+    Outside,
+}
+
+impl Findings {
+    fn line(&mut self, area: Area, what: &str, result: Result<String, String>) {
+        match result {
+            Ok(text) => println!("ok    {what:<8} {text}"),
+            Err(text) => {
+                println!("FAIL  {what:<8} {text}");
+                match area {
+                    Area::Configuration => self.usage = true,
+                    Area::Box => self.failed = true,
+                    Area::Outside => self.outside = self.outside.saturating_add(1),
+                }
+            }
+        }
+    }
+
+    fn code(&self) -> ExitCode {
+        ExitCode::from(if self.usage {
+            2
+        } else if self.failed {
+            1
+        } else if self.outside > 0 {
+            3
+        } else {
+            0
+        })
+    }
+}
+
+/// Checks everything.
+pub(crate) async fn doctor(home: &Home) -> ExitCode {
+    let mut findings = Findings::default();
+    let config = config::load(&home.config());
+    let shown = |err: &dyn std::error::Error| chain(err);
+    findings.line(
+        Area::Configuration,
+        "config",
+        config.as_ref().map(|_| home.config().display().to_string()).map_err(|err| shown(err)),
+    );
+    let keys = Keys::load(home).map(|keys| format!("signs as {}", keys.sign.verifying_key().key_id()));
+    findings.line(Area::Configuration, "keys", keys.map_err(|err| shown(&err)));
+    let state = ledger::load(&home.state());
+    findings.line(
+        Area::Configuration,
+        "state",
+        match &state {
+            Ok(loaded) => match &loaded.recovered {
+                None => Ok("whole".to_owned()),
+                Some(why) => Err(format!("damaged ({why}); the copy before it is whole and will be used")),
+            },
+            Err(err) => Err(shown(err)),
+        },
+    );
+    if let Ok(config) = &config {
+        check_disk(&mut findings, config);
+        check_mail(&mut findings, config).await;
+    }
+    if let Ok(loaded) = &state {
+        let (now, floor) = (now(), loaded.state.fresh.clock_floor);
+        findings.line(
+            Area::Box,
+            "clock",
+            if now >= floor {
+                Ok(format!("{now}, after the newest order ({floor})"))
+            } else {
+                Err(format!("{now} is before the newest order ({floor}): the agent goes by the latter"))
+            },
+        );
+    }
+    findings.code()
+}
+
+fn check_disk(findings: &mut Findings, config: &Config) {
+    let root = config.root.display();
+    // A file that has no name and so leaves nothing behind.
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
+    let tried = match rustix::fs::open(&config.root, flags, rustix::fs::Mode::from_raw_mode(0o600)) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR) => {
+            rustix::fs::access(&config.root, rustix::fs::Access::WRITE_OK)
+        }
+        other => other.map(drop),
+    };
+    findings.line(
+        Area::Box,
+        "root",
+        match tried {
+            Ok(()) => Ok(format!("{root} can be written")),
+            Err(err) => Err(format!("{root} cannot be written: {err}")),
+        },
+    );
+    findings.line(
+        Area::Box,
+        "space",
+        match Disk::new(config.root.clone()).free_bytes() {
+            Ok(bytes) if bytes >= FREE_MIN_BYTES => Ok(format!("{} MB free below {root}", mega(bytes))),
+            Ok(bytes) => Err(format!(
+                "{} MB free below {root}, expected at least {} MB",
+                mega(bytes),
+                mega(FREE_MIN_BYTES)
+            )),
+            Err(err) => Err(format!("{root}: {err}")),
+        },
+    );
+}
+
+async fn check_mail(findings: &mut Findings, config: &Config) {
+    let send = Sender::new(config.mail.clone()).probe().await;
+    findings.line(Area::Outside, "send", send.map_err(|err| chain(&err)));
+    let receive = Mailbox::new(config.mail.clone()).probe().await;
+    findings.line(Area::Outside, "receive", receive.map_err(|err| chain(&err)));
+}
+
+fn mega(bytes: u64) -> u64 {
+    bytes.checked_div(1_000_000).unwrap_or(0)
+}

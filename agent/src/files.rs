@@ -1,0 +1,131 @@
+//! Small steps with files that must survive a power cut: write whole or not at all, sync, pick random bytes.
+//! Knows nothing about what the files mean.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand_core::UnwrapErr;
+use shared::UnixMillis;
+use shared::limits::CHUNK_BYTES;
+
+/// Puts `bytes` at `path`, readable by the owner only: temporary file, sync, rename, sync of the folder.
+/// A reader sees the old file or the new one.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_added_extension("tmp");
+    let mut file = create_private(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    sync_parent(path)
+}
+
+/// Creates or empties a file that only its owner can read.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    // A file that is there already keeps its mode, so it goes first.
+    remove_if_there(path)?;
+    OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes a folder, and those above it, for the owner only.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes the names in the folder of `path` durable.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => sync_folder(parent),
+        None => Ok(()),
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Removes a file; it need not be there.
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+    unless_missing(fs::remove_file(path))
+}
+
+/// Removes a folder with all in it; it need not be there.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    unless_missing(fs::remove_dir_all(path))
+}
+
+/// Takes "not found" for success.
+pub(crate) fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Copies in pieces, and tells each piece to `see`. Returns the bytes copied.
+pub(crate) fn copy_seen(
+    from: &mut dyn Read,
+    to: &mut dyn Write,
+    see: &mut dyn FnMut(&[u8]),
+) -> io::Result<u64> {
+    let mut buffer = vec![0u8; CHUNK_BYTES];
+    let mut total = 0u64;
+    loop {
+        let n = match from.read(&mut buffer) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let piece = buffer.get(..n).unwrap_or_default();
+        if piece.is_empty() {
+            return Ok(total);
+        }
+        see(piece);
+        to.write_all(piece)?;
+        total = total.saturating_add(piece.len() as u64);
+    }
+}
+
+/// The box's clock.
+pub(crate) fn now() -> UnixMillis {
+    let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+    UnixMillis(match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(after) => millis(after),
+        Err(before) => millis(before.duration()).saturating_neg(),
+    })
+}
+
+/// The system's random generator.
+pub(crate) fn rng() -> UnwrapErr<getrandom::SysRng> {
+    UnwrapErr(getrandom::SysRng)
+}
+
+/// Random bytes.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0u8; N];
+    rand_core::Rng::fill_bytes(&mut rng(), &mut bytes);
+    bytes
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        text.push_str(": ");
+        text.push_str(&err.to_string());
+        cause = err.source();
+    }
+    text
+}
+
+/// True if the disk is full or the quota used up.
+pub(crate) fn is_full(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

@@ -1,0 +1,102 @@
+//! Where everything is in an agent's home folder, and the lock that keeps a second agent out.
+//!
+//! ```text
+//! agent.toml           configuration
+//! key.sign key.open    secret keys, mode 0600
+//! state state.prev     what must not be lost, and the copy before it
+//! lock                 held while an agent works here
+//! incoming/            the mail that is being read
+//! bundles/ORDER.mfb    bundles of accepted install orders
+//! outbox/SEQ-….env     sealed reports, byte for byte as they are sent and sent again
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use shared::EnvelopeId;
+use thiserror::Error;
+
+use crate::files::private_folder;
+
+/// An agent's home folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Home(PathBuf);
+
+/// Held as long as an agent works in a home; the system lets go of it however the process ends.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+/// The home cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum HomeError {
+    /// Another process holds the lock.
+    #[error("another mailfleet-agent works in {} (it holds the file \"lock\"): expected to be the only one", .0.display())]
+    Busy(PathBuf),
+    /// The folder cannot be used.
+    #[error("cannot use the home folder {}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+}
+
+impl Home {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.0.join("agent.toml")
+    }
+
+    pub(crate) fn sign_key(&self) -> PathBuf {
+        self.0.join("key.sign")
+    }
+
+    pub(crate) fn open_key(&self) -> PathBuf {
+        self.0.join("key.open")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.0.join("incoming")
+    }
+
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.0.join("bundles")
+    }
+
+    pub(crate) fn bundle(&self, order: EnvelopeId) -> PathBuf {
+        self.bundles().join(format!("{order}.mfb"))
+    }
+
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.0.join("outbox")
+    }
+
+    /// Makes the folders that are not there.
+    pub(crate) fn create(&self) -> Result<(), HomeError> {
+        for folder in [self.0.clone(), self.incoming(), self.bundles(), self.outbox()] {
+            private_folder(&folder).map_err(|err| HomeError::Io(folder, err))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps every other agent out of this home.
+    pub(crate) fn lock(&self) -> Result<Lock, HomeError> {
+        let failed = |err| HomeError::Io(self.0.clone(), err);
+        let path = self.0.join("lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::Busy(self.0.clone())),
+            Err(err) => Err(failed(err.into())),
+        }
+    }
+}

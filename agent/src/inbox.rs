@@ -1,0 +1,286 @@
+//! From the mailbox to the core: one mail at a time (M6). Downloads only what claims to be ours, verifies the
+//! header's signature, and opens the envelope when the core says so. What is fresh is the core's to judge.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+
+use agent_core::{Disposal, EnvelopeFacts, Event, JunkReason, MailHandle, OpenFault, Payload};
+use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox, Marker};
+use shared::envelope::{EnvelopeError, Header, RawHead, check_body, open_body};
+use shared::keys::VerifyingKey;
+use shared::limits::{CHUNK_BYTES, HEADER_MAX_BYTES, MESSAGE_MAX_BYTES};
+use shared::message::{Order, decode_order};
+use shared::{Hasher, KeyId, Label};
+
+use crate::files::{chain, copy_seen, create_private, remove_if_there, sync_parent};
+use crate::home::Home;
+use crate::keys::Keys;
+
+/// Mails listed at a time: a flood of junk must not fill the memory. The next look shows the next ones.
+const LOOK_MAX_COUNT: usize = 200;
+
+/// The mailbox, and the mail in hand.
+pub(crate) struct Inbox {
+    mailbox: Mailbox,
+    home: Home,
+    order_key: VerifyingKey,
+    max_bundle_bytes: u64,
+    last_handle: u64,
+    in_hand: Option<InHand>,
+}
+
+/// The mail that is being read.
+struct InHand {
+    handle: MailHandle,
+    key: MailKey,
+    envelope: Option<(Header, KeyId, u64)>,
+}
+
+/// What was found out about a mail before the core is asked.
+pub(crate) enum Taken {
+    /// Something to tell the core.
+    Event(Event),
+    /// It stays in the mailbox: this box or the connection is to blame, or it is gone.
+    Left,
+}
+
+impl Inbox {
+    pub(crate) fn new(mailbox: Mailbox, home: Home, order_key: VerifyingKey, max_bundle_bytes: u64) -> Self {
+        Self { mailbox, home, order_key, max_bundle_bytes, last_handle: 0, in_hand: None }
+    }
+
+    /// The mails that are there.
+    pub(crate) async fn look(&mut self) -> Result<Vec<Found>, MailError> {
+        self.mailbox.look(LOOK_MAX_COUNT).await
+    }
+
+    /// Ends the connection: the next look may be minutes away.
+    pub(crate) async fn close(&mut self) {
+        self.mailbox.close().await;
+    }
+
+    /// Largest attachment that can hold an order: bundle, message, header, one tag for each chunk.
+    fn attachment_max_bytes(&self) -> u64 {
+        let tags = self.max_bundle_bytes.div_ceil(CHUNK_BYTES as u64).saturating_mul(16);
+        let rest = HEADER_MAX_BYTES.saturating_add(MESSAGE_MAX_BYTES).saturating_add(4096) as u64;
+        self.max_bundle_bytes.saturating_add(tags).saturating_add(rest)
+    }
+
+    /// Takes a mail in hand.
+    pub(crate) async fn take(&mut self, found: Found) -> Taken {
+        self.last_handle = self.last_handle.saturating_add(1);
+        let mail = MailHandle(self.last_handle);
+        self.in_hand = Some(InHand { handle: mail, key: found.key.clone(), envelope: None });
+        let reason = match found.class {
+            Class::Ours(marker) => return self.fetch(mail, &found.key, &marker).await,
+            Class::Bounce => {
+                tracing::warn!("A mail of this agent came back undelivered");
+                JunkReason::Bounce
+            }
+            Class::AutoReply => JunkReason::AutoReply,
+            Class::Foreign => JunkReason::Foreign,
+        };
+        Taken::Event(Event::Junk { mail, reason })
+    }
+
+    async fn fetch(&mut self, mail: MailHandle, key: &MailKey, marker: &Marker) -> Taken {
+        let limit = self.attachment_max_bytes();
+        let junk = |reason| Taken::Event(Event::Junk { mail, reason });
+        if marker.attachment_bytes.is_some_and(|bytes| bytes > limit) {
+            return junk(JunkReason::TooLarge);
+        }
+        let path = self.home.incoming().join("mail");
+        let mut file = match create_private(&path) {
+            Ok(file) => file,
+            Err(err) => {
+                tracing::warn!(%err, "Cannot keep a mail; it stays in the mailbox");
+                return Taken::Left;
+            }
+        };
+        match self.mailbox.fetch(key, limit, &mut file).await {
+            Ok(_) => {}
+            Err(FetchError::Content(err)) => {
+                tracing::info!(err = chain(&err), "A mail that claims to be ours is not usable");
+                return junk(match err {
+                    ContentError::TooLarge { .. } => JunkReason::TooLarge,
+                    ContentError::BadBase64 { .. }
+                    | ContentError::Truncated { .. }
+                    | ContentError::WrongSize { .. } => JunkReason::Damaged,
+                    ContentError::NoAttachment
+                    | ContentError::Encoding { .. }
+                    | ContentError::NestedTooDeep
+                    | ContentError::TooManyParts
+                    | ContentError::HeadersTooLarge => JunkReason::Unreadable,
+                });
+            }
+            Err(err) => {
+                tracing::warn!(err = chain(&err), "A mail was not fetched; it stays in the mailbox");
+                return Taken::Left;
+            }
+        }
+        self.verify(mail, file)
+    }
+
+    /// Reads the envelope's head and checks the manager's signature.
+    fn verify(&mut self, mail: MailHandle, mut file: File) -> Taken {
+        let mut read = || -> Result<(Header, KeyId, u64), EnvelopeError> {
+            file.seek(SeekFrom::Start(0)).map_err(EnvelopeError::Read)?;
+            let head = RawHead::read(&mut file)?;
+            let header = head.verify(&self.order_key)?;
+            let body_at = file.stream_position().map_err(EnvelopeError::Read)?;
+            Ok((header, head.sender(), body_at))
+        };
+        match read() {
+            Ok(envelope) => {
+                let header = &envelope.0;
+                let facts = facts_of(header);
+                if let Some(in_hand) = &mut self.in_hand {
+                    in_hand.envelope = Some(envelope);
+                }
+                Taken::Event(Event::Envelope { mail, facts })
+            }
+            Err(err) => {
+                tracing::info!(err = chain(&err), "A mail is no order of the manager");
+                match fault_of(&err) {
+                    OpenFault::Mail(reason) => Taken::Event(Event::Junk { mail, reason }),
+                    OpenFault::Local(_) => Taken::Left,
+                }
+            }
+        }
+    }
+
+    /// Opens the envelope in hand; keeps an install order's bundle.
+    pub(crate) fn open(&mut self, mail: MailHandle, keys: &Keys) -> Event {
+        let opened = match self.in_hand.as_ref().filter(|in_hand| in_hand.handle == mail) {
+            Some(InHand { envelope: Some((header, sender, body_at)), .. }) => self
+                .open_envelope(header, *sender, *body_at, keys)
+                .map(|(order, payload)| (facts_of(header), order, payload)),
+            Some(_) | None => Err(OpenFault::Local(Label::lossy("the mail is not in hand"))),
+        };
+        match opened {
+            Ok((facts, order, payload)) => Event::Order { mail, facts, order, payload },
+            Err(fault) => {
+                tracing::warn!(?fault, "A mail of the manager was not opened");
+                Event::NotOpened { mail, fault }
+            }
+        }
+    }
+
+    fn open_envelope(
+        &self,
+        header: &Header,
+        sender: KeyId,
+        body_at: u64,
+        keys: &Keys,
+    ) -> Result<(Order, Payload), OpenFault> {
+        let fault = |err: EnvelopeError| fault_of(&err);
+        let content_key = header.open_slot(&keys.open, sender).map_err(fault)?;
+        let mut file = File::open(self.home.incoming().join("mail")).map_err(|err| local(&err))?;
+        file.seek(SeekFrom::Start(body_at)).map_err(|err| local(&err))?;
+        check_body(header, &mut file).map_err(fault)?;
+        file.seek(SeekFrom::Start(body_at)).map_err(|err| local(&err))?;
+        let (message, mut payload) = open_body(header, &content_key, file).map_err(fault)?;
+        let order = decode_order(&message).map_err(|err| {
+            tracing::warn!(err = chain(&err), "An order cannot be read");
+            OpenFault::Mail(JunkReason::Unreadable)
+        })?;
+        let payload = match &order {
+            Order::Install(_) => self.keep_bundle(header, &mut payload)?,
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
+        };
+        Ok((order, payload))
+    }
+
+    /// Writes the payload beside the other bundles; durable before the core hears of it.
+    fn keep_bundle(&self, header: &Header, payload: &mut dyn Read) -> Result<Payload, OpenFault> {
+        let path = self.home.bundle(header.id);
+        let temporary = path.with_added_extension("tmp");
+        let mut hasher = Hasher::default();
+        let mut write = || -> io::Result<u64> {
+            let mut file = create_private(&temporary)?;
+            let mut limited = payload.take(self.max_bundle_bytes.saturating_add(1));
+            let bytes = copy_seen(&mut limited, &mut file, &mut |piece| hasher.update(piece))?;
+            file.sync_all()?;
+            Ok(bytes)
+        };
+        let written = write();
+        let discard = |result| {
+            // Half a bundle is of no use, and a full disk needs the room.
+            let _ = remove_if_there(&temporary);
+            result
+        };
+        match written {
+            Ok(0) => discard(Ok(Payload::Absent)),
+            Ok(bytes) if bytes > self.max_bundle_bytes => {
+                let text = format!("larger than the {} bytes that this agent takes", self.max_bundle_bytes);
+                discard(Ok(Payload::Refused(Label::lossy(&text))))
+            }
+            Ok(bytes) => {
+                let kept = fs::rename(&temporary, &path).and_then(|()| sync_parent(&path));
+                kept.map_err(|err| local(&err))?;
+                Ok(Payload::Kept { digest: hasher.finish(), bytes })
+            }
+            // The reader's own word for a chunk that does not decrypt.
+            Err(err) if err.kind() == io::ErrorKind::InvalidData => {
+                discard(Err(OpenFault::Mail(JunkReason::Damaged)))
+            }
+            Err(err) => discard(Err(local(&err))),
+        }
+    }
+
+    /// The mail in hand is dealt with.
+    pub(crate) async fn dispose(&mut self, mail: MailHandle, disposal: Disposal) {
+        let Some(in_hand) = self.in_hand.take_if(|in_hand| in_hand.handle == mail) else { return };
+        let what = match disposal {
+            Disposal::Done => mailio::Disposal::Done,
+            Disposal::Junk(reason) => {
+                tracing::info!(%reason, "Junk");
+                mailio::Disposal::Junk
+            }
+        };
+        if let Err(err) = self.mailbox.dispose(&[(in_hand.key, what)]).await {
+            // It comes again and is then known.
+            tracing::warn!(err = chain(&err), "A mail was not removed; it will be seen again");
+        }
+        let _ = remove_if_there(&self.home.incoming().join("mail"));
+    }
+
+    /// The mail in hand stays where it is.
+    pub(crate) fn leave(&mut self) {
+        self.in_hand = None;
+        let _ = remove_if_there(&self.home.incoming().join("mail"));
+    }
+}
+
+fn facts_of(header: &Header) -> EnvelopeFacts {
+    EnvelopeFacts {
+        id: header.id,
+        created: header.created,
+        expires: header.expires,
+        sequence: header.sequence,
+        body_bytes: header.body_bytes,
+    }
+}
+
+fn local(err: &io::Error) -> OpenFault {
+    OpenFault::Local(Label::lossy(&err.to_string()))
+}
+
+/// Whose fault an envelope's error is.
+fn fault_of(err: &EnvelopeError) -> OpenFault {
+    OpenFault::Mail(match err {
+        EnvelopeError::Read(err) => return local(err),
+        EnvelopeError::NotForUs => JunkReason::NotForUs,
+        EnvelopeError::OtherSender { .. } | EnvelopeError::Signature => JunkReason::NotSigned,
+        EnvelopeError::Truncated { .. }
+        | EnvelopeError::Slot
+        | EnvelopeError::BodyDigest { .. }
+        | EnvelopeError::Chunk { .. } => JunkReason::Damaged,
+        EnvelopeError::NotOurs
+        | EnvelopeError::HeaderTooLarge { .. }
+        | EnvelopeError::Header(_)
+        | EnvelopeError::Contradiction { .. }
+        | EnvelopeError::ManyParts { .. }
+        | EnvelopeError::MessageTooLarge { .. } => JunkReason::Unreadable,
+    })
+}

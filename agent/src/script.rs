@@ -1,0 +1,137 @@
+//! Runs a bundle's script for one phase: in a process group of its own, with a clean environment, a time
+//! limit and a bounded memory of its output. What its exit code means is the core's.
+//!
+//! Programs that the script leaves running stay, but their output has nowhere to go once the script has
+//! ended: a script starts residents with their output redirected.
+
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use agent_core::ScriptEnd;
+use rustix::process::{Pid, Signal, kill_process_group};
+use shared::limits::SCRIPT_OUTPUT_MAX_BYTES;
+use shared::message::{OutputTail, Phase};
+use shared::{Label, SoftwareVersion};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+
+use crate::stop::Stop;
+
+/// Between the polite signal and the other one.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Output of the script that is still in the pipe when it has ended is there at once.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
+
+const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One run of a script.
+pub(crate) struct Run<'r> {
+    pub(crate) script: &'r Path,
+    pub(crate) stage: &'r Path,
+    pub(crate) root: &'r Path,
+    pub(crate) phase: Phase,
+    pub(crate) from: Option<&'r SoftwareVersion>,
+    pub(crate) to: &'r SoftwareVersion,
+    pub(crate) limit: Duration,
+}
+
+/// Runs to the script's end, to its time limit, or until the agent is told to stop: then the script's whole
+/// group is killed and there is no result. The saved state says what was under way; the next start takes it
+/// back.
+pub(crate) async fn run(run: &Run<'_>, stop: &mut Stop) -> Option<(ScriptEnd, OutputTail)> {
+    let (mut child, mut output) = match start(run) {
+        Ok(started) => started,
+        Err(err) => return Some((not_run(&err), OutputTail::default())),
+    };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let mut tail = Vec::new();
+    let status = tokio::select! {
+        status = child.wait() => status,
+        never = collect(&mut output, &mut tail) => match never {},
+        () = tokio::time::sleep(run.limit) => {
+            kill(&mut child, group).await;
+            let _ = tokio::time::timeout(LAST_OUTPUT, collect_until_end(&mut output, &mut tail)).await;
+            return Some((ScriptEnd::Timeout(run.limit.as_secs()), OutputTail::of(&tail)));
+        }
+        () = stop.wanted() => {
+            kill(&mut child, group).await;
+            return None;
+        }
+    };
+    let _ = tokio::time::timeout(LAST_OUTPUT, collect_until_end(&mut output, &mut tail)).await;
+    let end = match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => ScriptEnd::Exit(code),
+            (None, signal) => ScriptEnd::Signal(signal.unwrap_or(0)),
+        },
+        Err(err) => not_run(&err),
+    };
+    Some((end, OutputTail::of(&tail)))
+}
+
+fn not_run(err: &io::Error) -> ScriptEnd {
+    ScriptEnd::NotRun(Label::lossy(&format!("cannot run the script: {err}")))
+}
+
+fn start(run: &Run<'_>) -> io::Result<(Child, pipe::Receiver)> {
+    let (reader, writer) = io::pipe()?;
+    let from = run.from.map_or("none", SoftwareVersion::as_str);
+    let mut command = Command::new(run.script);
+    command
+        .arg(run.phase.as_str())
+        .current_dir(run.stage)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into()))
+        .env("LANG", "C.UTF-8")
+        .env("MAILFLEET_ROOT", run.root)
+        .env("MAILFLEET_STAGE", run.stage)
+        .env("MAILFLEET_FROM_VERSION", from)
+        .env("MAILFLEET_TO_VERSION", run.to.as_str())
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(home) = std::env::var_os("HOME") {
+        command.env("HOME", home);
+    }
+    let child = command.spawn()?;
+    // The command holds the writing ends; the pipe ends only when they are gone.
+    drop(command);
+    Ok((child, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?))
+}
+
+/// Ends the whole group: the script's own programs must not go on with a half-done phase.
+async fn kill(child: &mut Child, group: Option<Pid>) {
+    let Some(group) = group else { return };
+    let _ = kill_process_group(group, Signal::TERM);
+    let _ = tokio::time::timeout(GRACE, child.wait()).await;
+    // Also if the script itself has ended: some of its programs may not have.
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait().await;
+}
+
+/// Collects for ever: the pipe's end says nothing about the script's, and the other way round.
+async fn collect(output: &mut pipe::Receiver, tail: &mut Vec<u8>) -> Infallible {
+    collect_until_end(output, tail).await;
+    std::future::pending().await
+}
+
+async fn collect_until_end(output: &mut pipe::Receiver, tail: &mut Vec<u8>) {
+    let mut buffer = [0u8; 4096];
+    while let Ok(n @ 1..) = output.read(&mut buffer).await {
+        tail.extend_from_slice(buffer.get(..n).unwrap_or_default());
+        // Cut rarely, so that a talkative script does not cost a copy for each line.
+        if tail.len() > SCRIPT_OUTPUT_MAX_BYTES.saturating_mul(2) {
+            let extra = tail.len().saturating_sub(SCRIPT_OUTPUT_MAX_BYTES);
+            tail.drain(..extra);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `status` and `versions`: what a person at the box wants to know. Reads the state file as it is; needs no
+//! lock, because the file changes in one rename.
+
+use std::collections::BTreeMap;
+
+use agent_core::{Enrolment, Install, JunkReason, State};
+use serde::Serialize;
+use shared::UnixMillis;
+use shared::message::{FileState, Outcome, VersionReport};
+
+use crate::config::{self, Config};
+use crate::disk::Disk;
+use crate::exit::Usage;
+use crate::files::now;
+use crate::home::Home;
+use crate::ledger;
+
+/// The document of `status --json`.
+#[derive(Serialize)]
+struct StatusDocument {
+    agent: String,
+    enrolled: bool,
+    enrolment: String,
+    software_version: String,
+    install: Option<InstallDocument>,
+    queue: usize,
+    outbox: usize,
+    outbox_fault: Option<String>,
+    reports_dropped: u64,
+    last_install: Option<EndDocument>,
+    last_mail_at: Option<String>,
+    refused_mails: BTreeMap<String, u64>,
+    clock_floor: String,
+}
+
+#[derive(Serialize)]
+struct InstallDocument {
+    order: String,
+    target_version: String,
+    phase: &'static str,
+    waits_for: Option<String>,
+    waits_until: Option<String>,
+    expires_at: String,
+}
+
+#[derive(Serialize)]
+struct EndDocument {
+    order: String,
+    result: String,
+    at: String,
+}
+
+/// The document of `versions --json`.
+#[derive(Serialize)]
+struct VersionsDocument {
+    software_version: String,
+    rom_version: String,
+    modules: Vec<ModuleDocument>,
+    taken_at: String,
+}
+
+#[derive(Serialize)]
+struct ModuleDocument {
+    name: String,
+    version: String,
+    date: String,
+    file: &'static str,
+}
+
+/// Shows what the agent is doing.
+pub(crate) fn status(home: &Home, json: bool) -> anyhow::Result<()> {
+    let (config, state) = load(home)?;
+    let document = document(&config, &state, &read_versions(&config, &state));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    } else {
+        print!("{}", text(&document));
+    }
+    Ok(())
+}
+
+/// Shows the version report (M10).
+pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
+    let (config, state) = load(home)?;
+    let report = read_versions(&config, &state);
+    if !json {
+        print!("{report}");
+        return Ok(());
+    }
+    let modules = report.modules.iter().map(|m| ModuleDocument {
+        name: m.name.to_string(),
+        version: m.version.to_string(),
+        date: m.date.to_string(),
+        file: match m.file {
+            FileState::Good => "good",
+            FileState::Altered => "altered",
+            FileState::Missing => "missing",
+        },
+    });
+    let document = VersionsDocument {
+        software_version: report.software.to_string(),
+        rom_version: report.rom_version.to_string(),
+        modules: modules.collect(),
+        taken_at: report.taken_at.to_string(),
+    };
+    println!("{}", serde_json::to_string_pretty(&document)?);
+    Ok(())
+}
+
+fn load(home: &Home) -> Result<(Config, State), Usage> {
+    let config = config::load(&home.config()).map_err(Usage::because)?;
+    let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
+    Ok((config, loaded.state))
+}
+
+fn read_versions(config: &Config, state: &State) -> VersionReport {
+    let disk = Disk::new(config.root.clone());
+    let found = disk.read_modules(&state.module_paths(), config.rom_version());
+    state.version_report(&found, state.fresh.effective(now()))
+}
+
+fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusDocument {
+    let enrolment = match &state.enrolment {
+        Enrolment::Accepted => "accepted".to_owned(),
+        Enrolment::Requested(request) => {
+            format!("requested {} times, again at {}", request.attempts, request.next)
+        }
+    };
+    StatusDocument {
+        agent: config.agent.to_string(),
+        enrolled: state.enrolment == Enrolment::Accepted,
+        enrolment,
+        software_version: versions.software.to_string(),
+        install: state.active.as_ref().map(install),
+        queue: state.queue.len(),
+        outbox: state.outbox.waiting.len(),
+        outbox_fault: state.outbox.last_fault.as_ref().map(ToString::to_string),
+        reports_dropped: state.outbox.dropped,
+        last_install: state.last_end.as_ref().map(|end| EndDocument {
+            order: end.order.to_string(),
+            result: result(&end.outcome),
+            at: end.at.to_string(),
+        }),
+        last_mail_at: state.last_mail.as_ref().map(UnixMillis::to_string),
+        refused_mails: state.junk.iter().map(|(reason, n)| (JunkReason::to_string(reason), *n)).collect(),
+        clock_floor: state.fresh.clock_floor.to_string(),
+    }
+}
+
+fn install(install: &Install) -> InstallDocument {
+    let job = install.job();
+    InstallDocument {
+        order: job.order.to_string(),
+        target_version: job.target.to_string(),
+        phase: install.name(),
+        waits_for: install.wait().map(|wait| wait.reason.to_string()),
+        waits_until: install.wait().map(|wait| wait.until.to_string()),
+        expires_at: job.expires.to_string(),
+    }
+}
+
+fn result(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Installed => "installed".to_owned(),
+        Outcome::AlreadyInstalled => "already installed".to_owned(),
+        Outcome::RolledBack(failure) => format!("rolled back: {failure}"),
+        Outcome::Refused(refusal) => format!("refused: {refusal}"),
+        Outcome::Damaged(failure) => format!("damaged: {failure}"),
+    }
+}
+
+fn text(d: &StatusDocument) -> String {
+    let mut lines: Vec<(&str, String)> = vec![
+        ("Agent", d.agent.clone()),
+        ("Enrolment", d.enrolment.clone()),
+        ("Software Version", d.software_version.clone()),
+    ];
+    lines.push((
+        "Install",
+        match &d.install {
+            None => "none".to_owned(),
+            Some(i) => match (&i.waits_for, &i.waits_until) {
+                (Some(reason), Some(until)) => format!("{} waits: {reason}, until {until}", i.target_version),
+                _ => format!("{} in {}", i.target_version, i.phase),
+            },
+        },
+    ));
+    lines.push(("Queue", format!("{} install orders", d.queue)));
+    lines.push((
+        "Outbox",
+        match &d.outbox_fault {
+            None => format!("{} reports", d.outbox),
+            Some(fault) => format!("{} reports; the mail said: {fault}", d.outbox),
+        },
+    ));
+    if let Some(end) = &d.last_install {
+        lines.push(("Last install", format!("{} at {}", end.result, end.at)));
+    }
+    lines.push(("Last mail", d.last_mail_at.clone().unwrap_or_else(|| "none".to_owned())));
+    let junk: Vec<String> = d.refused_mails.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+    lines.push(("Refused mails", if junk.is_empty() { "none".to_owned() } else { junk.join(", ") }));
+    lines.push(("Clock floor", d.clock_floor.clone()));
+    lines.into_iter().map(|(name, value)| format!("{name:<20}{value}\n")).collect()
+}
