@@ -1,1 +1,21 @@
-//! placeholder
+//! What the manager decides: who is mailed what and when, what a report means for a campaign, whether an
+//! enrolment is accepted, which agents an expression selects, what stands in a row of CSV.
+//!
+//! Not here: clock, randomness, files, sockets, database. The shell (`mailfleet`) loads values, calls these
+//! functions, saves what they changed, and only then speaks.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod apply;
+pub mod campaign;
+pub mod enrol;
+pub mod plan;
+pub mod rows;
+pub mod select;
+
+pub use apply::{Applied, TargetEvent};
+pub use campaign::{
+    Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Reason, Settings, Target, TargetState,
+};
+pub use enrol::{EnrolDecision, EnrolRefusal, Enrolment};
+pub use plan::{Action, AgentFacts, Fleet, Plan, WaitingFor, plan};

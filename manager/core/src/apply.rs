@@ -1,0 +1,281 @@
+//! What an event changes in a campaign. Pure; the caller saves the result before it does anything about it.
+
+use shared::message::{CancelResult, Outcome, Refusal, Report, Reported, Step};
+use shared::{AgentId, EnvelopeId, UnixMillis};
+
+use crate::campaign::{Ask, Campaign, CampaignState, Delay, Reason, Target, TargetState};
+
+/// Something that happened to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetEvent {
+    /// Its install order was put into the outbox.
+    OrderQueued(EnvelopeId),
+    /// A version query for it was put into the outbox.
+    QueryQueued(EnvelopeId),
+    /// The withdrawal of its order was put into the outbox.
+    CancelQueued(EnvelopeId),
+    /// The relay has taken this envelope for it.
+    Sent(EnvelopeId),
+    /// The relay did not take this envelope yet.
+    Delayed(EnvelopeId, Delay),
+    /// The relay has refused this envelope for good.
+    Refused(EnvelopeId, String),
+    /// A bounce names this envelope and this agent. Unsigned: anyone on the way can write one.
+    Bounced(EnvelopeId, String),
+    /// A signed report of the agent, verified and newer than its last.
+    Report {
+        /// The report.
+        report: Box<Report>,
+        /// Sequence number in its header.
+        sequence: u64,
+    },
+}
+
+/// What an event did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The target has changed.
+    Changed,
+    /// It says nothing about this target in its state.
+    Ignored,
+}
+
+impl Campaign {
+    /// Applies an event. Applying it twice is the same as applying it once.
+    pub fn apply(&mut self, now: UnixMillis, agent: &AgentId, event: &TargetEvent) -> Applied {
+        let goal = self.bundle.software_version.clone();
+        let Some(target) = self.targets.get_mut(agent) else { return Applied::Ignored };
+        let before = target.clone();
+        match event {
+            TargetEvent::OrderQueued(id) => target.order_queued(now, *id),
+            TargetEvent::QueryQueued(id) => Ask::again(&mut target.query, *id),
+            TargetEvent::CancelQueued(id) => Ask::again(&mut target.cancel, *id),
+            TargetEvent::Sent(id) => target.sent(now, *id),
+            TargetEvent::Delayed(id, delay) => {
+                if target.order() == Some(*id) && target.state == TargetState::Queued {
+                    target.delay = Some(delay.clone());
+                }
+            }
+            TargetEvent::Refused(id, text) => {
+                target.undeliverable(*id, &[TargetState::Queued], Reason::MailRefused(text.clone()));
+            }
+            TargetEvent::Bounced(id, text) => {
+                // PROTOCOL 8.4: only while nothing was heard from the agent itself.
+                let unheard = [TargetState::Queued, TargetState::Mailed];
+                target.undeliverable(*id, &unheard, Reason::Bounced(text.clone()));
+            }
+            TargetEvent::Report { report, sequence } => {
+                // PROTOCOL 8.2: a report that was overtaken says nothing new.
+                if *sequence > target.heard {
+                    target.heard = *sequence;
+                    target.report(now, report, |reported| reported.exact() == Some(&goal));
+                }
+            }
+        }
+        if *target == before { Applied::Ignored } else { Applied::Changed }
+    }
+
+    /// Gives a target the end that the plan found.
+    pub fn end(&mut self, agent: &AgentId, state: TargetState, reason: Reason) {
+        if let Some(target) = self.targets.get_mut(agent).filter(|t| !t.state.is_end()) {
+            target.end(state, Some(reason));
+        }
+    }
+
+    /// Starts another round for these targets, whose end allows it.
+    pub fn restart(&mut self, agents: &[AgentId]) {
+        for agent in agents {
+            if let Some(target) = self.targets.get_mut(agent).filter(|t| t.state.is_end()) {
+                target.restart();
+            }
+        }
+        self.state = CampaignState::Running;
+    }
+
+    /// The operator's retry (M13): everyone that is not verified gets one more attempt, in one go. Returns
+    /// them; nothing changes while the campaign still has targets on their way.
+    pub fn retry(&mut self) -> Vec<AgentId> {
+        let failed: Vec<AgentId> = self
+            .targets
+            .iter()
+            .filter(|(_, t)| t.state.is_end() && t.state != TargetState::Verified)
+            .map(|(agent, _)| agent.clone())
+            .collect();
+        for agent in &failed {
+            if let Some(target) = self.targets.get_mut(agent) {
+                target.attempts_allowed = target.attempts.saturating_add(1);
+            }
+        }
+        if !failed.is_empty() {
+            self.restart(&failed);
+        }
+        failed
+    }
+
+    /// The operator's cancel: targets that were not mailed end at once; the plan withdraws the other orders.
+    pub fn cancel(&mut self) {
+        if self.state != CampaignState::Running {
+            return;
+        }
+        self.state = CampaignState::Cancelled;
+        for target in self.targets.values_mut() {
+            let mailed = target.mailed_at.is_some();
+            if !target.state.is_end() && !mailed {
+                target.end(TargetState::Cancelled, Some(Reason::Cancelled(Some(CancelResult::BeforeStart))));
+            }
+        }
+    }
+}
+
+impl Target {
+    fn order_queued(&mut self, now: UnixMillis, id: EnvelopeId) {
+        if self.state == TargetState::Pending && !self.orders.contains(&id) {
+            self.orders.push(id);
+            self.ordered_at = Some(now);
+            self.attempts = self.attempts.saturating_add(1);
+            self.state = TargetState::Queued;
+        }
+    }
+
+    fn sent(&mut self, now: UnixMillis, id: EnvelopeId) {
+        if self.order() == Some(id) && self.mailed_at.is_none() {
+            self.mailed_at = Some(now);
+            self.settle_from = Some(now);
+            self.delay = None;
+            // A report may have come before the mail server's word for its order was written down.
+            if self.state == TargetState::Queued {
+                self.state = TargetState::Mailed;
+            }
+        }
+        for ask in [&mut self.query, &mut self.cancel].into_iter().flatten() {
+            if ask.ids.contains(&id) && ask.sent_at.is_none() {
+                ask.sent_at = Some(now);
+            }
+        }
+    }
+
+    fn undeliverable(&mut self, id: EnvelopeId, from: &[TargetState], reason: Reason) {
+        if self.order() == Some(id) && from.contains(&self.state) {
+            self.end(TargetState::Undeliverable, Some(reason));
+        }
+    }
+
+    fn report(&mut self, now: UnixMillis, report: &Report, reaches_goal: impl Fn(&Reported) -> bool) {
+        match report {
+            Report::Progress(progress) if self.order() == Some(progress.order) => {
+                self.progress(now, &progress.step);
+            }
+            Report::Ended(ended) if self.orders.contains(&ended.order) => {
+                self.reported = Some(ended.versions.software.clone());
+                self.reported_at = Some(now);
+                let good = reaches_goal(&ended.versions.software);
+                self.ended(now, ended.order, &ended.outcome, good);
+            }
+            Report::Versions(answer) => {
+                let software = &answer.versions.software;
+                self.reported = Some(software.clone());
+                self.reported_at = Some(now);
+                let asked =
+                    answer.query.filter(|id| self.query.as_ref().is_some_and(|ask| ask.ids.contains(id)));
+                self.versions(software, asked, reaches_goal(software));
+            }
+            Report::Cancelled(answer) if self.order() == Some(answer.order) => self.cancelled(answer.result),
+            Report::Enrol(_) | Report::Progress(_) | Report::Ended(_) | Report::Cancelled(_) => {}
+        }
+    }
+
+    fn progress(&mut self, now: UnixMillis, step: &Step) {
+        if self.state.is_end() {
+            return;
+        }
+        match step {
+            Step::Received => {
+                if self.state != TargetState::Installed {
+                    self.state = TargetState::Received;
+                }
+            }
+            Step::Waiting(waiting) => {
+                self.state = TargetState::Deferred;
+                self.waiting = Some(waiting.clone());
+                // The question for the version comes after the install that is put off.
+                self.query = None;
+            }
+        }
+        self.settle_from = self.settle_from.or(Some(now));
+    }
+
+    fn ended(&mut self, now: UnixMillis, order: EnvelopeId, outcome: &Outcome, good: bool) {
+        let current = self.order() == Some(order);
+        match outcome {
+            Outcome::Installed | Outcome::AlreadyInstalled => {
+                if self.state.is_end() {
+                    if good && self.may_still_turn_out_well() {
+                        self.end(TargetState::Verified, None);
+                    }
+                    return;
+                }
+                // After a wait, the settle time begins with the install, not with the mail.
+                if self.state == TargetState::Deferred || self.settle_from.is_none() {
+                    self.settle_from = Some(now);
+                }
+                self.waiting = None;
+                self.delay = None;
+                self.state = TargetState::Installed;
+            }
+            // An earlier round's failure says nothing of the order that is on its way now.
+            Outcome::RolledBack(_) | Outcome::Refused(_) | Outcome::Damaged(_) if !current => {}
+            Outcome::Refused(Refusal::Cancelled) => {
+                let reason = Reason::Cancelled(Some(CancelResult::BeforeStart));
+                self.end(TargetState::Cancelled, Some(reason));
+            }
+            Outcome::RolledBack(failure) => self.fail(Reason::RolledBack(failure.clone())),
+            Outcome::Damaged(failure) => self.fail(Reason::Damaged(failure.clone())),
+            Outcome::Refused(refusal) => self.fail(Reason::Refused(refusal.clone())),
+        }
+    }
+
+    fn fail(&mut self, reason: Reason) {
+        if !self.state.is_end() || self.may_still_turn_out_well() {
+            self.end(TargetState::Failed, Some(reason));
+        }
+    }
+
+    /// The verdict of M12: only the Software Version counts, and only as the files have it (PROTOCOL 8.3).
+    fn versions(&mut self, software: &Reported, our_query: Option<EnvelopeId>, good: bool) {
+        let verdict_due = our_query.is_some()
+            && matches!(self.state, TargetState::Mailed | TargetState::Received | TargetState::Installed);
+        if good && (verdict_due || self.may_still_turn_out_well()) {
+            self.end(TargetState::Verified, None);
+        } else if verdict_due {
+            self.end(TargetState::Failed, Some(Reason::OtherVersion(software.clone())));
+        }
+    }
+
+    fn cancelled(&mut self, result: CancelResult) {
+        match result {
+            CancelResult::BeforeStart | CancelResult::Unknown => {
+                if !self.state.is_end() || self.may_still_turn_out_well() {
+                    self.end(TargetState::Cancelled, Some(Reason::Cancelled(Some(result))));
+                }
+            }
+            // Its end comes by its own report.
+            CancelResult::TooLate => {}
+        }
+    }
+
+    /// Ends that were concluded from silence or from somebody else's word: a signed report outweighs them.
+    fn may_still_turn_out_well(&self) -> bool {
+        match self.state {
+            TargetState::Silent | TargetState::Undeliverable | TargetState::Expired => true,
+            TargetState::Failed => matches!(self.reason, Some(Reason::OtherVersion(_))),
+            TargetState::Cancelled => matches!(self.reason, Some(Reason::Cancelled(None))),
+            TargetState::Pending
+            | TargetState::Queued
+            | TargetState::Mailed
+            | TargetState::Received
+            | TargetState::Deferred
+            | TargetState::Installed
+            | TargetState::Verified => false,
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! A campaign and its targets as values: what is known, and nothing that is done. `plan` says what is due,
+//! `apply` what an event changes.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use shared::message::{CancelResult, Failure, Refusal, Reported, Waiting};
+use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
+
+/// Numbers a campaign in commands and files: 1, 2, 3 …
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CampaignId(pub i64);
+
+impl fmt::Display for CampaignId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An effort to bring a set of agents to a Software Version (M12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Campaign {
+    /// Its number.
+    pub id: CampaignId,
+    /// Its name for people.
+    pub name: Label,
+    /// What it brings.
+    pub bundle: BundleFacts,
+    /// How patient it is.
+    pub settings: Settings,
+    /// Whether it still acts.
+    pub state: CampaignState,
+    /// When it was started.
+    pub created: UnixMillis,
+    /// The agents that it is for.
+    pub targets: BTreeMap<AgentId, Target>,
+}
+
+/// What the planner needs to know of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleFacts {
+    /// Digest of the bundle file.
+    pub digest: Digest,
+    /// What an agent is called afterwards.
+    pub software_version: SoftwareVersion,
+    /// The versions it goes over; empty: any.
+    pub from: Vec<SoftwareVersion>,
+    /// The classes it is for; empty: all.
+    pub classes: Vec<Label>,
+}
+
+/// How patient a campaign is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From the mail's acceptance by the relay to the version query (M14).
+    pub settle: Duration,
+    /// From the query's acceptance by the relay to the verdict "silent".
+    pub reply_timeout: Duration,
+    /// Automatic repetitions for those that failed (M13).
+    pub retries: u32,
+    /// How long an order lives.
+    pub order_life: Duration,
+}
+
+/// Whether a campaign still acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CampaignState {
+    /// Some target has no end state yet, or may be tried again.
+    Running,
+    /// Every target has an end state.
+    Finished,
+    /// The operator has stopped it.
+    Cancelled,
+}
+
+impl CampaignState {
+    /// All states with their names.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Running, "running"), (Self::Finished, "finished"), (Self::Cancelled, "cancelled")];
+
+    /// Its name in the store, JSON and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
+    }
+
+    /// The state of a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(state, _)| *state)
+    }
+}
+
+/// Where one target stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum TargetState {
+    /// Nothing was done yet in this round.
+    #[n(0)]
+    Pending,
+    /// Its order is in the outbox.
+    #[n(1)]
+    Queued,
+    /// The relay has taken its order.
+    #[n(2)]
+    Mailed,
+    /// The agent says that the order has arrived.
+    #[n(3)]
+    Received,
+    /// The agent says "not now", and will try again. No failure.
+    #[n(4)]
+    Deferred,
+    /// The agent says that it has installed the bundle; the verdict is still to come.
+    #[n(5)]
+    Installed,
+    /// The agent reports the target version, from the digests of its files. An end.
+    #[n(6)]
+    Verified,
+    /// It failed; the reason says how. An end.
+    #[n(7)]
+    Failed,
+    /// It did not answer. An end.
+    #[n(8)]
+    Silent,
+    /// The mail could not be delivered, which says nothing of an install. An end.
+    #[n(9)]
+    Undeliverable,
+    /// The operator has withdrawn the order. An end.
+    #[n(10)]
+    Cancelled,
+    /// The order's life ended before anything came of it. An end.
+    #[n(11)]
+    Expired,
+}
+
+impl TargetState {
+    /// All states with their names.
+    pub const ALL: [(Self, &'static str); 12] = [
+        (Self::Pending, "pending"),
+        (Self::Queued, "queued"),
+        (Self::Mailed, "mailed"),
+        (Self::Received, "received"),
+        (Self::Deferred, "deferred"),
+        (Self::Installed, "installed"),
+        (Self::Verified, "verified"),
+        (Self::Failed, "failed"),
+        (Self::Silent, "silent"),
+        (Self::Undeliverable, "undeliverable"),
+        (Self::Cancelled, "cancelled"),
+        (Self::Expired, "expired"),
+    ];
+
+    /// Its name in the store, JSON, CSV and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
+    }
+
+    /// The state of a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(state, _)| *state)
+    }
+
+    /// True if nothing more is expected in this round.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        match self {
+            Self::Verified
+            | Self::Failed
+            | Self::Silent
+            | Self::Undeliverable
+            | Self::Cancelled
+            | Self::Expired => true,
+            Self::Pending
+            | Self::Queued
+            | Self::Mailed
+            | Self::Received
+            | Self::Deferred
+            | Self::Installed => false,
+        }
+    }
+}
+
+impl fmt::Display for TargetState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One agent in a campaign.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Target {
+    /// Where it stands.
+    #[n(0)]
+    pub state: TargetState,
+    /// Why it ended as it did.
+    #[n(1)]
+    pub reason: Option<Reason>,
+    /// What it reported before the campaign.
+    #[n(2)]
+    pub from_version: Option<Reported>,
+    /// What it reported last, since the campaign began.
+    #[n(3)]
+    pub reported: Option<Reported>,
+    /// When that report came, by the manager's clock.
+    #[n(4)]
+    pub reported_at: Option<UnixMillis>,
+    /// Install orders sent so far.
+    #[n(5)]
+    pub attempts: u32,
+    /// Install orders that may be sent without asking the operator.
+    #[n(6)]
+    pub attempts_allowed: u32,
+    /// Install orders made for it, the newest last.
+    #[n(7)]
+    pub orders: Vec<EnvelopeId>,
+    /// When the newest order was made.
+    #[n(8)]
+    pub ordered_at: Option<UnixMillis>,
+    /// When the relay took the newest order.
+    #[n(9)]
+    pub mailed_at: Option<UnixMillis>,
+    /// From when on the settle time counts.
+    #[n(10)]
+    pub settle_from: Option<UnixMillis>,
+    /// Why its mail is not sent yet.
+    #[n(11)]
+    pub delay: Option<Delay>,
+    /// Why the agent waits.
+    #[n(12)]
+    pub waiting: Option<Waiting>,
+    /// The version query of this round.
+    #[n(13)]
+    pub query: Option<Ask>,
+    /// The withdrawal of its order.
+    #[n(14)]
+    pub cancel: Option<Ask>,
+    /// Highest sequence number among its reports that were applied here.
+    #[n(15)]
+    pub heard: u64,
+}
+
+/// Mail that the relay did not take yet.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Delay {
+    /// What the relay said.
+    #[n(0)]
+    pub text: String,
+    /// When it is tried again.
+    #[n(1)]
+    pub next_try: UnixMillis,
+}
+
+/// Something that was asked of an agent and waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Ask {
+    /// The envelopes that asked, the newest last.
+    #[n(0)]
+    pub ids: Vec<EnvelopeId>,
+    /// When the relay took the first of them.
+    #[n(1)]
+    pub sent_at: Option<UnixMillis>,
+}
+
+impl Ask {
+    fn new(id: EnvelopeId) -> Self {
+        Self { ids: vec![id], sent_at: None }
+    }
+
+    /// Asks once more, or for the first time.
+    pub(crate) fn again(slot: &mut Option<Self>, id: EnvelopeId) {
+        match slot {
+            Some(ask) => ask.ids.push(id),
+            None => *slot = Some(Self::new(id)),
+        }
+    }
+}
+
+impl Target {
+    /// A target that nothing was done for yet.
+    #[must_use]
+    pub fn new(from_version: Option<Reported>, retries: u32) -> Self {
+        Self {
+            state: TargetState::Pending,
+            reason: None,
+            from_version,
+            reported: None,
+            reported_at: None,
+            attempts: 0,
+            attempts_allowed: retries.saturating_add(1),
+            orders: Vec::new(),
+            ordered_at: None,
+            mailed_at: None,
+            settle_from: None,
+            delay: None,
+            waiting: None,
+            query: None,
+            cancel: None,
+            heard: 0,
+        }
+    }
+
+    /// The order of this round.
+    #[must_use]
+    pub fn order(&self) -> Option<EnvelopeId> {
+        self.orders.last().copied()
+    }
+
+    pub(crate) fn end(&mut self, state: TargetState, reason: Option<Reason>) {
+        self.state = state;
+        self.reason = reason;
+        self.delay = None;
+        self.waiting = None;
+        self.cancel = None;
+    }
+
+    /// Back to the start of a round.
+    pub(crate) fn restart(&mut self) {
+        self.end(TargetState::Pending, None);
+        self.ordered_at = None;
+        self.mailed_at = None;
+        self.settle_from = None;
+        self.query = None;
+    }
+}
+
+/// Why a target ended as it did.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reason {
+    /// The bundle is for other classes. Not mailed.
+    #[n(0)]
+    WrongClass,
+    /// The agent's version is not one that the bundle goes over. Not mailed.
+    #[n(1)]
+    WrongFromVersion(#[n(0)] Reported),
+    /// The agent has not enrolled, or was removed. Not mailed.
+    #[n(2)]
+    NotEnrolled,
+    /// The install failed and was undone.
+    #[n(3)]
+    RolledBack(#[n(0)] Failure),
+    /// The install failed and could not be undone.
+    #[n(4)]
+    Damaged(#[n(0)] Failure),
+    /// The agent refused the order.
+    #[n(5)]
+    Refused(#[n(0)] Refusal),
+    /// The agent reports another version after the settle time.
+    #[n(6)]
+    OtherVersion(#[n(0)] Reported),
+    /// No answer to the version query.
+    #[n(7)]
+    NoAnswer {
+        /// When the query was sent.
+        #[n(0)]
+        asked_at: UnixMillis,
+    },
+    /// The relay refused the mail for good.
+    #[n(8)]
+    MailRefused(#[n(0)] String),
+    /// A bounce came back.
+    #[n(9)]
+    Bounced(#[n(0)] String),
+    /// What became of a withdrawn order; `None`: no answer.
+    #[n(10)]
+    Cancelled(#[n(0)] Option<CancelResult>),
+    /// The order's life ended; the agent's last word on it, if any.
+    #[n(11)]
+    OrderExpired(#[n(0)] Option<Waiting>),
+}
+
+impl Reason {
+    /// False if sending the same bundle again cannot help: only the operator may do so.
+    #[must_use]
+    pub fn allows_automatic_retry(&self) -> bool {
+        match self {
+            Self::RolledBack(_)
+            | Self::Damaged(_)
+            | Self::OtherVersion(_)
+            | Self::NoAnswer { .. }
+            | Self::Refused(Refusal::QueueFull | Refusal::BadBundle(_)) => true,
+            Self::WrongClass
+            | Self::WrongFromVersion(_)
+            | Self::NotEnrolled
+            | Self::Refused(
+                Refusal::Superseded
+                | Refusal::WrongClass
+                | Refusal::WrongFromVersion
+                | Refusal::NotSigned
+                | Refusal::Cancelled,
+            )
+            | Self::MailRefused(_)
+            | Self::Bounced(_)
+            | Self::Cancelled(_)
+            | Self::OrderExpired(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongClass => f.write_str("the bundle is for other classes"),
+            Self::WrongFromVersion(has) => write!(f, "runs {has}, which the bundle does not go over"),
+            Self::NotEnrolled => f.write_str("not enrolled"),
+            Self::RolledBack(failure) => write!(f, "rolled back: {failure}"),
+            Self::Damaged(failure) => write!(f, "damaged, old files not all back: {failure}"),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::OtherVersion(reported) => write!(f, "reports {reported}"),
+            Self::NoAnswer { asked_at } => write!(f, "no answer to the version query of {asked_at}"),
+            Self::MailRefused(text) => write!(f, "mail refused: {text}"),
+            Self::Bounced(text) => write!(f, "mail bounced: {text}"),
+            Self::Cancelled(None) => f.write_str("cancelled; the agent did not answer"),
+            Self::Cancelled(Some(result)) => result.fmt(f),
+            Self::OrderExpired(None) => f.write_str("the order expired before anything came of it"),
+            Self::OrderExpired(Some(waiting)) => write!(f, "the order expired while {}", waiting.reason),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Decides what a campaign needs now. Pure: reads a campaign and what is known of the fleet, sends nothing,
+//! changes nothing, and gives a typed reason for every target that waits.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use shared::message::{Reported, Waiting};
+use shared::{AgentId, Label, UnixMillis};
+
+use crate::campaign::{Ask, Campaign, CampaignState, Delay, Reason, Target, TargetState};
+
+/// At most this long do the first targets whose settle time has passed wait for the last, so that the
+/// query goes out in one go.
+const GATHER_MAX: Duration = Duration::from_secs(600);
+
+/// What is known of the agents, apart from any campaign.
+pub type Fleet = BTreeMap<AgentId, AgentFacts>;
+
+/// What is known of one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// Its classes.
+    pub classes: Vec<Label>,
+    /// Whether its keys were accepted.
+    pub enrolled: bool,
+    /// What it reported last.
+    pub version: Option<Reported>,
+}
+
+/// What is due, and why the rest waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What is due now, in this order.
+    pub actions: Vec<Action>,
+    /// Why each target without an end state waits.
+    pub waiting: BTreeMap<AgentId, WaitingFor>,
+    /// When to plan again at the latest, and what for.
+    pub next_wake: Option<(UnixMillis, &'static str)>,
+}
+
+/// Something that is due. All agents of one action are served in one go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Mail the install order.
+    Install {
+        /// To whom.
+        agents: Vec<AgentId>,
+    },
+    /// Mail the version query.
+    Query {
+        /// To whom.
+        agents: Vec<AgentId>,
+    },
+    /// Mail the withdrawal of their orders.
+    Withdraw {
+        /// To whom.
+        agents: Vec<AgentId>,
+    },
+    /// Give a target its end state.
+    End {
+        /// Which.
+        agent: AgentId,
+        /// The end.
+        state: TargetState,
+        /// Why.
+        reason: Reason,
+    },
+    /// Start another round for those that failed (M13).
+    Retry {
+        /// Which.
+        agents: Vec<AgentId>,
+    },
+    /// Every target has its end.
+    Finish,
+}
+
+/// Why a target waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitingFor {
+    /// Its mail is in the outbox; what the relay said last, if it was asked.
+    Mail(Option<Delay>),
+    /// The settle time (M14), and then for the others that are settling.
+    Settling {
+        /// Until when at the latest.
+        until: UnixMillis,
+    },
+    /// The version query is in the outbox.
+    QueryMail,
+    /// The answer to the version query.
+    Answer {
+        /// Until when.
+        until: UnixMillis,
+    },
+    /// The agent, which says why.
+    Agent(Waiting),
+    /// The answer to the withdrawal.
+    CancelAnswer,
+    /// It failed, and is mailed again when the others have their end.
+    Round,
+}
+
+impl fmt::Display for WaitingFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mail(None) => f.write_str("its mail is in the outbox"),
+            Self::Mail(Some(delay)) => write!(f, "mail server: {}; next try {}", delay.text, delay.next_try),
+            Self::Settling { until } => write!(f, "settling, asked for its version by {until}"),
+            Self::QueryMail => f.write_str("the version query is in the outbox"),
+            Self::Answer { until } => write!(f, "asked for its version, answer expected by {until}"),
+            Self::Agent(waiting) => write!(f, "agent: {}; next try {}", waiting.reason, waiting.until),
+            Self::CancelAnswer => f.write_str("asked to cancel, no answer yet"),
+            Self::Round => f.write_str("mailed again when the others have ended"),
+        }
+    }
+}
+
+/// Makes the plan. Two plans of the same arguments are equal.
+#[must_use]
+pub fn plan(campaign: &Campaign, fleet: &Fleet, now: UnixMillis) -> Plan {
+    let mut planner =
+        Planner { campaign, now, plan: Plan::default(), install: vec![], query: vec![], withdraw: vec![] };
+    match campaign.state {
+        CampaignState::Finished => return planner.plan,
+        CampaignState::Running => planner.running(fleet),
+        CampaignState::Cancelled => planner.cancelled(),
+    }
+    planner.finish()
+}
+
+struct Planner<'a> {
+    campaign: &'a Campaign,
+    now: UnixMillis,
+    plan: Plan,
+    install: Vec<AgentId>,
+    query: Vec<AgentId>,
+    withdraw: Vec<AgentId>,
+}
+
+impl Planner<'_> {
+    fn running(&mut self, fleet: &Fleet) {
+        for (agent, target) in &self.campaign.targets {
+            match target.state {
+                TargetState::Pending => match self.obstacle(fleet.get(agent)) {
+                    Some(reason) => self.end(agent, TargetState::Failed, reason),
+                    None => self.install.push(agent.clone()),
+                },
+                TargetState::Queued => {
+                    if !self.expires(agent, target) {
+                        self.wait(agent, WaitingFor::Mail(target.delay.clone()));
+                    }
+                }
+                TargetState::Deferred => {
+                    if let (false, Some(waiting)) = (self.expires(agent, target), &target.waiting) {
+                        self.wait(agent, WaitingFor::Agent(waiting.clone()));
+                    }
+                }
+                TargetState::Mailed | TargetState::Received | TargetState::Installed => {
+                    if let Some(ask) = &target.query {
+                        self.asked(agent, ask);
+                    }
+                }
+                TargetState::Verified
+                | TargetState::Failed
+                | TargetState::Silent
+                | TargetState::Undeliverable
+                | TargetState::Cancelled
+                | TargetState::Expired => {}
+            }
+        }
+        self.settle();
+    }
+
+    /// Why this agent cannot be mailed the bundle at all.
+    fn obstacle(&self, facts: Option<&AgentFacts>) -> Option<Reason> {
+        let Some(facts) = facts.filter(|facts| facts.enrolled) else { return Some(Reason::NotEnrolled) };
+        let bundle = &self.campaign.bundle;
+        if !bundle.classes.is_empty() && !bundle.classes.iter().any(|class| facts.classes.contains(class)) {
+            return Some(Reason::WrongClass);
+        }
+        // An agent that never reported is mailed: it knows its version and refuses by itself.
+        let known = facts.version.as_ref()?;
+        let fits = known
+            .exact()
+            .is_some_and(|version| bundle.from.contains(version) || *version == bundle.software_version);
+        if bundle.from.is_empty() || fits { None } else { Some(Reason::WrongFromVersion(known.clone())) }
+    }
+
+    /// Ends a target whose order's life is over.
+    fn expires(&mut self, agent: &AgentId, target: &Target) -> bool {
+        let Some(ordered_at) = target.ordered_at else { return false };
+        let expiry = ordered_at.plus(self.campaign.settings.order_life);
+        if self.now < expiry {
+            self.wake(expiry, "an order expires");
+            return false;
+        }
+        self.end(agent, TargetState::Expired, Reason::OrderExpired(target.waiting.clone()));
+        true
+    }
+
+    /// A target that was asked for its version: silent, asked once more, or waiting.
+    fn asked(&mut self, agent: &AgentId, ask: &Ask) {
+        let Some(sent_at) = ask.sent_at else {
+            self.wait(agent, WaitingFor::QueryMail);
+            return;
+        };
+        let timeout = self.campaign.settings.reply_timeout;
+        let until = sent_at.plus(timeout);
+        if self.now >= until {
+            self.end(agent, TargetState::Silent, Reason::NoAnswer { asked_at: sent_at });
+            return;
+        }
+        // One mail in a thousand is lost; asking again costs less than sending the bundle again.
+        let again = sent_at.plus(timeout.checked_div(2).unwrap_or(timeout));
+        if ask.ids.len() == 1 {
+            if self.now >= again {
+                self.query.push(agent.clone());
+            } else {
+                self.wake(again, "those without an answer are asked again");
+            }
+        }
+        self.wake(until, "an answer is due");
+        self.wait(agent, WaitingFor::Answer { until });
+    }
+
+    /// Asks all targets whose settle time has passed, in one go: when all have settled, or when the first
+    /// of them has waited long enough for the last (M12).
+    fn settle(&mut self) {
+        let settle = self.campaign.settings.settle;
+        let gather = settle.checked_div(10).unwrap_or(settle).min(GATHER_MAX);
+        let settling: Vec<(&AgentId, UnixMillis)> = self
+            .campaign
+            .targets
+            .iter()
+            .filter(|(_, t)| {
+                matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed)
+                    && t.query.is_none()
+            })
+            .filter_map(|(agent, t)| Some((agent, t.settle_from?.plus(settle))))
+            .collect();
+        let Some(first_due) = settling.iter().map(|(_, due)| *due).min() else { return };
+        let last_due = settling.iter().map(|(_, due)| *due).max().unwrap_or(first_due);
+        let send_at = last_due.min(first_due.plus(gather));
+        for (agent, due) in settling {
+            if self.now >= send_at && due <= self.now {
+                self.query.push(agent.clone());
+                self.wait(agent, WaitingFor::QueryMail);
+            } else {
+                self.wait(agent, WaitingFor::Settling { until: due.max(send_at) });
+                self.wake(due.max(send_at), "the settle time ends");
+            }
+        }
+    }
+
+    /// Mailed targets of a cancelled campaign are told, and closed without an answer after a while.
+    fn cancelled(&mut self) {
+        for (agent, target) in &self.campaign.targets {
+            if target.state.is_end() {
+                continue;
+            }
+            let Some(ask) = &target.cancel else {
+                self.withdraw.push(agent.clone());
+                self.wait(agent, WaitingFor::CancelAnswer);
+                continue;
+            };
+            let since = ask.sent_at.or(target.ordered_at).unwrap_or(self.now);
+            let patience = if ask.sent_at.is_some() {
+                self.campaign.settings.reply_timeout
+            } else {
+                self.campaign.settings.order_life
+            };
+            let until = since.plus(patience);
+            if self.now >= until {
+                self.end(agent, TargetState::Cancelled, Reason::Cancelled(None));
+            } else {
+                self.wake(until, "an answer is due");
+                self.wait(agent, WaitingFor::CancelAnswer);
+            }
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        for (agents, action) in [
+            (core::mem::take(&mut self.install), (|agents| Action::Install { agents }) as fn(_) -> _),
+            (core::mem::take(&mut self.query), |agents| Action::Query { agents }),
+            (core::mem::take(&mut self.withdraw), |agents| Action::Withdraw { agents }),
+        ] {
+            if !agents.is_empty() {
+                self.plan.actions.push(action(agents));
+            }
+        }
+        if self.campaign.state == CampaignState::Running {
+            self.close_round();
+        }
+        self.plan
+    }
+
+    /// When every target has its end: another round for those that failed, or the campaign's end.
+    fn close_round(&mut self) {
+        let ended = self.campaign.targets.values().all(|t| t.state.is_end());
+        let retryable: Vec<AgentId> = self
+            .campaign
+            .targets
+            .iter()
+            .filter(|(_, t)| {
+                t.attempts < t.attempts_allowed
+                    && matches!(t.state, TargetState::Failed | TargetState::Silent)
+                    && t.reason.as_ref().is_some_and(Reason::allows_automatic_retry)
+            })
+            .map(|(agent, _)| agent.clone())
+            .collect();
+        if !ended {
+            for agent in retryable {
+                self.plan.waiting.entry(agent).or_insert(WaitingFor::Round);
+            }
+        } else if retryable.is_empty() {
+            self.plan.actions.push(Action::Finish);
+        } else {
+            self.plan.actions.push(Action::Retry { agents: retryable });
+        }
+    }
+
+    fn end(&mut self, agent: &AgentId, state: TargetState, reason: Reason) {
+        self.plan.actions.push(Action::End { agent: agent.clone(), state, reason });
+    }
+
+    fn wait(&mut self, agent: &AgentId, reason: WaitingFor) {
+        self.plan.waiting.insert(agent.clone(), reason);
+    }
+
+    fn wake(&mut self, at: UnixMillis, why: &'static str) {
+        if self.plan.next_wake.is_none_or(|(earlier, _)| at < earlier) {
+            self.plan.next_wake = Some((at, why));
+        }
+    }
+}

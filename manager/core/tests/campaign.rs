@@ -1,0 +1,412 @@
+//! Behaviour of campaigns: plan and apply together, as the daemon uses them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use manager_core::{
+    Action, AgentFacts, Applied, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Fleet, Reason,
+    Settings, Target, TargetEvent, TargetState, WaitingFor, plan,
+};
+use proptest::prelude::*;
+use shared::message::{
+    Cause, Ended, Failure, Outcome, Phase, Progress, Report, Reported, Step, VersionReport, Versions,
+    WaitReason, Waiting,
+};
+use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
+
+const T0: UnixMillis = UnixMillis(1_795_000_000_000);
+const SETTLE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(1800);
+const LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+fn version(text: &str) -> SoftwareVersion {
+    SoftwareVersion::parse(text).unwrap()
+}
+
+fn id(n: usize) -> AgentId {
+    AgentId::parse(&format!("A{n:04}")).unwrap()
+}
+
+/// A campaign with its fleet, its clock and a counter for envelope IDs: what the daemon would hold.
+struct Desk {
+    campaign: Campaign,
+    fleet: Fleet,
+    now: UnixMillis,
+    ids: u8,
+    sequence: u64,
+    mailed: Vec<(EnvelopeId, Vec<AgentId>, &'static str)>,
+}
+
+impl Desk {
+    fn new(agents: usize, retries: u32) -> Self {
+        let facts = AgentFacts { classes: vec![Label::lossy("office")], enrolled: true, version: None };
+        Self {
+            campaign: Campaign {
+                id: CampaignId(1),
+                name: Label::lossy("spring"),
+                bundle: BundleFacts {
+                    digest: Digest([0; 32]),
+                    software_version: version("1.0.02-0"),
+                    from: vec![],
+                    classes: vec![],
+                },
+                settings: Settings { settle: SETTLE, reply_timeout: TIMEOUT, retries, order_life: LIFE },
+                state: CampaignState::Running,
+                created: T0,
+                targets: (1..=agents).map(|n| (id(n), Target::new(None, retries))).collect(),
+            },
+            fleet: (1..=agents).map(|n| (id(n), facts.clone())).collect(),
+            now: T0,
+            ids: 0,
+            sequence: 0,
+            mailed: vec![],
+        }
+    }
+
+    /// Plans until nothing is due; what is mailed is taken by the relay at once.
+    fn tick(&mut self) -> BTreeMap<AgentId, WaitingFor> {
+        for _ in 0..20 {
+            let made = plan(&self.campaign, &self.fleet, self.now);
+            assert_eq!(made, plan(&self.campaign, &self.fleet, self.now));
+            if made.actions.is_empty() {
+                return made.waiting;
+            }
+            for action in made.actions {
+                self.carry_out(action);
+            }
+        }
+        panic!("the plan does not come to rest");
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Install { agents } => self.mail(agents, "install", TargetEvent::OrderQueued),
+            Action::Query { agents } => self.mail(agents, "query", TargetEvent::QueryQueued),
+            Action::Withdraw { agents } => self.mail(agents, "cancel", TargetEvent::CancelQueued),
+            Action::End { agent, state, reason } => self.campaign.end(&agent, state, reason),
+            Action::Retry { agents } => self.campaign.restart(&agents),
+            Action::Finish => self.campaign.state = CampaignState::Finished,
+        }
+    }
+
+    fn mail(&mut self, agents: Vec<AgentId>, what: &'static str, queued: fn(EnvelopeId) -> TargetEvent) {
+        self.ids += 1;
+        let envelope = EnvelopeId([self.ids; 16]);
+        for agent in &agents {
+            self.campaign.apply(self.now, agent, &queued(envelope));
+            self.campaign.apply(self.now, agent, &TargetEvent::Sent(envelope));
+        }
+        self.mailed.push((envelope, agents, what));
+    }
+
+    fn report(&mut self, n: usize, report: Report) -> Applied {
+        self.sequence += 1;
+        let event = TargetEvent::Report { report: Box::new(report), sequence: self.sequence };
+        self.campaign.apply(self.now, &id(n), &event)
+    }
+
+    fn versions(&mut self, n: usize, software: Reported) -> Applied {
+        let query = self.target(n).query.as_ref().and_then(|ask| ask.ids.first().copied());
+        self.report(n, Report::Versions(Versions { query, versions: report_of(software) }))
+    }
+
+    fn ended(&mut self, n: usize, outcome: Outcome, software: Reported) -> Applied {
+        let order = self.target(n).order().unwrap();
+        self.report(n, Report::Ended(Ended { order, outcome, output: None, versions: report_of(software) }))
+    }
+
+    fn target(&self, n: usize) -> &Target {
+        &self.campaign.targets[&id(n)]
+    }
+
+    fn state(&self, n: usize) -> TargetState {
+        self.target(n).state
+    }
+
+    fn pass(&mut self, d: Duration) -> BTreeMap<AgentId, WaitingFor> {
+        self.now = self.now.plus(d);
+        self.tick()
+    }
+
+    fn mails(&self, what: &str) -> Vec<usize> {
+        self.mailed.iter().filter(|(_, _, w)| *w == what).map(|(_, agents, _)| agents.len()).collect()
+    }
+}
+
+fn report_of(software: Reported) -> VersionReport {
+    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: T0 }
+}
+
+fn goal() -> Reported {
+    Reported::Exact(version("1.0.02-0"))
+}
+
+fn failure() -> Outcome {
+    Outcome::RolledBack(Failure { phase: Phase::Verify, cause: Cause::ScriptExit(1), undo_failed: false })
+}
+
+#[test]
+fn all_targets_get_one_order_and_after_the_settle_time_one_query() {
+    let mut desk = Desk::new(3, 0);
+    let waiting = desk.tick();
+    assert_eq!(desk.mails("install"), [3]);
+    assert!(matches!(waiting[&id(1)], WaitingFor::Settling { .. }));
+    desk.pass(SETTLE - Duration::from_secs(1));
+    assert_eq!(desk.mails("query"), [0usize; 0]);
+    let waiting = desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.mails("query"), [3]);
+    assert!(matches!(waiting[&id(1)], WaitingFor::Answer { .. }));
+    for n in 1..=3 {
+        desk.versions(n, goal());
+    }
+    desk.tick();
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+    assert!((1..=3).all(|n| desk.state(n) == TargetState::Verified));
+}
+
+#[test]
+fn another_version_fails_and_no_answer_is_silent() {
+    let mut desk = Desk::new(3, 0);
+    desk.tick();
+    desk.pass(SETTLE);
+    desk.versions(1, goal());
+    desk.versions(2, Reported::Mixed(version("1.0.02-0")));
+    desk.pass(TIMEOUT);
+    assert_eq!(desk.state(1), TargetState::Verified);
+    assert!(matches!(desk.target(2).reason, Some(Reason::OtherVersion(Reported::Mixed(_)))));
+    assert_eq!(desk.state(3), TargetState::Silent);
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+}
+
+#[test]
+fn those_without_an_answer_are_asked_once_more_at_half_time() {
+    let mut desk = Desk::new(2, 0);
+    desk.tick();
+    desk.pass(SETTLE);
+    desk.versions(1, goal());
+    desk.pass(TIMEOUT / 2);
+    assert_eq!(desk.mails("query"), [2, 1]);
+    desk.versions(2, goal());
+    desk.tick();
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+}
+
+#[test]
+fn only_the_failed_are_mailed_again_in_one_go() {
+    let mut desk = Desk::new(4, 1);
+    desk.tick();
+    desk.ended(1, failure(), Reported::Nothing);
+    desk.ended(2, failure(), Reported::Nothing);
+    assert!(matches!(desk.tick()[&id(1)], WaitingFor::Round));
+    assert_eq!(desk.mails("install"), [4], "nothing is repeated while others are on their way");
+    desk.pass(SETTLE);
+    desk.versions(3, goal());
+    desk.versions(4, goal());
+    desk.tick();
+    assert_eq!(desk.mails("install"), [4, 2]);
+    desk.ended(1, failure(), Reported::Nothing);
+    desk.ended(2, Outcome::Installed, goal());
+    desk.pass(SETTLE);
+    desk.versions(2, goal());
+    desk.tick();
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+    assert_eq!(desk.state(1), TargetState::Failed);
+    assert_eq!(desk.target(1).attempts, 2);
+    // The operator's retry is one more attempt, for the failed one only.
+    assert_eq!(desk.campaign.retry(), [id(1)]);
+    desk.tick();
+    assert_eq!(desk.mails("install"), [4, 2, 1]);
+}
+
+#[test]
+fn agents_that_the_bundle_is_not_for_are_not_mailed_and_not_retried() {
+    let mut desk = Desk::new(4, 3);
+    desk.campaign.bundle.classes = vec![Label::lossy("office")];
+    desk.campaign.bundle.from = vec![version("1.0.00-0")];
+    desk.fleet.get_mut(&id(1)).unwrap().classes.clear();
+    desk.fleet.get_mut(&id(2)).unwrap().version = Some(Reported::Exact(version("9.9.99-9")));
+    desk.fleet.get_mut(&id(3)).unwrap().enrolled = false;
+    desk.tick();
+    assert_eq!(desk.mails("install"), [1]);
+    assert_eq!(desk.target(1).reason, Some(Reason::WrongClass));
+    assert!(matches!(desk.target(2).reason, Some(Reason::WrongFromVersion(_))));
+    assert_eq!(desk.target(3).reason, Some(Reason::NotEnrolled));
+    desk.pass(SETTLE);
+    desk.versions(4, goal());
+    desk.tick();
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+}
+
+#[test]
+fn a_relay_that_delays_one_mail_does_not_hold_up_the_others() {
+    let mut desk = Desk::new(2, 0);
+    let made = plan(&desk.campaign, &desk.fleet, desk.now);
+    assert_eq!(made.actions, [Action::Install { agents: vec![id(1), id(2)] }]);
+    let order = EnvelopeId([9; 16]);
+    for n in 1..=2 {
+        desk.campaign.apply(T0, &id(n), &TargetEvent::OrderQueued(order));
+    }
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Sent(order));
+    let delay = Delay { text: "450 4.3.0 try again".to_owned(), next_try: T0.plus(SETTLE) };
+    desk.campaign.apply(T0, &id(2), &TargetEvent::Delayed(order, delay));
+    let waiting = desk.pass(SETTLE);
+    assert_eq!(desk.mails("query"), [1]);
+    assert!(waiting[&id(2)].to_string().contains("450 4.3.0"));
+    desk.versions(1, goal());
+    desk.pass(LIFE);
+    assert_eq!(desk.state(2), TargetState::Expired);
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+}
+
+#[test]
+fn a_deferral_is_no_failure_and_the_settle_time_begins_with_the_install() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0.plus(LIFE) };
+    let order = desk.target(1).order().unwrap();
+    desk.report(1, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
+    let reasons = desk.pass(SETTLE + TIMEOUT);
+    assert_eq!(desk.state(1), TargetState::Deferred);
+    assert!(reasons[&id(1)].to_string().contains("not now"));
+    desk.ended(1, Outcome::Installed, goal());
+    desk.tick();
+    assert_eq!(desk.mails("query"), [0usize; 0]);
+    desk.pass(SETTLE);
+    assert_eq!(desk.mails("query"), [1]);
+}
+
+#[test]
+fn a_bounce_says_nothing_of_an_install_and_a_signed_report_outweighs_it() {
+    let mut desk = Desk::new(2, 2);
+    desk.tick();
+    let order = desk.target(1).order().unwrap();
+    let bounce = |text: &str| TargetEvent::Bounced(order, text.to_owned());
+    assert_eq!(
+        desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(EnvelopeId([77; 16]), String::new())),
+        Applied::Ignored
+    );
+    desk.campaign.apply(T0, &id(1), &bounce("5.1.1 gone"));
+    assert_eq!(desk.state(1), TargetState::Undeliverable);
+    desk.ended(1, Outcome::Installed, goal());
+    assert_eq!(desk.state(1), TargetState::Verified);
+    // Once the agent itself was heard, a bounce is only noise.
+    desk.report(2, Report::Progress(Progress { order, step: Step::Received }));
+    assert_eq!(desk.campaign.apply(T0, &id(2), &bounce("late")), Applied::Ignored);
+    assert_eq!(desk.state(2), TargetState::Received);
+}
+
+#[test]
+fn a_late_report_of_a_silent_agent_corrects_the_verdict() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    desk.pass(SETTLE);
+    desk.pass(TIMEOUT);
+    assert_eq!((desk.state(1), desk.campaign.state), (TargetState::Silent, CampaignState::Finished));
+    desk.ended(1, Outcome::Installed, goal());
+    assert_eq!(desk.state(1), TargetState::Verified);
+}
+
+#[test]
+fn an_overtaken_report_changes_nothing() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    desk.pass(SETTLE);
+    let old = TargetEvent::Report {
+        report: Box::new(Report::Versions(Versions {
+            query: desk.target(1).query.as_ref().map(|a| a.ids[0]),
+            versions: report_of(Reported::Nothing),
+        })),
+        sequence: 1,
+    };
+    desk.sequence = 5;
+    desk.versions(1, goal());
+    assert_eq!(desk.campaign.apply(desk.now, &id(1), &old), Applied::Ignored);
+    assert_eq!(desk.state(1), TargetState::Verified);
+}
+
+#[test]
+fn a_failure_of_an_earlier_round_does_not_end_the_present_one() {
+    let mut desk = Desk::new(1, 1);
+    desk.tick();
+    let first = desk.target(1).order().unwrap();
+    desk.pass(SETTLE);
+    desk.pass(TIMEOUT);
+    assert_eq!((desk.state(1), desk.target(1).attempts), (TargetState::Mailed, 2));
+    let late = Report::Ended(Ended {
+        order: first,
+        outcome: failure(),
+        output: None,
+        versions: report_of(Reported::Nothing),
+    });
+    desk.report(1, late);
+    assert_eq!(desk.state(1), TargetState::Mailed);
+}
+
+#[test]
+fn cancelling_ends_the_unmailed_at_once_and_withdraws_the_rest() {
+    let mut desk = Desk::new(2, 0);
+    let order = EnvelopeId([9; 16]);
+    for n in 1..=2 {
+        desk.campaign.apply(T0, &id(n), &TargetEvent::OrderQueued(order));
+    }
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Sent(order));
+    desk.campaign.cancel();
+    assert_eq!(desk.state(2), TargetState::Cancelled);
+    desk.tick();
+    assert_eq!(desk.mails("cancel"), [1]);
+    // Too late: the install was running; its own report is the truth.
+    desk.ended(1, Outcome::Installed, goal());
+    assert_eq!(desk.state(1), TargetState::Installed);
+    desk.pass(TIMEOUT);
+    assert_eq!(desk.state(1), TargetState::Cancelled);
+    desk.versions(1, goal());
+    assert_eq!(desk.state(1), TargetState::Verified);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_target_reaches_an_end_and_verified_needs_a_report_of_the_target_version(
+        events in prop::collection::vec((1usize..4, 0u8..8, 0u64..4_000), 0..40),
+        retries in 0u32..3,
+    ) {
+        let mut desk = Desk::new(3, retries);
+        let mut good: BTreeMap<usize, bool> = BTreeMap::new();
+        desk.tick();
+        for (n, kind, seconds) in events {
+            let order = desk.target(n).order();
+            let before = desk.state(n);
+            match (kind, order) {
+                (0, _) => { desk.versions(n, goal()); good.insert(n, true); }
+                (1, _) => { desk.versions(n, Reported::Nothing); }
+                (2, Some(_)) => { desk.ended(n, Outcome::Installed, goal()); good.insert(n, true); }
+                (3, Some(_)) => { desk.ended(n, failure(), Reported::Nothing); }
+                (4, Some(order)) => {
+                    let waiting = Waiting { reason: WaitReason::NoSpace, until: desk.now.plus(SETTLE) };
+                    desk.report(n, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
+                }
+                (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, String::new())); }
+                (6, Some(order)) => { desk.report(n, Report::Progress(Progress { order, step: Step::Received })); }
+                _ => {}
+            }
+            if before == TargetState::Verified {
+                prop_assert_eq!(desk.state(n), TargetState::Verified);
+            }
+            prop_assert!(desk.state(n) != TargetState::Verified || good.contains_key(&n));
+            desk.pass(Duration::from_secs(seconds));
+        }
+        for _ in 0..20 {
+            desk.pass(LIFE);
+        }
+        prop_assert_eq!(desk.campaign.state, CampaignState::Finished);
+        prop_assert!(desk.campaign.targets.values().all(|t| t.state.is_end()));
+    }
+}
