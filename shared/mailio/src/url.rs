@@ -173,7 +173,7 @@ struct Authority {
 impl Authority {
     // The text after the scheme: `//user@host:port/path`.
     fn parse(rest: &str, default_port: u16) -> Result<Self, UrlError> {
-        let rest = rest.strip_prefix("//").ok_or_else(|| part("URL", "// after the scheme", rest))?;
+        let rest = rest.strip_prefix("//").ok_or_else(|| part("URL", "// after the scheme", ""))?;
         if rest.contains(['?', '#']) {
             return Err(part("URL", "no '?' and no '#'", ""));
         }

@@ -50,8 +50,8 @@ impl Headers {
         if let Some(colon) = line.iter().position(|b| *b == b':') {
             let (name, value) = line.split_at(colon);
             let name = String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase();
-            let value = value.iter().skip(1).take(FIELD_MAX_BYTES).copied().collect::<Vec<u8>>();
-            self.fields.push((name, value.trim_ascii_start().to_vec()));
+            let value = value.get(1..).unwrap_or_default().trim_ascii_start();
+            self.fields.push((name, value.iter().take(FIELD_MAX_BYTES).copied().collect()));
         }
         Ok(())
     }

@@ -101,7 +101,8 @@ impl<S: Sink> Walker<S> {
         if !self.line.is_empty() && !self.long {
             self.whole_line()?;
         }
-        if let State::Headers(headers) = core::mem::replace(&mut self.state, State::Body { wanted: false }) {
+        if let State::Headers(headers) = &mut self.state {
+            let headers = core::mem::take(headers);
             self.headers_end(headers)?;
         }
         if matches!(self.state, State::Body { wanted: true }) {

@@ -1,0 +1,464 @@
+//! What servers and networks do to an IMAP session, each by a scripted server: a failed command never looks
+//! like an empty mailbox, and no mail is lost, mixed up or able to stop the others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use mailio::{Class, ContentError, Disposal, FetchError, MailError, Mailbox, SecretSource, Timeouts, Turn};
+
+/// A mailbox on the scripted server: mails as (uid, text).
+#[derive(Clone)]
+struct World {
+    validity: u32,
+    mails: Vec<(u32, Vec<u8>)>,
+    capabilities: &'static str,
+}
+
+fn world(count: usize) -> World {
+    let text = |n: usize| -> Vec<u8> {
+        let mut mail = mail(&["manager@lab.test"], format!("payload {n}").as_bytes());
+        mail.envelope = shared::EnvelopeId([n as u8; 16]);
+        mail.chunks().unwrap().flat_map(|c| c.unwrap()).collect()
+    };
+    World {
+        validity: 77,
+        mails: (0..count).map(|n| (100 + n as u32 * 2, text(n))).collect(),
+        capabilities: "IMAP4rev1 AUTH=PLAIN SASL-IR UIDPLUS MOVE",
+    }
+}
+
+fn numbers(set: &str, all: impl Iterator<Item = u32>) -> Vec<u32> {
+    let inside = |n: u32| {
+        set.split(',').any(|run| {
+            let (a, b) = run.split_once(':').unwrap_or((run, run));
+            (a.parse().unwrap()..=b.parse::<u32>().unwrap()).contains(&n)
+        })
+    };
+    all.filter(|n| inside(*n)).collect()
+}
+
+/// A good IMAP server but for what `act` says: it sees `greeting` and each command without its tag. `Say`
+/// replaces the whole answer; `TAG` in it is the command's tag.
+async fn imap(mut conn: Conn, world: World, act: impl Fn(&str) -> Act + Send) {
+    match act("greeting") {
+        Act::Usual => conn.say("* OK hello\r\n").await,
+        Act::Say(text) => conn.say(&text).await,
+        Act::Hang => return conn.hang().await,
+        Act::Drop => return,
+    }
+    while let Some(line) = conn.line().await {
+        let Some((tag, command)) = line.split_once(' ') else { continue };
+        match act(command) {
+            Act::Usual => {
+                let answer = answer(&world, command);
+                conn.say_bytes(&answer).await;
+                conn.say(&format!("{tag} OK done\r\n")).await;
+            }
+            Act::Say(text) => conn.say(&text.replace("TAG", tag)).await,
+            Act::Hang => return conn.hang().await,
+            Act::Drop => return,
+        }
+    }
+}
+
+fn answer(world: &World, command: &str) -> Vec<u8> {
+    let words: Vec<&str> = command.split(' ').collect();
+    let mut out = Vec::new();
+    match words[0] {
+        "CAPABILITY" => out.extend(format!("* CAPABILITY {}\r\n", world.capabilities).bytes()),
+        "SELECT" => {
+            let text =
+                format!("* {} EXISTS\r\n* OK [UIDVALIDITY {}] x\r\n", world.mails.len(), world.validity);
+            out.extend(text.bytes());
+        }
+        "FETCH" => {
+            let total = world.mails.len() as u32;
+            for seq in numbers(words[1], 1..=total) {
+                let (uid, mail) = &world.mails[seq as usize - 1];
+                out.extend(format!("* {seq} FETCH (UID {uid}").bytes());
+                if command.contains("RFC822.SIZE") {
+                    out.extend(format!(" RFC822.SIZE {}", mail.len()).bytes());
+                }
+                if command.contains("HEADER.FIELDS") {
+                    let end = mail.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+                    let name = "BODY[HEADER.FIELDS (FROM SUBJECT)]<0>";
+                    out.extend(format!(" {name} {{{end}}}\r\n").bytes());
+                    out.extend(&mail[..end]);
+                }
+                out.extend(b")\r\n");
+            }
+        }
+        "UID" if words[1] == "FETCH" => {
+            for (seq, (uid, mail)) in world.mails.iter().enumerate() {
+                if uid.to_string() != words[2] {
+                    continue;
+                }
+                out.extend(format!("* {} FETCH (UID {uid}", seq + 1).bytes());
+                if command.contains("RFC822.SIZE") {
+                    out.extend(format!(" RFC822.SIZE {}", mail.len()).bytes());
+                }
+                if let Some((_, window)) = command.split_once('<') {
+                    let (from, len) = window.trim_end_matches(">)").split_once('.').unwrap();
+                    let from: usize = from.parse().unwrap();
+                    let to = (from + len.parse::<usize>().unwrap()).min(mail.len());
+                    let part = &mail[from.min(mail.len())..to.max(from.min(mail.len()))];
+                    out.extend(format!(" BODY[]<{from}> {{{}}}\r\n", part.len()).bytes());
+                    out.extend(part);
+                }
+                out.extend(b")\r\n");
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+struct Lab {
+    _folder: tempfile::TempDir,
+    mailbox: Mailbox,
+    log: Log,
+}
+
+async fn lab(
+    world: World,
+    limit: Duration,
+    act: impl Fn(usize, &str) -> Act + Send + Sync + Clone + 'static,
+) -> Lab {
+    let (port, log) = serve(move |n, conn| {
+        let act = act.clone();
+        imap(conn, world.clone(), move |command| act(n, command))
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings("maildir:/nowhere", &format!("imap://box@127.0.0.1:{port}/INBOX"));
+    settings.secret = SecretSource::File(secret_file(folder.path(), "hunter2"));
+    settings.timeouts = Timeouts::all(limit);
+    Lab { _folder: folder, mailbox: Mailbox::new(settings), log }
+}
+
+const LONG: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn mails_are_listed_fetched_and_deleted() {
+    let mut lab = lab(world(3), LONG, |_, _| Act::Usual).await;
+    let found = lab.mailbox.look(10).await.unwrap();
+    assert_eq!(found.len(), 3);
+    for (n, mail) in found.iter().enumerate() {
+        let Class::Ours(marker) = mail.class else { panic!("{mail:?}") };
+        assert_eq!((marker.id.0[0] as usize, marker.attachment_bytes), (n, Some(9)));
+        assert_eq!(mail.from.as_ref().unwrap().as_str(), "manager@lab.test");
+        let mut out = Vec::new();
+        lab.mailbox.fetch(&mail.key, 100, &mut out).await.unwrap();
+        assert_eq!(out, format!("payload {n}").as_bytes());
+    }
+    let keys: Vec<_> = found.iter().zip([Disposal::Done, Disposal::Junk, Disposal::Done]).collect();
+    let keys: Vec<_> = keys.into_iter().map(|(f, d)| (f.key.clone(), d)).collect();
+    lab.mailbox.dispose(&keys).await.unwrap();
+    let heard = heard(&lab.log);
+    for command in [
+        "UID STORE 100,104 +FLAGS.SILENT (\\Deleted)",
+        "UID EXPUNGE 100,104",
+        "UID MOVE 102 \"mailfleet-junk\"",
+    ] {
+        assert!(heard.iter().any(|l| l.ends_with(command)), "{command}: {heard:?}");
+    }
+    assert!(!heard.iter().any(|l| l.contains("hunter2") || l.contains("SEARCH") || l.contains("BODY[")));
+    assert_eq!(count(&lab.log, "m1 "), 1, "one connection for all of it");
+}
+
+#[tokio::test]
+async fn a_fetch_that_fails_in_any_way_is_never_an_empty_mailbox() {
+    for answer in [
+        "TAG NO [SERVERBUG] internal error\r\n",
+        "TAG BAD syntax\r\n",
+        "* 1 FETCH (UID 100 RFC822.SIZE 9 BODY[HEADER]<0> \"\")\r\nTAG NO rest unreadable\r\n",
+        "TAG OK nothing there\r\n",
+        "* 1 FETCH (UID 100 RFC822.SIZE 9 BODY[HEADER]<0> \"\")\r\nTAG OK short\r\n",
+        "* 1 FETCH (UID 100 FLAGS (\\Seen))\r\n* 2 FETCH (FLAGS ())\r\nTAG OK other\r\n",
+        "* 1 FETCH (UID 100 RFC822.SIZE 9 BODY[HEADER]<0> \"\")\r\n",
+        "* 1 EXPUNGE\r\nTAG OK moved\r\n",
+        "* ??? (((\r\nTAG OK odd\r\n",
+        "* 1 FETCH (INTERNALDATE NIL)\r\nTAG OK panics the parser\r\n",
+        "A9999 OK stray\r\nTAG NO refused\r\n",
+        "* BYE shutting down\r\n",
+    ] {
+        let mut lab = lab(world(2), SHORT, move |_, command| {
+            if command.starts_with("FETCH") { Act::Say(answer.to_owned()) } else { Act::Usual }
+        })
+        .await;
+        let got = lab.mailbox.look(10).await;
+        assert!(got.is_err(), "{answer}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_of_the_connection_in_the_middle_of_a_list_is_an_error() {
+    for part in
+        ["* 1 FETCH (UID 100 RFC822.SI", "* 1 FETCH (UID 100 RFC822.SIZE 9 BODY[HEADER]<0> {9}\r\nabc", ""]
+    {
+        let (port, _) = serve(move |_, mut conn| async move {
+            let world = world(2);
+            conn.say("* OK hello\r\n").await;
+            while let Some(line) = conn.line().await {
+                let (tag, command) = line.split_once(' ').unwrap();
+                if command.starts_with("FETCH") {
+                    return conn.say(part).await;
+                }
+                conn.say_bytes(&answer(&world, command)).await;
+                conn.say(&format!("{tag} OK done\r\n")).await;
+            }
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings("maildir:/nowhere", &format!("imap://box@127.0.0.1:{port}/INBOX"));
+        settings.secret = SecretSource::File(secret_file(folder.path(), "x"));
+        let err = Mailbox::new(settings).look(10).await.unwrap_err();
+        assert_eq!(err.turn(), Turn::RetryLater, "{part}: {err:?}");
+    }
+}
+
+#[tokio::test]
+async fn words_that_nobody_asked_for_do_not_confuse_the_answers() {
+    let mut lab = lab(world(2), LONG, |_, command| {
+        if !command.starts_with("FETCH") {
+            return Act::Usual;
+        }
+        let mut text =
+            String::from("* 7 EXISTS\r\n* 0 RECENT\r\n* 2 FETCH (FLAGS (\\Seen))\r\n* OK still here\r\n");
+        text.push_str(&String::from_utf8(answer(&world(2), command)).unwrap());
+        text.push_str("* 1 FETCH (FLAGS (\\Answered) UID 100)\r\n* FLAGS (\\Seen)\r\nTAG OK done\r\n");
+        Act::Say(text)
+    })
+    .await;
+    assert_eq!(lab.mailbox.look(10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn one_mail_that_the_server_cannot_read_does_not_stop_the_others() {
+    // As Dovecot does by default: it hangs up.
+    let mut lab = lab(world(5), LONG, |_, command| {
+        let bad = command.starts_with("FETCH")
+            && command.contains("HEADER")
+            && numbers(command.split(' ').nth(1).unwrap(), 1..=5).contains(&3);
+        if bad { Act::Drop } else { Act::Usual }
+    })
+    .await;
+    for _ in 0..4 {
+        let found = lab.mailbox.look(10).await.unwrap();
+        let ids: Vec<u8> = found
+            .iter()
+            .map(|f| if let Class::Ours(m) = f.class { m.id.0[0] } else { panic!("{f:?}") })
+            .collect();
+        assert_eq!(ids, [0, 1, 3, 4]);
+    }
+    let connections = count(&lab.log, "m1 ");
+    lab.mailbox.look(10).await.unwrap();
+    assert_eq!(count(&lab.log, "m1 "), connections, "it is passed over by now");
+}
+
+async fn fetch_error(act: impl Fn(usize, &str) -> Act + Send + Sync + Clone + 'static) -> FetchError {
+    let mut world = world(1);
+    world.mails[0].1 =
+        mail(&["a@b.test"], &[5; 400_000]).chunks().unwrap().flat_map(|c| c.unwrap()).collect();
+    let mut lab = lab(world, SHORT, act).await;
+    let key = lab.mailbox.look(10).await.unwrap()[0].key.clone();
+    lab.mailbox.fetch(&key, 1_000_000, &mut Vec::new()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn servers_that_ignore_the_window_are_refused_before_they_fill_the_memory() {
+    for answer in [
+        // From the start, whatever was asked.
+        "* 1 FETCH (UID 100 BODY[] {5}\r\nhello)\r\nTAG OK done\r\n",
+        "* 1 FETCH (UID 100 BODY[]<0> {5}\r\nhello)\r\nTAG OK done\r\n",
+        "* 1 FETCH (UID 100 BODY[]<12> {5}\r\nhello)\r\nTAG OK done\r\n",
+        // More than asked: async-imap would make room for all of it at once.
+        "* 1 FETCH (UID 100 BODY[]<262144> {400000000}\r\nhello",
+        "* 1 FETCH (UID 100 BODY[]<262144> {262145}\r\nhello",
+        "* 1 FETCH (UID 100 BODY[]<262144> NIL)\r\nTAG OK unreadable\r\n",
+        "TAG OK nothing\r\n",
+        "TAG NO broken\r\n",
+    ] {
+        let err =
+            fetch_error(
+                move |_, command| {
+                    if command.contains("<262144.") { Act::Say(answer.to_owned()) } else { Act::Usual }
+                },
+            )
+            .await;
+        assert!(matches!(err, FetchError::Transport(_)), "{answer}: {err:?}");
+    }
+    let flood = format!("* 1 FETCH (FLAGS ({}))\r\n", "x".repeat(1000)).repeat(1000);
+    let err = fetch_error(move |_, c| {
+        if c.contains("<0.") && c.starts_with("UID") { Act::Say(flood.clone()) } else { Act::Usual }
+    })
+    .await;
+    assert!(matches!(err, FetchError::Transport(MailError::Protocol(_))), "{err:?}");
+}
+
+#[tokio::test]
+async fn an_attachment_of_many_windows_is_joined_in_order() {
+    let payload: Vec<u8> = (0..700_000u32).map(|n| (n % 251) as u8).collect();
+    let mut world = world(1);
+    world.mails[0].1 = mail(&["a@b.test"], &payload).chunks().unwrap().flat_map(|c| c.unwrap()).collect();
+    let mut lab = lab(world, LONG, |_, _| Act::Usual).await;
+    let key = lab.mailbox.look(1).await.unwrap()[0].key.clone();
+    let mut out = Vec::new();
+    assert_eq!(lab.mailbox.fetch(&key, 700_000, &mut out).await.unwrap().bytes, 700_000);
+    assert!(out == payload);
+    let err = lab.mailbox.fetch(&key, 100_000, &mut out).await.unwrap_err();
+    assert!(matches!(err, FetchError::Content(ContentError::TooLarge { .. })), "{err:?}");
+}
+
+#[tokio::test]
+async fn a_renumbered_folder_is_noticed_before_anything_is_touched() {
+    let (port, log) = serve(|n, conn| {
+        let world = World { validity: 77 + n as u32, ..world(2) };
+        // The first connection ends after its listing.
+        imap(conn, world, move |c| if n == 0 && c.starts_with("UID") { Act::Drop } else { Act::Usual })
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings("maildir:/nowhere", &format!("imap://box@127.0.0.1:{port}/INBOX"));
+    settings.secret = SecretSource::File(secret_file(folder.path(), "x"));
+    let mut mailbox = Mailbox::new(settings);
+    let old = mailbox.look(10).await.unwrap()[0].key.clone();
+    let err = mailbox.fetch(&old, 100, &mut Vec::new()).await.unwrap_err();
+    let FetchError::Transport(MailError::Renumbered { expected: 77, found: 78, .. }) = err else {
+        panic!("{err:?}")
+    };
+    let err = mailbox.dispose(&[(old, Disposal::Done)]).await.unwrap_err();
+    assert!(matches!(err, MailError::Renumbered { .. }), "{err:?}");
+    assert!(!heard(&log).iter().any(|l| l.contains("STORE")));
+    assert_eq!(mailbox.look(10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn refused_deletions_are_errors_and_a_mail_that_is_gone_is_none() {
+    for refused in ["UID STORE", "UID EXPUNGE", "UID MOVE"] {
+        let mut lab = lab(world(1), LONG, move |_, c| {
+            if c.starts_with(refused) { Act::Say("TAG NO read-only\r\n".into()) } else { Act::Usual }
+        })
+        .await;
+        let key = lab.mailbox.look(10).await.unwrap()[0].key.clone();
+        let disposal = if refused == "UID MOVE" { Disposal::Junk } else { Disposal::Done };
+        let err = lab.mailbox.dispose(&[(key.clone(), disposal)]).await.unwrap_err();
+        assert!(matches!(err, MailError::Refused { .. }), "{refused}: {err:?}");
+    }
+    let mut lab = lab(world(1), LONG, |_, c| {
+        if c.contains("(UID RFC822.SIZE)") { Act::Say("TAG OK none\r\n".into()) } else { Act::Usual }
+    })
+    .await;
+    let key = lab.mailbox.look(10).await.unwrap()[0].key.clone();
+    assert!(matches!(lab.mailbox.fetch(&key, 9, &mut Vec::new()).await, Err(FetchError::Gone)));
+}
+
+#[tokio::test]
+async fn without_move_and_uidplus_junk_is_copied_and_expunged() {
+    let world = World { capabilities: "IMAP4rev1", ..world(1) };
+    let mut lab = lab(world, LONG, |_, c| match c {
+        c if c.starts_with("UID COPY") && c.contains("\"mailfleet-junk\"") => {
+            Act::Say("TAG NO [TRYCREATE] x\r\n".into())
+        }
+        c if c.starts_with("CREATE \"mailfleet-junk\"") => Act::Say("TAG NO below INBOX only\r\n".into()),
+        c if c.starts_with("LOGIN") => Act::Say("+ go\r\n".into()),
+        _ => Act::Usual,
+    })
+    .await;
+    // LOGIN with literals: the scripted server must lead the client through them.
+    let got = lab.mailbox.look(10).await;
+    let heard = heard(&lab.log);
+    assert!(heard.iter().any(|l| l.ends_with("LOGIN {3}")), "{heard:?} {got:?}");
+}
+
+const PHASES: [&str; 7] =
+    ["greeting", "CAPABILITY", "AUTHENTICATE", "SELECT", "FETCH", "UID FETCH", "UID STORE"];
+
+async fn one_round(lab: &mut Lab) -> Result<(), String> {
+    let text = |err: &dyn std::fmt::Debug| format!("{err:?}");
+    let found = lab.mailbox.look(10).await.map_err(|e| text(&e))?;
+    let key = found.first().ok_or("empty")?.key.clone();
+    lab.mailbox.fetch(&key, 100, &mut Vec::new()).await.map_err(|e| text(&e))?;
+    lab.mailbox.dispose(&[(key, Disposal::Done)]).await.map_err(|e| text(&e))
+}
+
+#[tokio::test]
+async fn a_silent_server_is_left_at_every_step_within_its_limit() {
+    for phase in PHASES {
+        let mut lab =
+            lab(world(1), SHORT, move |_, c| if c.starts_with(phase) { Act::Hang } else { Act::Usual }).await;
+        let started = Instant::now();
+        let err = one_round(&mut lab).await.unwrap_err();
+        assert!(err.contains("Timeout"), "{phase}: {err}");
+        assert!(started.elapsed() < LONG, "{phase}: {:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_lost_at_any_step_is_an_error_or_replaced() {
+    for phase in PHASES {
+        let act = move |n, c: &str| if n == 0 && c.starts_with(phase) { Act::Drop } else { Act::Usual };
+        let mut lab = lab(world(1), LONG, act).await;
+        // A listing narrows down and a fetch on a kept connection reconnects; the rest is an error.
+        let first = one_round(&mut lab).await;
+        assert!(first.is_err() || matches!(phase, "FETCH" | "UID FETCH"), "{phase}");
+        one_round(&mut lab).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn logins_that_fail_are_typed_and_throttled() {
+    let mut lab = lab(world(1), LONG, |_, c| {
+        if c.starts_with("AUTHENTICATE") {
+            Act::Say("TAG NO [AUTHENTICATIONFAILED] wrong\r\n".into())
+        } else {
+            Act::Usual
+        }
+    })
+    .await;
+    for _ in 0..2 {
+        let err = lab.mailbox.look(10).await.unwrap_err();
+        assert!(matches!(err, MailError::AuthRefused { turn: Turn::Operator, .. }), "{err:?}");
+    }
+    assert!(matches!(lab.mailbox.look(10).await, Err(MailError::Throttled { .. })));
+    assert_eq!(count(&lab.log, "m2 AUTHENTICATE"), 2);
+}
+
+#[tokio::test]
+async fn strange_greetings_are_errors() {
+    for greeting in ["* BYE overloaded\r\n", "220 smtp here\r\n", "HTTP/1.1 400\r\n", "* PREAUTH hello\r\n"] {
+        let mut lab =
+            lab(
+                world(1),
+                SHORT,
+                move |_, c| {
+                    if c == "greeting" { Act::Say(greeting.into()) } else { Act::Usual }
+                },
+            )
+            .await;
+        assert!(lab.mailbox.look(10).await.is_err(), "{greeting}");
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_call_never_leaves_its_answer_to_the_next() {
+    let mut lab =
+        lab(world(2), LONG, |n, c| if n == 0 && c.starts_with("UID FETCH") { Act::Hang } else { Act::Usual })
+            .await;
+    let keys: Vec<_> = lab.mailbox.look(10).await.unwrap().into_iter().map(|f| f.key).collect();
+    let mut sink = Vec::new();
+    let cancelled = tokio::time::timeout(SHORT, lab.mailbox.fetch(&keys[0], 100, &mut sink)).await;
+    assert!(cancelled.is_err());
+    let mut out = Vec::new();
+    lab.mailbox.fetch(&keys[1], 100, &mut out).await.unwrap();
+    assert_eq!(out, b"payload 1");
+}
