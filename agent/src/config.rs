@@ -372,7 +372,7 @@ mod tests {
             let err = error(&format!("{line}\n{}", text()));
             assert!(err.contains(&format!("\"{setting}\"")), "{err}");
         }
-        let err = error(&text().replace("spool:/tmp/post", "smtp://user@mail.test"));
+        let err = error(&text().replacen("spool:/tmp/post", "smtp://user@mail.test", 1));
         assert!(err.contains("send") && err.contains("expected"), "{err}");
     }
 

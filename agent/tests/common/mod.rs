@@ -1,0 +1,442 @@
+//! A site and its manager for tests: a spool as the post office, the real agent binary, and just enough of
+//! a manager to seal orders and read reports.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::io::{Cursor, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mailio::{
+    Attachment, AutoKind, Class, Disposal, MailSettings, Mailbox, Outgoing, ReceiveUrl, SendUrl, Sender,
+};
+use rand_core::UnwrapErr;
+use shared::bundle::{BundleSpec, Compression, pack, write_head};
+use shared::envelope::{ContentKey, NewHeader, RawHead, check_body, open_body, seal_body, seal_head};
+use shared::invitation::Invitation;
+use shared::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey};
+use shared::limits::ORDER_LIFE;
+use shared::message::{
+    CancelOrder, Ended, Enrolled, InstallOrder, Order, Outcome, Report, VersionReport, Versions,
+    decode_report, encode,
+};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
+use tempfile::TempDir;
+
+pub const AGENT: &str = "A0001";
+
+pub fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap())
+}
+
+fn rng() -> UnwrapErr<getrandom::SysRng> {
+    UnwrapErr(getrandom::SysRng)
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    rand_core::Rng::fill_bytes(&mut rng(), &mut bytes);
+    bytes
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// One agent, one manager, one post office.
+pub struct World {
+    pub folder: TempDir,
+    pub sign: SigningKey,
+    pub release: SigningKey,
+    pub open: OpeningKey,
+    pub sequence: u64,
+    pub reports: Vec<Report>,
+    agent_keys: Option<(VerifyingKey, SealingKey)>,
+}
+
+/// What a test changes about an order.
+#[derive(Clone, Copy)]
+pub struct Life {
+    pub id: EnvelopeId,
+    pub created: UnixMillis,
+    pub expires: UnixMillis,
+    pub sequence: u64,
+}
+
+/// One module of a test bundle: path and content.
+pub type Files<'f> = &'f [(&'f str, &'f str)];
+
+impl World {
+    /// A world in which nobody is enrolled yet.
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            sign: SigningKey::from_seed(&random()),
+            release: SigningKey::from_seed(&random()),
+            open: OpeningKey::from_seed(&random()),
+            sequence: 0,
+            reports: vec![],
+            agent_keys: None,
+        }
+    }
+
+    /// A world with an enrolled agent.
+    pub fn enrolled() -> Self {
+        let mut w = Self::new();
+        let out = w.enrol(&w.invitation());
+        assert!(out.status.success(), "{}", text(&out));
+        w.collect();
+        w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap() }));
+        assert_eq!(w.once(), 0);
+        w.collect();
+        w.reports.clear();
+        w
+    }
+
+    pub fn spool(&self) -> PathBuf {
+        self.folder.path().join("post")
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    pub fn manager_address() -> MailAddress {
+        MailAddress::parse("manager@lab.test").unwrap()
+    }
+
+    pub fn agent_address() -> MailAddress {
+        MailAddress::parse("a0001@lab.test").unwrap()
+    }
+
+    pub fn invitation(&self) -> Invitation {
+        Invitation {
+            agent: AgentId::parse(AGENT).unwrap(),
+            mail: Self::agent_address(),
+            classes: vec![Label::lossy("office-gateway")],
+            manager: Self::manager_address(),
+            order_key: self.sign.verifying_key(),
+            release_keys: vec![self.release.verifying_key()],
+            seal_key: self.open.sealing_key(),
+            secret: [9; 32].into(),
+            created: now().minus(Duration::from_secs(60)),
+            expires: now().plus(Duration::from_secs(3_600)),
+        }
+    }
+
+    /// Runs `enrol` with this invitation; both mailboxes are there.
+    pub fn enrol(&self, invitation: &Invitation) -> Output {
+        let file = self.folder.path().join("A0001.invite");
+        std::fs::write(&file, invitation.to_text().as_bytes()).unwrap();
+        for address in [Self::manager_address(), Self::agent_address()] {
+            Mailbox::create_spool(&self.spool(), &address).unwrap();
+        }
+        let url = format!("spool:{}", self.spool().display());
+        self.agent(&[
+            "enrol",
+            file.to_str().unwrap(),
+            "--send",
+            &url,
+            "--receive",
+            &url,
+            "--root",
+            self.root().to_str().unwrap(),
+        ])
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mailfleet-agent"));
+        command.arg("--home").arg(self.home()).args(args).env_remove("RUST_LOG");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub fn agent(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// `run --once`; gives the exit code.
+    pub fn once(&self) -> i32 {
+        let out = self.agent(&["--log", "info", "run", "--once"]);
+        let code = out.status.code().unwrap();
+        if code > 1 {
+            eprintln!("{}", text(&out));
+        }
+        code
+    }
+
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    pub fn set_config(&self, line: &str) {
+        let path = self.home().join("agent.toml");
+        let old = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{line}\n{old}")).unwrap();
+    }
+
+    pub fn life(&mut self) -> Life {
+        self.sequence += 1;
+        let created = now();
+        Life { id: EnvelopeId(random()), created, expires: created.plus(ORDER_LIFE), sequence: self.sequence }
+    }
+
+    pub fn agent_seal_key(&self) -> SealingKey {
+        self.agent_keys.clone().unwrap().1
+    }
+
+    /// A sealed order as an attachment.
+    pub fn seal(
+        &self,
+        life: Life,
+        message: &[u8],
+        payload: &[u8],
+        to: &[SealingKey],
+        signer: &SigningKey,
+    ) -> Vec<u8> {
+        let key = ContentKey::from_bytes(random());
+        let mut body = Vec::new();
+        let sealed = seal_body(&key, message, &mut Cursor::new(payload), &mut body).unwrap();
+        let header = NewHeader {
+            id: life.id,
+            created: life.created,
+            expires: life.expires,
+            sequence: life.sequence,
+            body: sealed,
+        };
+        let mut attachment = seal_head(&header, &key, to, signer, &mut rng()).unwrap();
+        attachment.extend_from_slice(&body);
+        attachment
+    }
+
+    /// Mails an attachment to the agent.
+    pub fn mail(&self, id: EnvelopeId, attachment: Vec<u8>) {
+        let spool = SendUrl::Spool(self.spool());
+        let settings = MailSettings {
+            mail_max_bytes: u64::MAX,
+            ..MailSettings::new(Self::manager_address(), spool, ReceiveUrl::Spool(self.spool()))
+        };
+        let mail = Outgoing {
+            from: Self::manager_address(),
+            to: vec![Self::agent_address()],
+            envelope: id,
+            subject: "order".to_owned(),
+            note: String::new(),
+            date: now(),
+            in_reply_to: None,
+            auto: AutoKind::Generated,
+            attachment: Attachment::Bytes(attachment),
+        };
+        let sent = wait(Sender::new(settings).send(&mail)).unwrap();
+        assert_eq!(sent, [mailio::Sent::Done]);
+    }
+
+    /// Seals and mails an order; gives its ID.
+    pub fn send(&mut self, order: &Order) -> EnvelopeId {
+        let life = self.life();
+        self.send_with(life, order, &[])
+    }
+
+    pub fn send_with(&mut self, life: Life, order: &Order, payload: &[u8]) -> EnvelopeId {
+        let attachment = self.seal(life, &encode(order), payload, &[self.agent_seal_key()], &self.sign);
+        self.mail(life.id, attachment);
+        life.id
+    }
+
+    pub fn install_order(bundle: &[u8], version: &str) -> Order {
+        Order::Install(InstallOrder {
+            bundle: Digest::of(bundle),
+            bundle_bytes: bundle.len() as u64,
+            software_version: SoftwareVersion::parse(version).unwrap(),
+        })
+    }
+
+    /// Builds, seals and mails a bundle.
+    pub fn install(&mut self, version: &str, script: Option<&str>, files: Files<'_>) -> EnvelopeId {
+        let bundle = self.bundle(version, "", script, files);
+        let life = self.life();
+        self.send_with(life, &Self::install_order(&bundle, version), &bundle)
+    }
+
+    pub fn query(&mut self) -> EnvelopeId {
+        self.send(&Order::QueryVersions)
+    }
+
+    pub fn cancel(&mut self, order: EnvelopeId) -> EnvelopeId {
+        self.send(&Order::Cancel(CancelOrder { orders: vec![order] }))
+    }
+
+    /// A signed bundle of these files.
+    pub fn bundle(&self, version: &str, extra: &str, script: Option<&str>, files: Files<'_>) -> Vec<u8> {
+        let mut toml = format!("software_version = \"{version}\"\n{extra}\n");
+        if script.is_some() {
+            toml.push_str("script = \"install.sh\"\n");
+        }
+        for (index, (path, _)) in files.iter().enumerate() {
+            let name = path.rsplit('/').next().unwrap();
+            toml.push_str(&format!(
+                "[[module]]\nname = \"{name}\"\nversion = \"{version}\"\ndate = \"2026-01-01\"\n\
+                 file = \"f{index}\"\npath = \"{path}\"\nmode = \"0755\"\nkind = \"resident\"\n"
+            ));
+        }
+        let spec = BundleSpec::parse(&toml).unwrap();
+        let mut payload = Vec::new();
+        let manifest = pack(
+            &spec,
+            Compression::Zstd,
+            1,
+            now(),
+            &mut |file| {
+                let name = file.path.as_str();
+                let content = match name.strip_prefix('f').and_then(|n| n.parse::<usize>().ok()) {
+                    Some(index) => files[index].1.as_bytes().to_vec(),
+                    None => format!("#!/bin/sh\n{}\n", script.unwrap()).into_bytes(),
+                };
+                Ok(Cursor::new(content))
+            },
+            &mut payload,
+            &mut |_| {},
+        )
+        .unwrap();
+        let mut bundle = write_head(&manifest, &[&self.release]).unwrap();
+        bundle.extend_from_slice(&payload);
+        bundle
+    }
+
+    /// Reads the manager's mailbox into `reports`.
+    pub fn collect(&mut self) {
+        let settings = MailSettings::new(
+            Self::manager_address(),
+            SendUrl::Spool(self.spool()),
+            ReceiveUrl::Spool(self.spool()),
+        );
+        let mut mailbox = Mailbox::new(settings);
+        let found = wait(mailbox.look(1_000)).unwrap();
+        for mail in found {
+            assert!(matches!(mail.class, Class::Ours(_)), "{mail:?}");
+            let mut file = tempfile::tempfile().unwrap();
+            wait(mailbox.fetch(&mail.key, 10_000_000, &mut file)).unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            let head = RawHead::read(&mut file).unwrap();
+            let header = head.decode_unverified().unwrap();
+            let key = header.open_slot(&self.open, head.sender()).unwrap();
+            let at = file.stream_position().unwrap();
+            check_body(&header, &mut file).unwrap();
+            file.seek(SeekFrom::Start(at)).unwrap();
+            let (message, _) = open_body(&header, &key, file).unwrap();
+            let report = decode_report(&message).unwrap();
+            if let Report::Enrol(request) = &report {
+                let sign = VerifyingKey::from_bytes(&request.sign_key).unwrap();
+                self.agent_keys = Some((sign, SealingKey::from_bytes(&request.seal_key).unwrap()));
+            }
+            head.verify(&self.agent_keys.as_ref().unwrap().0).unwrap();
+            self.reports.push(report);
+            wait(mailbox.dispose(&[(mail.key, Disposal::Done)])).unwrap();
+        }
+    }
+
+    /// How an order ended; fails the test if not exactly once.
+    pub fn ended(&mut self, order: EnvelopeId) -> Ended {
+        self.collect();
+        let ends: Vec<&Ended> = self
+            .reports
+            .iter()
+            .filter_map(|r| if let Report::Ended(e) = r { Some(e) } else { None })
+            .filter(|e| e.order == order)
+            .collect();
+        assert_eq!(ends.len(), 1, "{:?}", self.reports);
+        ends[0].clone()
+    }
+
+    pub fn outcome(&mut self, order: EnvelopeId) -> Outcome {
+        self.ended(order).outcome
+    }
+
+    /// The answers to a version query.
+    pub fn answers(&mut self, query: EnvelopeId) -> Vec<VersionReport> {
+        self.collect();
+        let answer = |r: &Report| match r {
+            Report::Versions(Versions { query: Some(q), versions }) if *q == query => Some(versions.clone()),
+            _ => None,
+        };
+        self.reports.iter().filter_map(answer).collect()
+    }
+
+    /// Content of a file below the root.
+    pub fn file(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.root().join(path)).ok()
+    }
+
+    /// Mails in the agent's mailbox.
+    pub fn unread(&self) -> usize {
+        let folder = self.spool().join("a0001@lab.test");
+        ["new", "cur"].iter().map(|sub| std::fs::read_dir(folder.join(sub)).unwrap().count()).sum()
+    }
+
+    /// Puts a raw mail into the agent's mailbox.
+    pub fn deliver_raw(&self, name: &str, mail: &[u8]) {
+        let path = self.spool().join("a0001@lab.test/new").join(name);
+        std::fs::File::create(path).unwrap().write_all(mail).unwrap();
+    }
+
+    pub fn status(&self) -> String {
+        let out = self.agent(&["status"]);
+        assert!(out.status.success(), "{}", text(&out));
+        String::from_utf8(out.stdout).unwrap()
+    }
+}
+
+/// Waits for something, with an end.
+pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !test() {
+        assert!(began.elapsed() < Duration::from_secs(30), "still not: {what}");
+        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// All that a process has said.
+pub fn text(out: &Output) -> String {
+    format!(
+        "exit {:?}\n{}{}",
+        out.status.code(),
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
+}
+
+/// All files below a folder but the agent's own, with content and mode.
+pub fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>, u32)> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut all = vec![];
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().unwrap() != ".mailfleet" {
+                    folders.push(path);
+                }
+            } else {
+                let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+                all.push((path.clone(), std::fs::read(&path).unwrap(), mode));
+            }
+        }
+    }
+    all.sort();
+    all
+}
