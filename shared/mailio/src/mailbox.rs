@@ -8,7 +8,7 @@ use std::path::Path;
 
 use shared::MailAddress;
 
-use crate::error::{FetchError, MailError};
+use crate::error::{ContentError, FetchError, MailError};
 use crate::imap::inbox::{Inbox, Place};
 use crate::maildir::read::Folder;
 use crate::maildir::{create, of_address};
@@ -175,8 +175,14 @@ impl Mailbox {
             extractor.push(bytes)?;
             Ok(!extractor.is_done())
         };
-        self.read(key, size_max, &mut push).await?;
-        extractor.finish()
+        match self.read(key, size_max, &mut push).await {
+            // In the caller's terms, not in those of the mail around it.
+            Err(FetchError::Content(ContentError::TooLarge { .. })) => {
+                Err(ContentError::TooLarge { limit_bytes }.into())
+            }
+            Err(err) => Err(err),
+            Ok(()) => extractor.finish(),
+        }
     }
 
     /// Reads what a mail of [`Class::Bounce`] reports, up to 256 KiB of it; `None` if it tells nothing about

@@ -1,5 +1,5 @@
-//! Maildirs (https://cr.yp.to/proto/maildir.html): one folder, or a spool with one per address. They are the
-//! mail system of the quickstart and of simulated fleets, and of sites with a shared disk.
+//! Maildirs (<https://cr.yp.to/proto/maildir.html>): one folder, or a spool with one per address. They are
+//! the mail system of the quickstart and of simulated fleets, and of sites with a shared disk.
 //!
 //! Makes no claim on locking: `tmp`, `fsync`, `rename` is the whole protocol, as Maildir intends.
 

@@ -28,7 +28,7 @@ fn each_scheme_has_its_port_and_protection() {
     assert_eq!(ReceiveUrl::parse("imaps://box@h"), Ok(imap("h", 993, TlsMode::Implicit, "INBOX")));
     assert_eq!(ReceiveUrl::parse("imaps://box@h:1/A%20b"), Ok(imap("h", 1, TlsMode::Implicit, "A b")));
     assert_eq!(ReceiveUrl::parse("imap+starttls://box@h/"), Ok(imap("h", 143, TlsMode::StartTls, "INBOX")));
-    assert_eq!(ReceiveUrl::parse("imap://box@::1").unwrap_err().to_string().contains("in [ ]"), true);
+    assert!(ReceiveUrl::parse("imap://box@::1").unwrap_err().to_string().contains("in [ ]"));
     assert_eq!(SendUrl::parse("sendmail:"), Ok(SendUrl::Sendmail { program: "/usr/sbin/sendmail".into() }));
     assert_eq!(SendUrl::parse("maildir:/a b"), Ok(SendUrl::Maildir("/a b".into())));
     assert_eq!(SendUrl::parse("spool:///var/x"), Ok(SendUrl::Spool("/var/x".into())));

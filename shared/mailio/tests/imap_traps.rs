@@ -5,6 +5,7 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::cast_possible_truncation,
     reason = "tests"
 )]
 
@@ -58,6 +59,14 @@ async fn imap(mut conn: Conn, world: World, act: impl Fn(&str) -> Act + Send) {
     while let Some(line) = conn.line().await {
         let Some((tag, command)) = line.split_once(' ') else { continue };
         match act(command) {
+            // Login, password: each a literal that waits for the server.
+            Act::Usual if command.starts_with("LOGIN {") || command == "AUTHENTICATE PLAIN" => {
+                for _ in 0..if command.starts_with("LOGIN") { 2 } else { 1 } {
+                    conn.say("+ go on\r\n").await;
+                    let _literal = conn.line().await;
+                }
+                conn.say(&format!("{tag} OK welcome\r\n")).await;
+            }
             Act::Usual => {
                 let answer = answer(&world, command);
                 conn.say_bytes(&answer).await;
@@ -363,21 +372,60 @@ async fn refused_deletions_are_errors_and_a_mail_that_is_gone_is_none() {
 }
 
 #[tokio::test]
-async fn without_move_and_uidplus_junk_is_copied_and_expunged() {
+async fn without_move_and_uidplus_junk_is_copied_into_a_folder_below_inbox_and_expunged() {
     let world = World { capabilities: "IMAP4rev1", ..world(1) };
     let mut lab = lab(world, LONG, |_, c| match c {
-        c if c.starts_with("UID COPY") && c.contains("\"mailfleet-junk\"") => {
-            Act::Say("TAG NO [TRYCREATE] x\r\n".into())
-        }
-        c if c.starts_with("CREATE \"mailfleet-junk\"") => Act::Say("TAG NO below INBOX only\r\n".into()),
-        c if c.starts_with("LOGIN") => Act::Say("+ go\r\n".into()),
+        c if c.contains(" \"mailfleet-junk\"") => Act::Say("TAG NO [TRYCREATE] below INBOX only\r\n".into()),
         _ => Act::Usual,
     })
     .await;
-    // LOGIN with literals: the scripted server must lead the client through them.
-    let got = lab.mailbox.look(10).await;
-    let heard = heard(&lab.log);
-    assert!(heard.iter().any(|l| l.ends_with("LOGIN {3}")), "{heard:?} {got:?}");
+    let key = lab.mailbox.look(10).await.unwrap()[0].key.clone();
+    lab.mailbox.dispose(&[(key, Disposal::Junk)]).await.unwrap();
+    let heard: Vec<_> =
+        heard(&lab.log).into_iter().filter_map(|l| Some(l.split_once(' ')?.1.to_owned())).collect();
+    let tail = [
+        "UID COPY 100 \"mailfleet-junk\"",
+        "CREATE \"mailfleet-junk\"",
+        "UID COPY 100 \"INBOX.mailfleet-junk\"",
+        "UID STORE 100 +FLAGS.SILENT (\\Deleted)",
+        "EXPUNGE",
+    ];
+    assert_eq!(heard[heard.len() - tail.len()..], tail);
+}
+
+#[tokio::test]
+async fn each_form_of_login_is_spoken() {
+    let forms = [
+        ("IMAP4rev1", "LOGIN {3}", "box {7}"),
+        ("IMAP4rev1 AUTH=PLAIN", "AUTHENTICATE PLAIN", "AGJveABodW50ZXIy"),
+        ("IMAP4rev1 AUTH=PLAIN SASL-IR", "AUTHENTICATE PLAIN AGJveABodW50ZXIy", ""),
+    ];
+    for (capabilities, command, answer) in forms {
+        let mut lab = lab(World { capabilities, ..world(1) }, LONG, |_, _| Act::Usual).await;
+        assert_eq!(lab.mailbox.look(10).await.unwrap().len(), 1, "{command}");
+        let heard = heard(&lab.log);
+        assert!(heard.iter().any(|l| l.ends_with(command)), "{heard:?}");
+        assert!(answer.is_empty() || heard.iter().any(|l| l == answer), "{heard:?}");
+    }
+    let mut lab =
+        lab(World { capabilities: "IMAP4rev1 LOGINDISABLED", ..world(1) }, LONG, |_, _| Act::Usual).await;
+    let err = lab.mailbox.look(10).await.unwrap_err();
+    assert!(matches!(err, MailError::AuthRefused { .. }) && count(&lab.log, "m2") == 0, "{err:?}");
+}
+
+#[tokio::test]
+async fn starttls_that_is_refused_or_fails_is_no_reason_to_go_on_in_clear() {
+    for answer in ["TAG BAD unknown command\r\n", "TAG NO not now\r\n", "TAG OK go\r\n* OK plain words\r\n"] {
+        let (port, log) = serve(move |_, conn| {
+            imap(conn, world(1), move |c| if c == "STARTTLS" { Act::Say(answer.into()) } else { Act::Usual })
+        })
+        .await;
+        let mut settings = settings("maildir:/nowhere", &format!("imap+starttls://box@127.0.0.1:{port}"));
+        settings.timeouts = Timeouts::all(SHORT);
+        let err = Mailbox::new(settings).look(1).await.unwrap_err();
+        assert!(matches!(err, MailError::Tls(_) | MailError::Unreachable(_)), "{answer}: {err:?}");
+        assert!(!heard(&log).iter().any(|l| l.contains("AUTHENTICATE") || l.contains("LOGIN")));
+    }
 }
 
 const PHASES: [&str; 7] =

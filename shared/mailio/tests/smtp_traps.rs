@@ -333,6 +333,37 @@ async fn a_refused_login_is_the_operators_turn_and_is_not_repeated_for_long() {
 }
 
 #[tokio::test]
+async fn each_form_of_login_is_spoken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, log) = serve(|_, conn| {
+        smtp(conn, &["AUTH LOGIN"], |s| match s {
+            "AUTH LOGIN" => say("334 VXNlcm5hbWU6"),
+            "Ym94" => say("334 UGFzc3dvcmQ6"),
+            "aHVudGVyMg==" => say("235 ok"),
+            _ => Act::Usual,
+        })
+    })
+    .await;
+    assert_eq!(with_login(port, folder.path()).send(&mail(&["a@x.test"], b"x")).await.unwrap(), [Sent::Done]);
+    assert_eq!(count(&log, "aHVudGVyMg=="), 1);
+
+    let (port, log) = serve(|_, conn| {
+        smtp(conn, &["AUTH PLAIN XOAUTH2"], |s| match s {
+            s if s.starts_with("AUTH") => say("334 eyJzdGF0dXMiOiI0MDEifQ=="),
+            "" => say("535 5.7.8 token expired"),
+            _ => Act::Usual,
+        })
+    })
+    .await;
+    let mut settings = settings(&format!("smtp://box@127.0.0.1:{port}"), "maildir:/nowhere");
+    settings.secret = SecretSource::TokenCommand(vec!["echo".into(), "token".into()]);
+    let err = Sender::new(settings).send(&mail(&["a@x.test"], b"x")).await.unwrap_err();
+    assert!(matches!(&err, SendError::AuthRefused { why, .. } if why.text == "token expired"), "{err:?}");
+    // "user=box^Aauth=Bearer token^A^A"
+    assert_eq!(count(&log, "AUTH XOAUTH2 dXNlcj1ib3gBYXV0aD1CZWFyZXIgdG9rZW4BAQ=="), 1);
+}
+
+#[tokio::test]
 async fn a_server_out_of_order_at_login_is_asked_again_later() {
     let folder = tempfile::tempdir().unwrap();
     let (port, _) = serve(|_, conn| {

@@ -28,6 +28,10 @@ const PASS_OVER: Duration = Duration::from_secs(3600);
 /// Reconnects within one listing.
 const LOSSES_MAX: u8 = 6;
 
+/// A kept connection older than this is not used: routers forget it without a word, and the first command
+/// would then wait for its whole limit.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
 /// Where the folder is.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -42,7 +46,7 @@ pub(crate) struct Place {
 pub(crate) struct Inbox {
     place: Place,
     // Taken out while in use, so that a cancelled call drops it.
-    session: Option<Session>,
+    session: Option<(Session, Instant)>,
     logins: LoginLimit,
     faults: BTreeMap<(u32, u32), Fault>,
 }
@@ -58,9 +62,14 @@ impl Inbox {
         Self { place, session: None, logins: LoginLimit::default(), faults: BTreeMap::new() }
     }
 
+    fn kept(&mut self) -> Option<Session> {
+        let (session, since) = self.session.take()?;
+        (since.elapsed() < IDLE_MAX).then_some(session)
+    }
+
     /// A session whose folder was just selected.
     async fn fresh(&mut self, settings: &MailSettings) -> Result<Session, MailError> {
-        if let Some(mut session) = self.session.take() {
+        if let Some(mut session) = self.kept() {
             // A kept connection may have died, or be out of order: the new one's error counts.
             if session.select(&self.place.folder).await.is_ok() {
                 return Ok(session);
@@ -138,7 +147,7 @@ impl Inbox {
         match first_error {
             Some(err) if found.is_empty() => Err(err),
             _ => {
-                self.session = Some(session);
+                self.session = Some((session, Instant::now()));
                 found.truncate(max);
                 Ok(found)
             }
@@ -190,7 +199,7 @@ impl Inbox {
         let (validity, uid) = key.as_uid()?;
         let (mut session, size) = self.sized(settings, validity, uid).await?;
         if size > size_max_bytes {
-            self.session = Some(session);
+            self.session = Some((session, Instant::now()));
             return Err(ContentError::TooLarge { limit_bytes: size_max_bytes }.into());
         }
         let done = windows(&mut session, uid, size, size_max_bytes, push).await;
@@ -198,7 +207,7 @@ impl Inbox {
             Err(FetchError::Transport(_)) => self.fault(validity, uid),
             // The session is in step: each window was read to its end.
             Ok(()) | Err(FetchError::Gone | FetchError::Content(_) | FetchError::Output(_)) => {
-                self.session = Some(session);
+                self.session = Some((session, Instant::now()));
             }
         }
         done
@@ -210,7 +219,7 @@ impl Inbox {
         validity: u32,
         uid: u32,
     ) -> Result<(Session, u64), FetchError> {
-        let (mut session, kept) = match self.session.take() {
+        let (mut session, kept) = match self.kept() {
             Some(session) => (session, true),
             None => (self.connect(settings).await?, false),
         };
@@ -230,7 +239,7 @@ impl Inbox {
         match size {
             Some(size) => Ok((session, size)),
             None => {
-                self.session = Some(session);
+                self.session = Some((session, Instant::now()));
                 Err(FetchError::Gone)
             }
         }
@@ -238,7 +247,7 @@ impl Inbox {
 
     fn renumbered(&mut self, expected: u32, session: Session) -> FetchError {
         let found = session.uid_validity;
-        self.session = Some(session);
+        self.session = Some((session, Instant::now()));
         MailError::Renumbered { host: self.place.host.clone(), expected, found }.into()
     }
 
@@ -256,7 +265,7 @@ impl Inbox {
         let found = session.uid_validity;
         if let Some((expected, _)) = delete.iter().chain(&aside).find(|(validity, _)| *validity != found) {
             let expected = *expected;
-            self.session = Some(session);
+            self.session = Some((session, Instant::now()));
             return Err(MailError::Renumbered { host: self.place.host.clone(), expected, found });
         }
         let uids = |keys: &[(u32, u32)]| keys.iter().map(|(_, uid)| *uid).collect::<Vec<_>>();
@@ -267,7 +276,7 @@ impl Inbox {
         for key in delete.iter().chain(&aside) {
             self.faults.remove(key);
         }
-        self.session = Some(session);
+        self.session = Some((session, Instant::now()));
         Ok(())
     }
 
@@ -276,12 +285,12 @@ impl Inbox {
         let session = self.fresh(settings).await?;
         let Place { host, user, folder, .. } = &self.place;
         let text = format!("{host}: logged in as {user}, {} mails in {folder}", session.exists);
-        self.session = Some(session);
+        self.session = Some((session, Instant::now()));
         Ok(text)
     }
 
     pub(crate) async fn close(&mut self) {
-        if let Some(session) = self.session.take() {
+        if let Some((session, _)) = self.session.take() {
             session.logout().await;
         }
     }

@@ -42,7 +42,7 @@ fn relays_may_rewrap_reorder_wrap_and_add_words() {
     );
     let single =
         format!("Content-Transfer-Encoding: base64\nContent-Type: application/octet-stream\n\n{PART}\n");
-    let one_line = mail(&PART.replace("==", "").repeat(1)).replace("cw\r\n", "cw==\r\n");
+    let one_line = mail(&PART.replace("==", "")).replace("cw\r\n", "cw==\r\n");
     for mail in [plain, rewrapped, disclaimer, extra, note, blanks, lf, wrapped, single, one_line] {
         assert_eq!(extract(mail.as_bytes(), 100).as_deref(), Ok(PAYLOAD), "{mail}");
     }
@@ -60,7 +60,8 @@ fn damage_is_named() {
     use ContentError::{BadBase64, Encoding, NoAttachment, Truncated};
     let good = mail(PART);
     let cut = good.split_once("--b--").unwrap().0.to_owned();
-    let cases: Vec<(String, fn(&ContentError) -> bool)> = vec![
+    type Case = (String, fn(&ContentError) -> bool);
+    let cases: Vec<Case> = vec![
         (cut, |e| matches!(e, Truncated { .. })),
         (good.split_once("ieXR").unwrap().0.to_owned(), |e| matches!(e, Truncated { .. })),
         (good.replace("Application/Octet-Stream", "text/html"), |e| *e == NoAttachment),
