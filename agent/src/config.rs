@@ -1,6 +1,9 @@
 //! `agent.toml`: what an operator can set, read once at start. Unknown keys are errors, so that a slip of
 //! the pen does not pass for a setting.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -311,84 +314,4 @@ fn rom_version_in(path: &Path) -> Label {
         None => text.lines().next().unwrap_or("unknown").trim(),
     };
     Label::lossy(if found.is_empty() { "unknown" } else { found })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use shared::UnixMillis;
-    use shared::keys::{OpeningKey, SigningKey};
-
-    fn text() -> String {
-        let key = SigningKey::from_seed(&[1; 32]).verifying_key();
-        let invitation = Invitation {
-            agent: AgentId::parse("A1").unwrap(),
-            mail: MailAddress::parse("a1@lab.test").unwrap(),
-            classes: vec![Label::lossy("office-gateway")],
-            manager: MailAddress::parse("manager@lab.test").unwrap(),
-            order_key: key.clone(),
-            release_keys: vec![key],
-            seal_key: OpeningKey::from_seed(&[2; 32]).sealing_key(),
-            secret: [0; 32].into(),
-            created: UnixMillis(0),
-            expires: UnixMillis(1),
-        };
-        let choices = Choices {
-            send: "spool:/tmp/post".to_owned(),
-            receive: "spool:/tmp/post".to_owned(),
-            ca: None,
-            password_file: None,
-            root: "/opt/box".into(),
-        };
-        new_text(&invitation, choices)
-    }
-
-    fn error(text: &str) -> String {
-        chain(&parse(Path::new("agent.toml"), text).err().unwrap())
-    }
-
-    #[test]
-    fn a_new_configuration_reads_back() {
-        let config = parse(Path::new("agent.toml"), &text()).unwrap_or_else(|err| panic!("{err}"));
-        assert_eq!(config.agent.as_str(), "A1");
-        assert_eq!((config.poll, config.mail.junk), (POLL_DEFAULT, JunkPolicy::Delete));
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_with_its_line() {
-        let err = error(&format!("pol = \"5m\"\n{}", text()));
-        assert!(err.contains("line 1") && err.contains("pol"), "{err}");
-    }
-
-    #[test]
-    fn a_bad_value_names_its_setting() {
-        for (line, setting) in [
-            ("poll = \"5\"", "poll"),
-            ("poll = \"0s\"", "poll"),
-            ("junk = \"burn\"", "junk"),
-            ("tls = \"maybe\"", "tls"),
-            ("password_env = \"A\"\npassword_file = \"b\"", "password_file"),
-        ] {
-            let err = error(&format!("{line}\n{}", text()));
-            assert!(err.contains(&format!("\"{setting}\"")), "{err}");
-        }
-        let err = error(&text().replacen("spool:/tmp/post", "smtp://user@mail.test", 1));
-        assert!(err.contains("send") && err.contains("expected"), "{err}");
-    }
-
-    #[test]
-    fn the_rom_version_comes_from_os_release_or_a_plain_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("f");
-        for (content, expected) in [
-            ("ID=debian\nVERSION_ID=\"13\"\n", "13"),
-            ("1.5.08\n", "1.5.08"),
-            ("NAME=Arch\nID=arch\n", "unknown"),
-            ("", "unknown"),
-        ] {
-            std::fs::write(&file, content).unwrap();
-            assert_eq!(rom_version_in(&file).as_str(), expected);
-        }
-        assert_eq!(rom_version_in(&folder.path().join("none")).as_str(), "unknown");
-    }
 }

@@ -63,12 +63,13 @@ impl Disk {
 
     /// Makes the agent's own folder below the root, and refuses one that is a link to elsewhere.
     fn own_folder(&self) -> io::Result<()> {
-        let own = self.root.join(AGENT_FOLDER);
-        private_folder(&self.jobs())?;
-        if std::fs::symlink_metadata(&own)?.is_dir() && std::fs::symlink_metadata(self.jobs())?.is_dir() {
-            return Ok(());
+        for folder in [self.root.join(AGENT_FOLDER), self.jobs()] {
+            private_folder(&folder)?;
+            if !std::fs::symlink_metadata(&folder)?.is_dir() {
+                return Err(io::Error::other(format!("{} is a link, expected a folder", folder.display())));
+            }
         }
-        Err(io::Error::other(format!("{} is not a folder but a link", own.display())))
+        Ok(())
     }
 
     /// Digests of the regular files at these paths. A file that cannot be read is left out.

@@ -75,7 +75,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let mut shell = Shell::new(Parts { config, home, keys, loaded, lock, stop, mode: Mode::Once });
     let summary = shell.start().await?;
-    if let Some(why) = summary.unreachable {
+    if let Some(why) = summary.unreachable.or_else(|| summary.failed.into_iter().next()) {
         bail!(Outside(format!(
             "the enrolment request is not mailed yet ({why}); mailfleet-agent run will send it"
         )));

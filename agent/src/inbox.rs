@@ -27,6 +27,8 @@ pub(crate) struct Inbox {
     max_bundle_bytes: u64,
     last_handle: u64,
     in_hand: Option<InHand>,
+    /// Mails that have left the mailbox since the start.
+    pub(crate) disposed: u64,
 }
 
 /// The mail that is being read.
@@ -40,13 +42,23 @@ struct InHand {
 pub(crate) enum Taken {
     /// Something to tell the core.
     Event(Event),
-    /// It stays in the mailbox: this box or the connection is to blame, or it is gone.
-    Left,
+    /// It stays in the mailbox.
+    Left(Left),
+}
+
+/// Why a mail stays in the mailbox.
+pub(crate) enum Left {
+    /// Somebody else has removed it.
+    Gone,
+    /// The connection failed.
+    Unreachable(String),
+    /// This box is to blame: a full disk, say.
+    Local(String),
 }
 
 impl Inbox {
     pub(crate) fn new(mailbox: Mailbox, home: Home, order_key: VerifyingKey, max_bundle_bytes: u64) -> Self {
-        Self { mailbox, home, order_key, max_bundle_bytes, last_handle: 0, in_hand: None }
+        Self { mailbox, home, order_key, max_bundle_bytes, last_handle: 0, in_hand: None, disposed: 0 }
     }
 
     /// The mails that are there.
@@ -92,10 +104,7 @@ impl Inbox {
         let path = self.home.incoming().join("mail");
         let mut file = match create_private(&path) {
             Ok(file) => file,
-            Err(err) => {
-                tracing::warn!(%err, "Cannot keep a mail; it stays in the mailbox");
-                return Taken::Left;
-            }
+            Err(err) => return Taken::Left(Left::Local(format!("cannot keep a mail: {err}"))),
         };
         match self.mailbox.fetch(key, limit, &mut file).await {
             Ok(_) => {}
@@ -113,10 +122,9 @@ impl Inbox {
                     | ContentError::HeadersTooLarge => JunkReason::Unreadable,
                 });
             }
-            Err(err) => {
-                tracing::warn!(err = chain(&err), "A mail was not fetched; it stays in the mailbox");
-                return Taken::Left;
-            }
+            Err(FetchError::Gone) => return Taken::Left(Left::Gone),
+            Err(err @ FetchError::Transport(_)) => return Taken::Left(Left::Unreachable(chain(&err))),
+            Err(err @ FetchError::Output(_)) => return Taken::Left(Left::Local(chain(&err))),
         }
         self.verify(mail, file)
     }
@@ -143,7 +151,7 @@ impl Inbox {
                 tracing::info!(err = chain(&err), "A mail is no order of the manager");
                 match fault_of(&err) {
                     OpenFault::Mail(reason) => Taken::Event(Event::Junk { mail, reason }),
-                    OpenFault::Local(_) => Taken::Left,
+                    OpenFault::Local(why) => Taken::Left(Left::Local(why.to_string())),
                 }
             }
         }
@@ -238,9 +246,10 @@ impl Inbox {
                 mailio::Disposal::Junk
             }
         };
-        if let Err(err) = self.mailbox.dispose(&[(in_hand.key, what)]).await {
+        match self.mailbox.dispose(&[(in_hand.key, what)]).await {
+            Ok(()) => self.disposed = self.disposed.saturating_add(1),
             // It comes again and is then known.
-            tracing::warn!(err = chain(&err), "A mail was not removed; it will be seen again");
+            Err(err) => tracing::warn!(err = chain(&err), "A mail was not removed; it will be seen again"),
         }
         let _ = remove_if_there(&self.home.incoming().join("mail"));
     }

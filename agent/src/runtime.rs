@@ -4,24 +4,24 @@
 //! SIGINT and SIGTERM are looked at between effects; a script that runs is killed with its group. Neither
 //! loses anything: to the saved state it is a power cut, and the next start goes on from there.
 
+mod effects;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use agent_core::{AgentCore, Effect, Event, Profile, ReadFor};
+use agent_core::{AgentCore, Event, Profile};
 use mailio::Mailbox;
-use shared::EnvelopeId;
-use shared::message::{Outcome, Phase};
+use shared::message::Outcome;
 use thiserror::Error;
 
 use crate::config::Config;
-use crate::disk::{Disk, inspect};
-use crate::files::{chain, now, random, remove_if_there};
+use crate::disk::Disk;
+use crate::files::{chain, now, random};
 use crate::home::{Home, Lock};
-use crate::inbox::{Inbox, Taken};
+use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;
 use crate::ledger::{self, LedgerError, Loaded};
 use crate::post::Post;
-use crate::script;
 use crate::stop::Stop;
 
 /// How long to wait before a state that could not be saved is saved again.
@@ -42,7 +42,7 @@ pub(crate) enum Mode {
 pub(crate) struct Summary {
     /// Mail could not be read or sent.
     pub(crate) unreachable: Option<String>,
-    /// Installs that ended without success.
+    /// Installs that ended without success, mails and reports that are stuck.
     pub(crate) failed: Vec<String>,
 }
 
@@ -70,6 +70,8 @@ pub(crate) struct Shell {
     mode: Mode,
     recovered: bool,
     summary: Summary,
+    #[cfg(debug_assertions)]
+    effects_to_live: Option<u32>,
     _lock: Lock,
 }
 
@@ -100,6 +102,10 @@ impl Shell {
             post: Post::new(home.outbox(), &config.mail, manager, seal_key),
             recovered: loaded.recovered.is_some(),
             summary: Summary::default(),
+            #[cfg(debug_assertions)]
+            effects_to_live: std::env::var("MAILFLEET_TEST_EFFECTS_TO_LIVE")
+                .ok()
+                .and_then(|n| n.parse().ok()),
             _lock: lock,
             config,
             home,
@@ -125,6 +131,8 @@ impl Shell {
             self.poll().await?;
             self.feed(Event::Tick).await?;
             self.hang_up().await;
+            // Nobody reads a daemon's summary; it must not grow for months.
+            self.summary = Summary::default();
             self.rest().await?;
         }
     }
@@ -150,8 +158,14 @@ impl Shell {
 
     fn summary(&self) -> Summary {
         let mut summary = self.summary.clone();
-        if self.post.unreachable && summary.unreachable.is_none() {
-            summary.unreachable = self.core.state().outbox.last_fault.as_ref().map(ToString::to_string);
+        let outbox = &self.core.state().outbox;
+        if let Some(fault) = outbox.last_fault.as_ref().filter(|_| !outbox.waiting.is_empty()) {
+            let text = format!("{} reports wait: {fault}", outbox.waiting.len());
+            if self.post.unreachable {
+                summary.unreachable.get_or_insert(text);
+            } else {
+                summary.failed.push(text);
+            }
         }
         summary
     }
@@ -181,8 +195,8 @@ impl Shell {
         }
     }
 
-    /// Looks at every mail that is there. Returns how many were dealt with.
-    async fn poll(&mut self) -> Result<usize, RunError> {
+    /// Looks at every mail that is there. Returns how many have left the mailbox.
+    async fn poll(&mut self) -> Result<u64, RunError> {
         let looked = tokio::select! {
             looked = self.inbox.look() => looked,
             () = self.stop.wanted() => return Err(RunError::Stopped),
@@ -195,21 +209,34 @@ impl Shell {
                 return Ok(0);
             }
         };
-        let mut dealt_with = 0usize;
+        let before = self.inbox.disposed;
         for mail in found {
             let taken = tokio::select! {
                 taken = self.inbox.take(mail) => taken,
                 () = self.stop.wanted() => return Err(RunError::Stopped),
             };
             match taken {
-                Taken::Event(event) => {
-                    self.feed(event).await?;
-                    dealt_with = dealt_with.saturating_add(1);
-                }
-                Taken::Left => self.inbox.leave(),
+                Taken::Event(event) => self.feed(event).await?,
+                Taken::Left(left) => self.left(left),
             }
         }
-        Ok(dealt_with)
+        Ok(self.inbox.disposed.saturating_sub(before))
+    }
+
+    /// A mail stays in the mailbox and is looked at again with the next poll.
+    fn left(&mut self, left: Left) {
+        self.inbox.leave();
+        match left {
+            Left::Gone => {}
+            Left::Unreachable(why) => {
+                tracing::warn!(why, "A mail was not fetched");
+                self.summary.unreachable = Some(why);
+            }
+            Left::Local(why) => {
+                tracing::warn!(why, "A mail stays in the mailbox");
+                self.summary.failed.push(format!("a mail stays in the mailbox: {why}"));
+            }
+        }
     }
 
     /// Gives an event to the core and does all that follows from it.
@@ -228,11 +255,24 @@ impl Shell {
                 if self.stop.is_wanted() {
                     return Err(RunError::Stopped);
                 }
+                #[cfg(debug_assertions)]
+                self.die_if_told();
                 tracing::debug!(effect = effect.name(), "Doing");
-                events.extend(execute(self, effect).await?);
+                events.extend(effects::execute(self, effect).await?);
             }
         }
         Ok(())
+    }
+
+    /// For tests of what a power cut between two effects does; not in release builds.
+    #[cfg(debug_assertions)]
+    fn die_if_told(&mut self) {
+        let Some(left) = self.effects_to_live else { return };
+        self.effects_to_live = left.checked_sub(1);
+        if self.effects_to_live.is_none() {
+            let own = rustix::process::getpid();
+            let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+        }
     }
 
     fn note_end(&mut self) {
@@ -264,105 +304,6 @@ impl Shell {
             }
         }
     }
-
-    /// Runs the script; told to stop, it gives no result, and the next start takes the phase back.
-    async fn run_script(
-        &mut self,
-        order: EnvelopeId,
-        phase: Phase,
-        from: Option<&shared::SoftwareVersion>,
-        to: &shared::SoftwareVersion,
-    ) -> Result<Event, RunError> {
-        let run = script::Run {
-            script: &self.disk.script(order),
-            stage: &self.disk.stage_folder(order),
-            root: self.disk.root(),
-            phase,
-            from,
-            to,
-            limit: self.config.script_timeout,
-        };
-        tracing::info!(%order, %phase, "Running the bundle's script");
-        let (end, output) = script::run(&run, &mut self.stop).await.ok_or(RunError::Stopped)?;
-        tracing::info!(%order, %phase, ?end, "The bundle's script has ended");
-        Ok(Event::ScriptEnded { order, phase, end, output })
-    }
-
-    fn tidy(&self, jobs: &[EnvelopeId], reports: &[agent_core::ReportSeq]) -> std::io::Result<()> {
-        self.disk.tidy(jobs)?;
-        self.post.tidy(reports)?;
-        for entry in std::fs::read_dir(self.home.bundles())? {
-            let path = entry?.path();
-            if !jobs.iter().any(|order| path == self.home.bundle(*order)) {
-                std::fs::remove_file(path)?;
-            }
-        }
-        remove_if_there(&self.home.incoming().join("mail"))
-    }
-}
-
-/// Does one effect; gives the event that answers it.
-async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<Event>, RunError> {
-    let logged = |what: &'static str, result: std::io::Result<()>| {
-        if let Err(err) = result {
-            tracing::warn!(%err, what, "Cannot clean up; the next start tries again");
-        }
-    };
-    Ok(Some(match effect {
-        Effect::Save(state) => {
-            shell.save(&state).await?;
-            return Ok(None);
-        }
-        Effect::Tidy { jobs, reports } => {
-            logged("leftovers", shell.tidy(&jobs, &reports));
-            return Ok(None);
-        }
-        Effect::Open { mail } => shell.inbox.open(mail, &shell.keys),
-        Effect::Dispose { mail, disposal } => {
-            shell.inbox.dispose(mail, disposal).await;
-            return Ok(None);
-        }
-        Effect::Leave { .. } => {
-            shell.inbox.leave();
-            return Ok(None);
-        }
-        Effect::Inspect { order } => {
-            let result = inspect(&shell.home.bundle(order), &shell.config.release_keys);
-            Event::Inspected { order, result }
-        }
-        Effect::ReadModules { read, paths } => read_modules(shell, read, &paths),
-        Effect::Stage { order, modules, unpacked_bytes } => {
-            let bundle = shell.home.bundle(order);
-            let keys = &shell.config.release_keys;
-            Event::Staged { order, result: shell.disk.stage(order, &bundle, keys, &modules, unpacked_bytes) }
-        }
-        Effect::RunScript { order, phase, from, to } => {
-            shell.run_script(order, phase, from.as_ref(), &to).await?
-        }
-        Effect::Switch { order, modules } => {
-            Event::Switched { order, result: shell.disk.switch(order, &modules) }
-        }
-        Effect::Restore { order } => Event::Restored { order, result: shell.disk.restore(order) },
-        Effect::Cleanup { order } => {
-            logged("a job's folder", shell.disk.cleanup(order));
-            logged("a bundle", remove_if_there(&shell.home.bundle(order)));
-            return Ok(None);
-        }
-        Effect::Post(outgoing) => {
-            let sent = shell.post.send(&outgoing, &shell.keys, &mut shell.stop).await;
-            let result = sent.ok_or(RunError::Stopped)?;
-            tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
-            Event::Posted { report: outgoing.sequence, result }
-        }
-        Effect::Forget { report } => {
-            logged("a sealed report", shell.post.forget(report));
-            return Ok(None);
-        }
-    }))
-}
-
-fn read_modules(shell: &Shell, read: ReadFor, paths: &[shared::ModulePath]) -> Event {
-    Event::ModulesRead { read, found: shell.disk.read_modules(paths, shell.config.rom_version()) }
 }
 
 /// Up to a tenth more or less, so that a fleet that was switched on together does not poll together.

@@ -62,6 +62,45 @@ fn an_agent_that_is_killed_in_any_phase_goes_on_at_its_next_start() {
     }
 }
 
+/// Kills the agent before its n-th effect, for every n, and lets it go on.
+fn killed_before_every_effect(script: &str, check: impl Fn(&mut World, shared::EnvelopeId, &str)) {
+    for n in 0.. {
+        let mut w = with_version_one();
+        let order = w.install("2-0", Some(script), &[("bin/abcd", "two"), ("new/y", "two")]);
+        let mut command = w.command(&["run", "--once"]);
+        let out = command.env("MAILFLEET_TEST_EFFECTS_TO_LIVE", n.to_string()).output().unwrap();
+        if out.status.code().is_none() {
+            w.once();
+        }
+        check(&mut w, order, &format!("killed before effect {n}"));
+        assert_eq!(w.unread(), 0, "effect {n}");
+        for folder in [w.root().join(".mailfleet/jobs"), w.home().join("bundles"), w.home().join("outbox")] {
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "effect {n}: {}", folder.display());
+        }
+        if out.status.code().is_some() {
+            assert!(n > 20 || cfg!(not(debug_assertions)), "only {n} effects");
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_install_that_is_killed_before_any_effect_is_finished_by_the_next_start() {
+    killed_before_every_effect("exit 0", |w, order, when| {
+        assert_eq!(w.outcome(order), Outcome::Installed, "{when}");
+        assert_eq!(w.file("bin/abcd").unwrap(), "two", "{when}");
+    });
+}
+
+#[test]
+fn a_rollback_that_is_killed_before_any_effect_is_finished_by_the_next_start() {
+    killed_before_every_effect("[ $1 = verify ] && exit 1; exit 0", |w, order, when| {
+        assert!(matches!(w.outcome(order), Outcome::RolledBack(_)), "{when}");
+        assert_eq!(w.file("bin/abcd").unwrap(), "one", "{when}");
+        assert!(!w.root().join("new").exists(), "{when}");
+    });
+}
+
 #[test]
 fn a_script_that_kills_the_agent_each_time_is_given_up_and_leaves_the_old_files() {
     let mut w = with_version_one();
@@ -188,9 +227,10 @@ fn the_memory_of_an_install_does_not_grow_with_the_bundle() {
     };
     let (small, large) = (peak_kib(2), peak_kib(20));
     eprintln!("peak with 2 MB: {small} KiB, with 20 MB: {large} KiB");
-    assert!(large < 40_000, "{large} KiB");
-    // The decoder's window is bounded by the protocol (8 MiB), and a bundle of 2 MB does not fill it.
-    assert!(large < small + 10_000, "{small} KiB, then {large} KiB");
+    // Bundles packed at a higher level make the decoder hold a window of up to 8 MiB, of whatever size they
+    // are; these have a small one.
+    assert!(large < 30_000, "{large} KiB");
+    assert!(large < small + 2_000, "{small} KiB, then {large} KiB");
 }
 
 #[test]

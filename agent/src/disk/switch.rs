@@ -199,3 +199,109 @@ fn sync_folders<'m>(root: &Root, paths: impl Iterator<Item = &'m ModulePath>) ->
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::Digest;
+    use std::fs;
+
+    /// A root with old files, and a job with staged ones: one replaced, one new, one in new folders.
+    fn site() -> (tempfile::TempDir, Disk, EnvelopeId, Vec<Module>) {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(folder.path().to_owned());
+        let order = EnvelopeId([7; 16]);
+        fs::create_dir_all(folder.path().join("bin")).unwrap();
+        fs::write(folder.path().join("bin/a"), "old").unwrap();
+        fs::set_permissions(folder.path().join("bin/a"), fs::Permissions::from_mode(0o751)).unwrap();
+        let modules: Vec<Module> = ["bin/a", "bin/b", "new/deep/c"].map(module).to_vec();
+        for module in &modules {
+            let staged = disk.stage_folder(order).join(module.path.as_str());
+            fs::create_dir_all(staged.parent().unwrap()).unwrap();
+            fs::write(staged, "new").unwrap();
+        }
+        (folder, disk, order, modules)
+    }
+
+    fn module(path: &str) -> Module {
+        Module {
+            name: Label::lossy(path),
+            version: Label::lossy("1"),
+            date: Label::lossy("2026-01-01"),
+            path: ModulePath::parse(path).unwrap(),
+            mode: 0o755,
+            bytes: 3,
+            digest: Digest::of(b"new"),
+        }
+    }
+
+    fn assert_old(root: &Path) {
+        assert_eq!(fs::read_to_string(root.join("bin/a")).unwrap(), "old");
+        assert_eq!(fs::metadata(root.join("bin/a")).unwrap().permissions().mode() & 0o777, 0o751);
+        assert_eq!(fs::read_dir(root.join("bin")).unwrap().count(), 1, "nothing else is left");
+        assert!(!root.join("new").exists());
+    }
+
+    #[test]
+    fn a_switch_that_was_cut_after_any_file_is_taken_back_as_often_as_asked() {
+        for done in 0..=3 {
+            let (folder, disk, order, modules) = site();
+            let root = Root::open(folder.path()).unwrap();
+            let job = disk.job(order);
+            let journal = keep_old(&root, &job, &modules).unwrap();
+            journal.write(&job.join("journal")).unwrap();
+            if done > 0 {
+                journal.folders.iter().for_each(|f| root.make_folder(f.as_str()).unwrap());
+            }
+            for module in modules.iter().take(done) {
+                let staged = disk.stage_folder(order).join(module.path.as_str());
+                put(&root.place(&module.path).unwrap(), &staged, 0o755, "tmp").unwrap();
+            }
+            for _ in 0..2 {
+                disk.restore(order).unwrap();
+                assert_old(folder.path());
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_switch_puts_every_file_in_place_and_can_be_taken_back() {
+        let (folder, disk, order, modules) = site();
+        disk.switch(order, &modules).unwrap();
+        for module in &modules {
+            assert_eq!(fs::read_to_string(folder.path().join(module.path.as_str())).unwrap(), "new");
+        }
+        disk.restore(order).unwrap();
+        assert_old(folder.path());
+    }
+
+    #[test]
+    fn an_old_file_that_cannot_be_put_back_is_told_and_the_others_are_back() {
+        let (folder, disk, order, modules) = site();
+        disk.switch(order, &modules).unwrap();
+        fs::remove_file(disk.job(order).join("old/0")).unwrap();
+        let fault = disk.restore(order).unwrap_err();
+        assert!(fault.as_str().starts_with("bin/a: "), "{fault}");
+        assert!(!folder.path().join("new").exists());
+    }
+
+    #[test]
+    fn a_copy_across_file_systems_ends_in_one_rename() {
+        let (folder, disk, order, modules) = site();
+        let root = Root::open(folder.path()).unwrap();
+        let staged = disk.stage_folder(order).join("bin/a");
+        copy_into(&root.place(&modules[0].path).unwrap(), &staged, 0o4755, ".tmp").unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("bin/a")).unwrap(), "new");
+        let mode = fs::metadata(folder.path().join("bin/a")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755, "no set-user-ID");
+        assert_eq!(fs::read_dir(folder.path().join("bin")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn without_a_journal_there_is_nothing_to_take_back() {
+        let (folder, disk, order, _) = site();
+        disk.restore(order).unwrap();
+        disk.restore(EnvelopeId([8; 16])).unwrap();
+        assert_old(folder.path());
+    }
+}

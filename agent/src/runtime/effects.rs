@@ -1,0 +1,117 @@
+//! Each effect of the core, done: a translation, one arm for each.
+
+use agent_core::{Effect, Event, OpenFault, ReadFor, ReportSeq};
+use shared::message::Phase;
+use shared::{EnvelopeId, ModulePath, SoftwareVersion};
+
+use super::{RunError, Shell};
+use crate::disk::inspect;
+use crate::files::remove_if_there;
+use crate::script;
+
+impl Shell {
+    /// Runs the script; told to stop, it gives no result, and the next start takes the phase back.
+    async fn run_script(
+        &mut self,
+        order: EnvelopeId,
+        phase: Phase,
+        from: Option<&SoftwareVersion>,
+        to: &SoftwareVersion,
+    ) -> Result<Event, RunError> {
+        let run = script::Run {
+            script: &self.disk.script(order),
+            stage: &self.disk.stage_folder(order),
+            root: self.disk.root(),
+            phase,
+            from,
+            to,
+            limit: self.config.script_timeout,
+        };
+        tracing::info!(%order, %phase, "Running the bundle's script");
+        let (end, output) = script::run(&run, &mut self.stop).await.ok_or(RunError::Stopped)?;
+        tracing::info!(%order, %phase, ?end, "The bundle's script has ended");
+        Ok(Event::ScriptEnded { order, phase, end, output })
+    }
+
+    fn tidy(&self, jobs: &[EnvelopeId], reports: &[ReportSeq]) -> std::io::Result<()> {
+        self.disk.tidy(jobs)?;
+        self.post.tidy(reports)?;
+        for entry in std::fs::read_dir(self.home.bundles())? {
+            let path = entry?.path();
+            if !jobs.iter().any(|order| path == self.home.bundle(*order)) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        remove_if_there(&self.home.incoming().join("mail"))
+    }
+}
+
+/// Does one effect; gives the event that answers it.
+pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<Event>, RunError> {
+    let logged = |what: &'static str, result: std::io::Result<()>| {
+        if let Err(err) = result {
+            tracing::warn!(%err, what, "Cannot clean up; the next start tries again");
+        }
+    };
+    Ok(Some(match effect {
+        Effect::Save(state) => {
+            shell.save(&state).await?;
+            return Ok(None);
+        }
+        Effect::Tidy { jobs, reports } => {
+            logged("leftovers", shell.tidy(&jobs, &reports));
+            return Ok(None);
+        }
+        Effect::Open { mail } => {
+            let event = shell.inbox.open(mail, &shell.keys);
+            if let Event::NotOpened { fault: OpenFault::Local(why), .. } = &event {
+                shell.summary.failed.push(format!("a mail stays in the mailbox: {why}"));
+            }
+            event
+        }
+        Effect::Dispose { mail, disposal } => {
+            shell.inbox.dispose(mail, disposal).await;
+            return Ok(None);
+        }
+        Effect::Leave { .. } => {
+            shell.inbox.leave();
+            return Ok(None);
+        }
+        Effect::Inspect { order } => {
+            let result = inspect(&shell.home.bundle(order), &shell.config.release_keys);
+            Event::Inspected { order, result }
+        }
+        Effect::ReadModules { read, paths } => read_modules(shell, read, &paths),
+        Effect::Stage { order, modules, unpacked_bytes } => {
+            let bundle = shell.home.bundle(order);
+            let keys = &shell.config.release_keys;
+            Event::Staged { order, result: shell.disk.stage(order, &bundle, keys, &modules, unpacked_bytes) }
+        }
+        Effect::RunScript { order, phase, from, to } => {
+            shell.run_script(order, phase, from.as_ref(), &to).await?
+        }
+        Effect::Switch { order, modules } => {
+            Event::Switched { order, result: shell.disk.switch(order, &modules) }
+        }
+        Effect::Restore { order } => Event::Restored { order, result: shell.disk.restore(order) },
+        Effect::Cleanup { order } => {
+            logged("a job's folder", shell.disk.cleanup(order));
+            logged("a bundle", remove_if_there(&shell.home.bundle(order)));
+            return Ok(None);
+        }
+        Effect::Post(outgoing) => {
+            let sent = shell.post.send(&outgoing, &shell.keys, &mut shell.stop).await;
+            let result = sent.ok_or(RunError::Stopped)?;
+            tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
+            Event::Posted { report: outgoing.sequence, result }
+        }
+        Effect::Forget { report } => {
+            logged("a sealed report", shell.post.forget(report));
+            return Ok(None);
+        }
+    }))
+}
+
+fn read_modules(shell: &Shell, read: ReadFor, paths: &[ModulePath]) -> Event {
+    Event::ModulesRead { read, found: shell.disk.read_modules(paths, shell.config.rom_version()) }
+}
