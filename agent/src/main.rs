@@ -105,7 +105,8 @@ fn main() -> ExitCode {
         eprintln!("mailfleet-agent: --log: expected a level such as info, found \"{}\"", cli.log);
         return ExitCode::from(2);
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     match work(cli) {
         Ok(code) => code,
         Err(err) => {

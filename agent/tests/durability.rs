@@ -12,7 +12,7 @@ mod common;
 use std::process::Command;
 
 use common::{World, text, tree, wait_until};
-use shared::message::{Cause, Outcome, Phase, Report};
+use shared::message::{Cause, Outcome, Phase, Report, Step, WaitReason};
 
 fn with_version_one() -> World {
     let mut w = World::enrolled();
@@ -210,13 +210,7 @@ fn a_mailbox_that_cannot_be_read_is_exit_code_three() {
 fn the_memory_of_an_install_does_not_grow_with_the_bundle() {
     let peak_kib = |megabytes: usize| -> u64 {
         let mut w = with_version_one();
-        // Random text: it must not compress away.
-        let mut seed = 1u64;
-        let mut content = String::with_capacity(megabytes * 1_000_000);
-        while content.len() < megabytes * 1_000_000 {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            content.push(char::from(b' ' + u8::try_from(seed >> 58).unwrap()));
-        }
+        let content = noise(megabytes * 1_000_000);
         let script = "[ $1 = verify ] && grep VmHWM /proc/$PPID/status; exit 0";
         let order = w.install("2-0", Some(script), &[("bin/big", &content)]);
         assert_eq!(w.once(), 0);
@@ -231,6 +225,54 @@ fn the_memory_of_an_install_does_not_grow_with_the_bundle() {
     // are; these have a small one.
     assert!(large < 30_000, "{large} KiB");
     assert!(large < small + 2_000, "{small} KiB, then {large} KiB");
+}
+
+/// Runs the agent so that no file can grow beyond some KiB: to it, a full disk.
+fn once_with_little_room(w: &World, blocks_of_512: u32) -> i32 {
+    let agent = w.command(&["run", "--once"]);
+    let mut words = vec![agent.get_program()];
+    words.extend(agent.get_args());
+    let limits = format!("trap '' XFSZ; ulimit -f {blocks_of_512}; exec \"$@\"");
+    let out = Command::new("/bin/sh").args(["-c", &limits, "sh"]).args(words).output().unwrap();
+    eprintln!("{}", text(&out));
+    out.status.code().unwrap()
+}
+
+/// Text that does not compress away.
+fn noise(bytes: usize) -> String {
+    let mut seed = 1u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + u8::try_from(seed >> 58).unwrap())
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[test]
+fn a_mail_that_finds_no_room_stays_until_there_is() {
+    let mut w = with_version_one();
+    let order = w.install("2-0", None, &[("bin/abcd", &noise(300_000))]);
+    assert_eq!(once_with_little_room(&w, 128), 1);
+    assert_eq!(w.unread(), 1);
+    assert_eq!(w.once(), 0);
+    assert_eq!((w.outcome(order), w.unread()), (Outcome::Installed, 0));
+}
+
+#[test]
+fn an_install_that_finds_no_room_waits_and_says_so() {
+    let mut w = with_version_one();
+    let before = tree(&w.root());
+    let order = w.install("2-0", None, &[("bin/abcd", &"x".repeat(1_000_000))]);
+    assert_eq!(once_with_little_room(&w, 256), 0);
+    w.collect();
+    let told = w.reports.iter().any(|r| {
+        matches!(r, Report::Progress(p) if p.order == order
+            && matches!(&p.step, Step::Waiting(x) if x.reason == WaitReason::NoSpace))
+    });
+    assert!(told, "{:?}", w.reports);
+    assert!(w.status().contains("waits: too little room on the disk"), "{}", w.status());
+    assert_eq!(tree(&w.root()), before);
+    assert!(!w.root().join(".mailfleet/jobs").join(order.to_hex()).exists(), "half a stage is removed");
 }
 
 #[test]
