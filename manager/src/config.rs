@@ -1,0 +1,297 @@
+//! `manager.toml`: what an operator can set, read at start. Unknown keys are errors, so that a slip of the
+//! pen does not pass for a setting.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mailio::{JunkPolicy, MailSettings, ReceiveUrl, SecretSource, SendUrl};
+use serde::Deserialize;
+use shared::MailAddress;
+use shared::limits::{MAIL_MAX_DEFAULT_BYTES, SLOTS_MAX_COUNT};
+use shared::time::{format_duration, parse_duration};
+use thiserror::Error;
+
+use crate::system::chain;
+
+/// The checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Account, servers, password source, limits of one mail.
+    pub mail: MailSettings,
+    /// How often the mailbox is looked at and the campaigns are planned.
+    pub poll: Duration,
+    /// Recipients of one mail.
+    pub recipients_per_mail: usize,
+    /// Mails handed to the relay in a minute; 0 is not allowed, "no limit" is a large number.
+    pub mails_per_minute: u32,
+    /// The first pause after the relay said "later"; doubled up to `retry_max`.
+    pub retry_min: Duration,
+    /// The longest pause.
+    pub retry_max: Duration,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Not readable.
+    #[error("cannot read {}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// Not TOML, or an unknown or missing key: the text names line and key.
+    #[error("{}: {}", .0.display(), .1)]
+    Toml(PathBuf, String),
+    /// A value that is not allowed.
+    #[error("{}: setting \"{setting}\": {why}", file.display())]
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        setting: &'static str,
+        /// What was expected and found.
+        why: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    address: String,
+    send: String,
+    receive: String,
+    ca: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    password_credential: Option<String>,
+    token_command: Option<Vec<String>>,
+    tls: Option<String>,
+    poll: Option<String>,
+    recipients_per_mail: Option<usize>,
+    mails_per_minute: Option<u32>,
+    mail_max_bytes: Option<u64>,
+    retry_min: Option<String>,
+    retry_max: Option<String>,
+    junk: Option<String>,
+}
+
+const POLL_DEFAULT: Duration = Duration::from_secs(30);
+const RECIPIENTS_DEFAULT: usize = 50;
+/// Office 365 takes 30 mails a minute.
+const MAILS_PER_MINUTE_DEFAULT: u32 = 25;
+const RETRY_MIN_DEFAULT: Duration = Duration::from_secs(300);
+const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(6 * 3600);
+
+/// What `init` was told on its command line.
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// The manager's address.
+    pub address: MailAddress,
+    /// Where mail goes out.
+    pub send: String,
+    /// Where mail comes in.
+    pub receive: String,
+    /// The only authority to trust.
+    pub ca: Option<PathBuf>,
+    /// Where the password is.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Text of a new `manager.toml`.
+#[must_use]
+pub fn new_text(choices: &Choices) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let path = |path: &Path| quoted(&path.to_string_lossy());
+    let optional = |key: &str, value: Option<String>, example: &str| {
+        value.map_or_else(|| format!("# {key} = {example}\n"), |value| format!("{key} = {value}\n"))
+    };
+    format!(
+        "# mailfleet manager. Unknown keys are errors. Lines with # show defaults or examples.\n\
+         address = {address}\nsend = {send}\nreceive = {receive}\n\n\
+         # Trust only the authorities in this PEM file, not the system's.\n{ca}\n\
+         # One source for the password, never the password itself:\n{password}\
+         # password_env = \"MAILFLEET_PASSWORD\"\n\
+         # password_credential = \"mail\"              # systemd credential\n\
+         # token_command = [\"/usr/local/bin/token\"]  # prints an OAuth 2 token (XOAUTH2)\n\n\
+         # tls = \"none\"                 # allows smtp:// and imap:// to other hosts than this one\n\
+         # poll = \"{poll}\"                 # how often the mailbox is looked at\n\
+         # recipients_per_mail = {recipients}      # a bundle crosses to the mail server once per so many agents\n\
+         # mails_per_minute = {rate}\n\
+         # mail_max_bytes = {mail_max}    # largest mail; the server may allow less\n\
+         # retry_min = \"{retry_min}\"            # pause after the server said \"later\", doubled each time\n\
+         # retry_max = \"{retry_max}\"\n\
+         # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n",
+        address = quoted(choices.address.as_str()),
+        send = quoted(&choices.send),
+        receive = quoted(&choices.receive),
+        ca = optional("ca", choices.ca.as_deref().map(path), "\"/etc/mailfleet/ca.pem\""),
+        password = optional(
+            "password_file",
+            choices.password_file.as_deref().map(path),
+            "\"/etc/mailfleet/password\""
+        ),
+        poll = format_duration(POLL_DEFAULT),
+        recipients = RECIPIENTS_DEFAULT,
+        rate = MAILS_PER_MINUTE_DEFAULT,
+        mail_max = MAIL_MAX_DEFAULT_BYTES,
+        retry_min = format_duration(RETRY_MIN_DEFAULT),
+        retry_max = format_duration(RETRY_MAX_DEFAULT),
+    )
+}
+
+impl Config {
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds something that is not allowed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|err| ConfigError::Io(path.to_owned(), err))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks a configuration's text; `file` is named in errors.
+    ///
+    /// # Errors
+    /// Something that is not allowed.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text)
+            .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+        let at = Values { file };
+        let recipients = raw.recipients_per_mail.unwrap_or(RECIPIENTS_DEFAULT);
+        if !(1..=SLOTS_MAX_COUNT).contains(&recipients) {
+            let why = format!("expected 1 to {SLOTS_MAX_COUNT}, found {recipients}");
+            return Err(at.bad("recipients_per_mail", why));
+        }
+        let mails_per_minute = raw.mails_per_minute.unwrap_or(MAILS_PER_MINUTE_DEFAULT);
+        if mails_per_minute == 0 {
+            return Err(at.bad("mails_per_minute", "expected at least 1, found 0".to_owned()));
+        }
+        Ok(Self {
+            mail: at.mail(&raw)?,
+            poll: at.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
+            recipients_per_mail: recipients,
+            mails_per_minute,
+            retry_min: at.duration("retry_min", raw.retry_min.as_deref(), RETRY_MIN_DEFAULT)?,
+            retry_max: at.duration("retry_max", raw.retry_max.as_deref(), RETRY_MAX_DEFAULT)?,
+        })
+    }
+}
+
+/// Turns a value's fault into one that names the file and the setting.
+struct Values<'f> {
+    file: &'f Path,
+}
+
+impl Values<'_> {
+    fn bad(&self, setting: &'static str, why: String) -> ConfigError {
+        ConfigError::Value { file: self.file.to_owned(), setting, why }
+    }
+
+    fn value<T, E: std::error::Error>(
+        &self,
+        setting: &'static str,
+        result: Result<T, E>,
+    ) -> Result<T, ConfigError> {
+        result.map_err(|err| self.bad(setting, chain(&err)))
+    }
+
+    fn duration(
+        &self,
+        setting: &'static str,
+        text: Option<&str>,
+        default: Duration,
+    ) -> Result<Duration, ConfigError> {
+        let Some(text) = text else { return Ok(default) };
+        let found = self.value(setting, parse_duration(text))?;
+        if found.is_zero() { Err(self.bad(setting, "expected more than zero".to_owned())) } else { Ok(found) }
+    }
+
+    fn mail(&self, raw: &Raw) -> Result<MailSettings, ConfigError> {
+        let mut mail = MailSettings::new(
+            self.value("address", MailAddress::parse(&raw.address))?,
+            self.value("send", SendUrl::parse(&raw.send))?,
+            self.value("receive", ReceiveUrl::parse(&raw.receive))?,
+        );
+        mail.ca_file.clone_from(&raw.ca);
+        mail.mail_max_bytes = raw.mail_max_bytes.unwrap_or(MAIL_MAX_DEFAULT_BYTES);
+        let sources = [
+            raw.password_file.clone().map(SecretSource::File),
+            raw.password_env.clone().map(SecretSource::Env),
+            raw.password_credential.clone().map(SecretSource::Credential),
+            raw.token_command.clone().map(SecretSource::TokenCommand),
+        ];
+        let mut given = sources.into_iter().flatten();
+        mail.secret = given.next().unwrap_or_default();
+        if given.next().is_some() {
+            let why = "expected only one of password_file, password_env, password_credential, token_command";
+            return Err(self.bad("password_file", why.to_owned()));
+        }
+        mail.tls_none_allowed = match raw.tls.as_deref() {
+            None => false,
+            Some("none") => true,
+            Some(other) => {
+                return Err(self.bad("tls", format!("expected \"none\" or nothing, found \"{other}\"")));
+            }
+        };
+        mail.junk = match raw.junk.as_deref() {
+            // People write to a manager's address; their mail is not ours to delete.
+            None | Some("aside") => JunkPolicy::Aside,
+            Some("delete") => JunkPolicy::Delete,
+            Some(other) => {
+                return Err(self.bad("junk", format!("expected \"aside\" or \"delete\", found \"{other}\"")));
+            }
+        };
+        self.value("send or receive", mail.check())?;
+        Ok(mail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> String {
+        new_text(&Choices {
+            address: MailAddress::parse("manager@lab.test").unwrap(),
+            send: "spool:/tmp/post".to_owned(),
+            receive: "spool:/tmp/post".to_owned(),
+            ca: None,
+            password_file: Some("/etc/it's \"here\"".into()),
+        })
+    }
+
+    fn error(text: &str) -> String {
+        chain(&Config::parse(Path::new("manager.toml"), text).unwrap_err())
+    }
+
+    #[test]
+    fn a_new_configuration_reads_back_and_its_examples_are_its_defaults() {
+        let config = Config::parse(Path::new("m"), &text()).unwrap();
+        assert_eq!(config.recipients_per_mail, RECIPIENTS_DEFAULT);
+        let uncommented: String = text()
+            .lines()
+            .map(|line| {
+                let setting = ["poll", "recipients", "mails", "mail_max", "retry", "junk"]
+                    .iter()
+                    .any(|key| line.starts_with(&format!("# {key}")));
+                format!("{}\n", if setting { line.trim_start_matches("# ") } else { line })
+            })
+            .collect();
+        let explicit = Config::parse(Path::new("m"), &uncommented).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{explicit:?}"));
+    }
+
+    #[test]
+    fn faults_name_the_file_and_the_setting() {
+        assert!(error(&format!("adress = \"x\"\n{}", text())).contains("adress"));
+        for (line, setting) in [
+            ("poll = \"5\"", "poll"),
+            ("recipients_per_mail = 0", "recipients_per_mail"),
+            ("mails_per_minute = 0", "mails_per_minute"),
+            ("junk = \"burn\"", "junk"),
+            ("tls = \"maybe\"", "tls"),
+            ("password_env = \"A\"", "password_file"),
+        ] {
+            let err = error(&format!("{line}\n{}", text()));
+            assert!(err.starts_with("manager.toml: ") && err.contains(&format!("\"{setting}\"")), "{err}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Agents and their invitations.
+
+use manager_core::enrol::Enrolment;
+use rusqlite::{OptionalExtension as _, Row, params};
+use shared::keys::{SealingKey, VerifyingKey};
+use shared::message::{EnrolRequest, VersionReport};
+use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
+
+use super::rows::{
+    agent_id, bad, cbor, label, labels, lines, mail, opt_time, signed, time, to_cbor, unsigned,
+};
+use super::{Tx, TxResult};
+
+/// An agent to add: it is invited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAgent {
+    /// Its ID.
+    pub id: AgentId,
+    /// Where it reads its mail.
+    pub mail: MailAddress,
+    /// Its classes.
+    pub classes: Vec<Label>,
+    /// Its site.
+    pub site: Label,
+    /// The operator's note.
+    pub note: Label,
+    /// Who administers its site.
+    pub admin: Option<MailAddress>,
+    /// SHA-256 of the invitation's secret.
+    pub secret_digest: Digest,
+    /// Until when the invitation can be used.
+    pub invite_expires: UnixMillis,
+}
+
+/// How far an agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AgentState {
+    /// It has an invitation.
+    Invited,
+    /// Its keys are accepted.
+    Enrolled,
+    /// The operator has removed it: its reports are refused, its history stays.
+    Removed,
+}
+
+impl AgentState {
+    /// Its name in the store, JSON and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invited => "invited",
+            Self::Enrolled => "enrolled",
+            Self::Removed => "removed",
+        }
+    }
+
+    fn parse(text: &str) -> TxResult<Self> {
+        [Self::Invited, Self::Enrolled, Self::Removed]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| bad("agent state", text))
+    }
+}
+
+/// What is kept of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentRecord {
+    /// Its ID.
+    pub id: AgentId,
+    /// Where it reads its mail.
+    pub mail: MailAddress,
+    /// Its classes.
+    pub classes: Vec<Label>,
+    /// Its site.
+    pub site: Label,
+    /// The operator's note.
+    pub note: Label,
+    /// Who administers its site.
+    pub admin: Option<MailAddress>,
+    /// How far it is.
+    pub state: AgentState,
+    /// When it was added.
+    pub added_at: UnixMillis,
+    /// Until when its invitation can be used.
+    pub invite_expires: UnixMillis,
+    /// When its keys were accepted.
+    pub enrolled_at: Option<UnixMillis>,
+    /// Version of its agent program.
+    pub agent_version: String,
+    /// When its last report came.
+    pub last_report_at: Option<UnixMillis>,
+    /// Its newest version report.
+    pub versions: Option<VersionReport>,
+    /// When that came.
+    pub versions_at: Option<UnixMillis>,
+    /// Signs its reports; `None` until enrolled.
+    pub sign_key: Option<VerifyingKey>,
+    /// Orders are sealed to it; `None` until enrolled.
+    pub seal_key: Option<SealingKey>,
+}
+
+fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
+    let admin: String = row.get("admin")?;
+    let sign_key: Option<[u8; 32]> = row.get("sign_key")?;
+    let seal_key: Option<[u8; 32]> = row.get("seal_key")?;
+    let report: Option<Vec<u8>> = row.get("versions")?;
+    Ok(AgentRecord {
+        id: agent_id(row, "id")?,
+        mail: mail(row, "mail")?,
+        classes: labels(row, "classes")?,
+        site: label(row, "site")?,
+        note: label(row, "note")?,
+        admin: if admin.is_empty() { None } else { Some(mail(row, "admin")?) },
+        state: AgentState::parse(&row.get::<_, String>("state")?)?,
+        added_at: time(row, "added_at")?,
+        invite_expires: time(row, "invite_expires")?,
+        enrolled_at: opt_time(row, "enrolled_at")?,
+        agent_version: row.get("agent_version")?,
+        last_report_at: opt_time(row, "last_report_at")?,
+        versions: report.as_deref().map(|bytes| cbor("version report", bytes)).transpose()?,
+        versions_at: opt_time(row, "versions_at")?,
+        sign_key: sign_key
+            .as_ref()
+            .map(VerifyingKey::from_bytes)
+            .transpose()
+            .map_err(|e| bad("sign_key", e))?,
+        seal_key: seal_key
+            .as_ref()
+            .map(SealingKey::from_bytes)
+            .transpose()
+            .map_err(|e| bad("seal_key", e))?,
+    })
+}
+
+impl Tx<'_> {
+    /// Adds an agent. False if its ID is taken, also by a removed agent: IDs are never reused.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn add_agent(&self, agent: &NewAgent, now: UnixMillis) -> TxResult<bool> {
+        let mut statement = self.0.prepare_cached(
+            "INSERT INTO agents (id, mail, classes, site, note, admin, state, added_at, secret_digest, invite_expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'invited', ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
+        )?;
+        let added = statement.execute(params![
+            agent.id.as_str(),
+            agent.mail.as_str(),
+            lines(&agent.classes),
+            agent.site.as_str(),
+            agent.note.as_str(),
+            agent.admin.as_ref().map_or("", MailAddress::as_str),
+            now.0,
+            agent.secret_digest.0,
+            agent.invite_expires.0,
+        ])?;
+        Ok(added == 1)
+    }
+
+    /// Gives an agent a new invitation: for a box that was replaced, or a file that was lost. Its keys stay
+    /// valid until the new invitation is used. False if there is no such agent.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn renew_invitation(&self, id: &AgentId, secret: Digest, expires: UnixMillis) -> TxResult<bool> {
+        let changed = self.0.execute(
+            "UPDATE agents SET secret_digest = ?2, invite_expires = ?3 WHERE id = ?1 AND state <> 'removed'",
+            params![id.as_str(), secret.0, expires.0],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Removes an agent: nothing is sent to it any more, its reports are refused. False if there is none.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn remove_agent(&self, id: &AgentId) -> TxResult<bool> {
+        let changed = self.0.execute(
+            "UPDATE agents SET state = 'removed' WHERE id = ?1 AND state <> 'removed'",
+            [id.as_str()],
+        )?;
+        self.0.execute(
+            "UPDATE recipients SET state = 'dropped' WHERE agent = ?1 AND state = 'queued'",
+            [id.as_str()],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// One agent.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agent(&self, id: &AgentId) -> TxResult<Option<AgentRecord>> {
+        let mut statement = self.0.prepare_cached("SELECT * FROM agents WHERE id = ?1")?;
+        let mut rows = statement.query([id.as_str()])?;
+        rows.next()?.map(record).transpose()
+    }
+
+    /// All agents but the removed, by ID.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agents(&self) -> TxResult<Vec<AgentRecord>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT * FROM agents WHERE state <> 'removed' ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(record(row)?);
+        }
+        Ok(all)
+    }
+
+    /// The enrolled agent whose signing key has this ID.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agent_of_key(&self, key: KeyId) -> TxResult<Option<AgentRecord>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT * FROM agents WHERE key_id = ?1 AND state = 'enrolled'")?;
+        let mut rows = statement.query([key.0])?;
+        rows.next()?.map(record).transpose()
+    }
+
+    /// What is kept of an agent's invitation.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn enrolment(&self, id: &AgentId) -> TxResult<Option<Enrolment>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT secret_digest, invite_expires, sign_key, seal_key, enrolled_with IS secret_digest
+             FROM agents WHERE id = ?1 AND state <> 'removed'",
+        )?;
+        let found = statement
+            .query_row([id.as_str()], |row| {
+                let keys: (Option<[u8; 32]>, Option<[u8; 32]>) = (row.get(2)?, row.get(3)?);
+                let used: bool = row.get(4)?;
+                Ok(Enrolment {
+                    secret_digest: Digest(row.get(0)?),
+                    expires: UnixMillis(row.get(1)?),
+                    used_by: if used { keys.0.zip(keys.1) } else { None },
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Accepts an agent's keys, and notes which secret was used for it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn enrol(&self, request: &EnrolRequest, key_id: KeyId, now: UnixMillis) -> TxResult<()> {
+        self.0.execute(
+            "UPDATE agents SET state = 'enrolled', sign_key = ?2, key_id = ?3, seal_key = ?4, mail = ?5,
+                 agent_version = ?6, enrolled_at = ?7, enrolled_with = secret_digest, last_report_at = ?7,
+                 versions_seq = 0
+             WHERE id = ?1",
+            params![
+                request.agent.as_str(),
+                request.sign_key,
+                key_id.0,
+                request.seal_key,
+                request.mail.as_str(),
+                request.agent_version.as_str(),
+                now.0,
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Notes that an agent was heard, and its version report if it brought a newer one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn heard(
+        &self,
+        id: &AgentId,
+        sequence: u64,
+        versions: Option<&VersionReport>,
+        now: UnixMillis,
+    ) -> TxResult<()> {
+        self.0
+            .prepare_cached("UPDATE agents SET last_report_at = ?2 WHERE id = ?1")?
+            .execute(params![id.as_str(), now.0])?;
+        if let Some(report) = versions {
+            // PROTOCOL 8.2: a report that was overtaken on its way does not replace the newer one.
+            self.0
+                .prepare_cached(
+                    "UPDATE agents SET versions = ?2, versions_seq = ?3, versions_at = ?4
+                     WHERE id = ?1 AND versions_seq < ?3",
+                )?
+                .execute(params![id.as_str(), to_cbor(report), signed(sequence), now.0])?;
+        }
+        Ok(())
+    }
+
+    /// Newest report times and creation times that the store knows: a clock behind them is wrong. For `doctor`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn newest_time(&self) -> TxResult<Option<UnixMillis>> {
+        let newest: Option<i64> = self.0.query_row(
+            "SELECT max(t) FROM (SELECT max(last_report_at) AS t FROM agents UNION SELECT max(created) FROM outbox)",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(newest.map(UnixMillis))
+    }
+
+    /// Agents by state.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agent_counts(&self) -> TxResult<Vec<(AgentState, u64)>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT state, count(*) AS n FROM agents GROUP BY state ORDER BY state")?;
+        let mut rows = statement.query([])?;
+        let mut counts = Vec::new();
+        while let Some(row) = rows.next()? {
+            counts.push((AgentState::parse(&row.get::<_, String>("state")?)?, unsigned(row, "n")?));
+        }
+        Ok(counts)
+    }
+}

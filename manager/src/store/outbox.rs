@@ -1,0 +1,356 @@
+//! Sealed bodies, and the orders that are to be mailed: one row per envelope, one per recipient.
+
+use manager_core::CampaignId;
+use rusqlite::{Row, params};
+use shared::envelope::{ContentKey, SealedBody};
+use shared::keys::SealingKey;
+use shared::{AgentId, EnvelopeId, MailAddress, UnixMillis};
+
+use super::rows::{agent_id, bad, digest, envelope, mail, signed, time, unsigned};
+use super::{Tx, TxResult};
+
+/// A body that was just sealed.
+#[derive(Clone, Debug)]
+pub struct NewBody {
+    /// Its key.
+    pub key: ContentKey,
+    /// Its size and digest.
+    pub sealed: SealedBody,
+    /// Where it is.
+    pub place: BodyPlace,
+}
+
+/// Where a sealed body is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyPlace {
+    /// In the store: queries and the like.
+    Here(Vec<u8>),
+    /// In a file of this name in the home's folder `bodies`: bundles.
+    File(String),
+}
+
+/// A sealed body.
+#[derive(Clone, Debug)]
+pub struct BodyRecord {
+    /// Its key.
+    pub key: ContentKey,
+    /// Its size and digest.
+    pub sealed: SealedBody,
+    /// Where it is.
+    pub place: BodyPlace,
+}
+
+/// What an order is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OrderKind {
+    /// Install a bundle.
+    Install,
+    /// Report versions.
+    Query,
+    /// Withdraw an order.
+    Cancel,
+    /// Confirm an enrolment.
+    Enrolled,
+}
+
+impl OrderKind {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Install, "install"),
+        (Self::Query, "query"),
+        (Self::Cancel, "cancel"),
+        (Self::Enrolled, "enrolled"),
+    ];
+
+    /// Its name in the store and in the mail's subject.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+
+    fn parse(text: &str) -> TxResult<Self> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind);
+        found.ok_or_else(|| bad("order kind", text))
+    }
+}
+
+/// An order to put into the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrder<'a> {
+    /// Its identity.
+    pub envelope: EnvelopeId,
+    /// Its sealed body.
+    pub body: i64,
+    /// What it is for.
+    pub kind: OrderKind,
+    /// The campaign that it belongs to, if any.
+    pub campaign: Option<CampaignId>,
+    /// When it is made.
+    pub created: UnixMillis,
+    /// From when on it must not be executed.
+    pub expires: UnixMillis,
+    /// For whom.
+    pub agents: &'a [AgentId],
+}
+
+/// An order of which some recipients are due now.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Its identity.
+    pub envelope: EnvelopeId,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// Its sealed body.
+    pub body: i64,
+    /// What it is for.
+    pub kind: OrderKind,
+    /// The campaign that it belongs to, if any.
+    pub campaign: Option<CampaignId>,
+    /// When it was made.
+    pub created: UnixMillis,
+    /// From when on it must not be executed.
+    pub expires: UnixMillis,
+    /// The recipients that are due.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One recipient of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its address now.
+    pub mail: MailAddress,
+    /// Its key now.
+    pub seal_key: SealingKey,
+    /// How often the relay was asked.
+    pub attempts: u32,
+}
+
+/// What the relay said of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecipientOutcome {
+    /// It has taken the mail.
+    Sent,
+    /// It has not, and is asked again then.
+    Later {
+        /// When.
+        next_try: UnixMillis,
+        /// What it said.
+        answer: String,
+    },
+    /// It never will.
+    Refused {
+        /// What it said.
+        answer: String,
+    },
+    /// Nobody is asked any more: the order has expired.
+    Dropped,
+}
+
+impl Tx<'_> {
+    /// Keeps a sealed body; gives its number.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn add_body(&self, body: &NewBody) -> TxResult<i64> {
+        let (content, file) = match &body.place {
+            BodyPlace::Here(bytes) => (Some(bytes), None),
+            BodyPlace::File(name) => (None, Some(name)),
+        };
+        self.0.execute(
+            "INSERT INTO bodies (content_key, bytes, digest, content, file) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![body.key.as_bytes(), signed(body.sealed.bytes), body.sealed.digest.0, content, file],
+        )?;
+        Ok(self.0.last_insert_rowid())
+    }
+
+    /// A sealed body by its number.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn body(&self, id: i64) -> TxResult<BodyRecord> {
+        let mut statement = self.0.prepare_cached("SELECT * FROM bodies WHERE id = ?1")?;
+        let mut rows = statement.query([id])?;
+        let row = rows.next()?.ok_or_else(|| bad("body number", id))?;
+        let (content, file): (Option<Vec<u8>>, Option<String>) = (row.get("content")?, row.get("file")?);
+        let place = match (content, file) {
+            (Some(bytes), None) => BodyPlace::Here(bytes),
+            (None, Some(name)) => BodyPlace::File(name),
+            _ => return Err(bad("body", id)),
+        };
+        Ok(BodyRecord {
+            key: ContentKey::from_bytes(row.get("content_key")?),
+            sealed: SealedBody { bytes: unsigned(row, "bytes")?, digest: digest(row, "digest")? },
+            place,
+        })
+    }
+
+    /// Names of the body files that the store knows.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn body_files(&self) -> TxResult<Vec<String>> {
+        let mut statement = self.0.prepare_cached("SELECT file FROM bodies WHERE file IS NOT NULL")?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<Result<_, _>>()?)
+    }
+
+    /// Puts an order into the outbox, with the next sequence number. Agents that are not enrolled are left out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn queue(&self, order: &NewOrder<'_>) -> TxResult<()> {
+        let sequence: i64 = self.0.query_row(
+            "UPDATE counters SET value = value + 1 WHERE name = 'order_sequence' RETURNING value",
+            [],
+            |row| row.get(0),
+        )?;
+        self.0.execute(
+            "INSERT INTO outbox (envelope, sequence, body, kind, campaign, created, expires)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                order.envelope.0,
+                sequence,
+                order.body,
+                order.kind.as_str(),
+                order.campaign.map(|id| id.0),
+                order.created.0,
+                order.expires.0
+            ],
+        )?;
+        let mut statement = self.0.prepare_cached(
+            "INSERT INTO recipients (envelope, agent, state, next_try)
+             SELECT ?1, id, 'queued', ?3 FROM agents WHERE id = ?2 AND state = 'enrolled'",
+        )?;
+        for agent in order.agents {
+            statement.execute(params![order.envelope.0, agent.as_str(), order.created.0])?;
+        }
+        Ok(())
+    }
+
+    /// The next order with recipients that are due, the oldest first; `None` if nothing is due.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn next_due(&self, now: UnixMillis) -> TxResult<Option<Due>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT o.* FROM outbox o WHERE EXISTS (
+                 SELECT 1 FROM recipients r WHERE r.envelope = o.envelope AND r.state = 'queued' AND r.next_try <= ?1)
+             ORDER BY o.sequence LIMIT 1",
+        )?;
+        let mut rows = statement.query([now.0])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let mut due = due(row)?;
+        let mut statement = self.0.prepare_cached(
+            "SELECT r.agent, r.attempts, a.mail, a.seal_key FROM recipients r JOIN agents a ON a.id = r.agent
+             WHERE r.envelope = ?1 AND r.state = 'queued' AND r.next_try <= ?2 ORDER BY r.agent",
+        )?;
+        let mut rows = statement.query(params![due.envelope.0, now.0])?;
+        while let Some(row) = rows.next()? {
+            due.recipients.push(Recipient {
+                agent: agent_id(row, "agent")?,
+                mail: mail(row, "mail")?,
+                seal_key: SealingKey::from_bytes(&row.get::<_, [u8; 32]>("seal_key")?)
+                    .map_err(|err| bad("seal_key", err))?,
+                attempts: row.get("attempts")?,
+            });
+        }
+        Ok(Some(due))
+    }
+
+    /// When the next recipient is due.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn next_try(&self) -> TxResult<Option<UnixMillis>> {
+        let next: Option<i64> =
+            self.0.query_row("SELECT min(next_try) FROM recipients WHERE state = 'queued'", [], |row| {
+                row.get(0)
+            })?;
+        Ok(next.map(UnixMillis))
+    }
+
+    /// Notes what the relay said.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn recipient_outcome(
+        &self,
+        envelope: EnvelopeId,
+        agent: &AgentId,
+        outcome: &RecipientOutcome,
+    ) -> TxResult<()> {
+        let (state, next_try, answer) = match outcome {
+            RecipientOutcome::Sent => ("sent", None, ""),
+            RecipientOutcome::Later { next_try, answer } => ("queued", Some(next_try.0), answer.as_str()),
+            RecipientOutcome::Refused { answer } => ("refused", None, answer.as_str()),
+            RecipientOutcome::Dropped => ("dropped", None, "expired"),
+        };
+        self.0
+            .prepare_cached(
+                "UPDATE recipients SET state = ?3, attempts = attempts + 1, next_try = coalesce(?4, next_try), answer = ?5
+                 WHERE envelope = ?1 AND agent = ?2",
+            )?
+            .execute(params![envelope.0, agent.as_str(), state, next_try, answer])?;
+        Ok(())
+    }
+
+    /// Takes what is still queued of a campaign out of the outbox, for these agents.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn drop_queued(&self, campaign: CampaignId, agents: &[AgentId]) -> TxResult<()> {
+        let mut statement = self.0.prepare_cached(
+            "UPDATE recipients SET state = 'dropped' WHERE agent = ?2 AND state = 'queued'
+                 AND envelope IN (SELECT envelope FROM outbox WHERE campaign = ?1)",
+        )?;
+        for agent in agents {
+            statement.execute(params![campaign.0, agent.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// The agent and campaign of an envelope's recipient, found by its address: for bounces.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn recipient_by_mail(
+        &self,
+        envelope: EnvelopeId,
+        address: &MailAddress,
+    ) -> TxResult<Option<(AgentId, Option<CampaignId>)>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT r.agent, o.campaign FROM recipients r JOIN outbox o ON o.envelope = r.envelope
+                 JOIN agents a ON a.id = r.agent
+             WHERE r.envelope = ?1 AND lower(a.mail) = lower(?2)",
+        )?;
+        let mut rows = statement.query(params![envelope.0, address.as_str()])?;
+        rows.next()?
+            .map(|row| Ok((agent_id(row, "agent")?, row.get::<_, Option<i64>>("campaign")?.map(CampaignId))))
+            .transpose()
+    }
+
+    /// How many recipients are waiting for the relay.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn queued_count(&self) -> TxResult<u64> {
+        let n: i64 =
+            self.0
+                .query_row("SELECT count(*) FROM recipients WHERE state = 'queued'", [], |row| row.get(0))?;
+        u64::try_from(n).map_err(|err| bad("count", err))
+    }
+}
+
+fn due(row: &Row<'_>) -> TxResult<Due> {
+    Ok(Due {
+        envelope: envelope(row, "envelope")?,
+        sequence: unsigned(row, "sequence")?,
+        body: row.get("body")?,
+        kind: OrderKind::parse(&row.get::<_, String>("kind")?)?,
+        campaign: row.get::<_, Option<i64>>("campaign")?.map(CampaignId),
+        created: time(row, "created")?,
+        expires: time(row, "expires")?,
+        recipients: Vec::new(),
+    })
+}
