@@ -11,7 +11,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{World, text, tree, wait_until};
+use common::{World, noise, text, tree, wait_until};
 use shared::message::{Cause, Outcome, Phase, Report, Step, WaitReason};
 
 fn with_version_one() -> World {
@@ -199,7 +199,7 @@ fn reports_wait_for_the_mail_and_go_out_as_the_same_bytes() {
 #[test]
 fn a_mailbox_that_cannot_be_read_is_exit_code_three() {
     let w = with_version_one();
-    let folder = w.spool().join("a0001@lab.test");
+    let folder = w.spool().join("agent0001@lab.test");
     std::fs::rename(&folder, w.spool().join("away")).unwrap();
     std::fs::write(&folder, "").unwrap();
     let out = w.agent(&["run", "--once"]);
@@ -236,16 +236,6 @@ fn once_with_little_room(w: &World, blocks_of_512: u32) -> i32 {
     let out = Command::new("/bin/sh").args(["-c", &limits, "sh"]).args(words).output().unwrap();
     eprintln!("{}", text(&out));
     out.status.code().unwrap()
-}
-
-/// Text that does not compress away.
-fn noise(bytes: usize) -> String {
-    let mut seed = 1u64;
-    let mut next = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b' ' + u8::try_from(seed >> 58).unwrap())
-    };
-    (0..bytes).map(|_| next()).collect()
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn an_invitation_that_is_expired_altered_cut_or_missing_is_refused() {
 
     let good = w.invitation().to_text().to_string();
     let file = w.folder.path().join("bad.invite");
-    let altered = good.replace("a0001@lab.test", "a0002@lab.test");
+    let altered = good.replace("agent0001@lab.test", "agent0002@lab.test");
     let cut: String = good.chars().take(good.len() / 2).collect();
     for (what, content) in [("altered", altered), ("cut", cut), ("empty", String::new())] {
         std::fs::write(&file, content).unwrap();

@@ -186,7 +186,7 @@ fn junk_can_be_put_aside() {
     w.set_config("junk = \"aside\"");
     w.deliver_raw("1", b"From: <a@b.test>\r\nSubject: hello\r\n\r\nBuy now\r\n");
     refused(&mut w, "foreign 1");
-    let aside = w.spool().join("a0001@lab.test/.mailfleet-junk");
+    let aside = w.spool().join("agent0001@lab.test/.mailfleet-junk");
     let kept: usize =
         ["new", "cur"].iter().map(|sub| std::fs::read_dir(aside.join(sub)).map_or(0, Iterator::count)).sum();
     assert_eq!(kept, 1);

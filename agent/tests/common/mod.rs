@@ -17,7 +17,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mailio::{
-    Attachment, AutoKind, Class, Disposal, MailSettings, Mailbox, Outgoing, ReceiveUrl, SendUrl, Sender,
+    Attachment, AutoKind, Class, Disposal, MailSettings, Mailbox, Outgoing, ReceiveUrl, SecretSource,
+    SendUrl, Sender,
 };
 use rand_core::UnwrapErr;
 use shared::bundle::{BundleSpec, Compression, pack, write_head};
@@ -63,6 +64,16 @@ pub struct World {
     pub reports: Vec<Report>,
     agent_keys: Option<(VerifyingKey, SealingKey)>,
     seen: BTreeSet<EnvelopeId>,
+    /// Real mail servers in the spool's place.
+    pub servers: Option<Servers>,
+}
+
+/// Where real mail servers are.
+pub struct Servers {
+    pub smtps_port: String,
+    pub imaps_port: String,
+    pub ca: PathBuf,
+    pub password_file: PathBuf,
 }
 
 /// What a test changes about an order.
@@ -89,6 +100,7 @@ impl World {
             reports: vec![],
             agent_keys: None,
             seen: BTreeSet::new(),
+            servers: None,
         }
     }
 
@@ -122,7 +134,7 @@ impl World {
     }
 
     pub fn agent_address() -> MailAddress {
-        MailAddress::parse("a0001@lab.test").unwrap()
+        MailAddress::parse("agent0001@lab.test").unwrap()
     }
 
     pub fn invitation(&self) -> Invitation {
@@ -140,24 +152,50 @@ impl World {
         }
     }
 
+    fn urls(&self, address: &MailAddress) -> (String, String) {
+        match &self.servers {
+            None => {
+                let url = format!("spool:{}", self.spool().display());
+                (url.clone(), url)
+            }
+            Some(servers) => (
+                format!("smtps://{address}@localhost:{}", servers.smtps_port),
+                format!("imaps://{address}@localhost:{}/INBOX", servers.imaps_port),
+            ),
+        }
+    }
+
+    fn manager_mail(&self) -> MailSettings {
+        let address = Self::manager_address();
+        let (send, receive) = self.urls(&address);
+        let mut settings =
+            MailSettings::new(address, SendUrl::parse(&send).unwrap(), ReceiveUrl::parse(&receive).unwrap());
+        settings.mail_max_bytes = u64::MAX;
+        if let Some(servers) = &self.servers {
+            settings.ca_file = Some(servers.ca.clone());
+            settings.secret = SecretSource::File(servers.password_file.clone());
+        }
+        settings
+    }
+
     /// Runs `enrol` with this invitation; both mailboxes are there.
     pub fn enrol(&self, invitation: &Invitation) -> Output {
         let file = self.folder.path().join("A0001.invite");
         std::fs::write(&file, invitation.to_text().as_bytes()).unwrap();
-        for address in [Self::manager_address(), Self::agent_address()] {
-            Mailbox::create_spool(&self.spool(), &address).unwrap();
+        let (send, receive) = self.urls(&Self::agent_address());
+        let mut command = self.command(&["enrol"]);
+        command.arg(file).args(["--send", &send, "--receive", &receive, "--root"]).arg(self.root());
+        match &self.servers {
+            None => {
+                for address in [Self::manager_address(), Self::agent_address()] {
+                    Mailbox::create_spool(&self.spool(), &address).unwrap();
+                }
+            }
+            Some(servers) => {
+                command.arg("--ca").arg(&servers.ca).arg("--password-file").arg(&servers.password_file);
+            }
         }
-        let url = format!("spool:{}", self.spool().display());
-        self.agent(&[
-            "enrol",
-            file.to_str().unwrap(),
-            "--send",
-            &url,
-            "--receive",
-            &url,
-            "--root",
-            self.root().to_str().unwrap(),
-        ])
+        command.output().unwrap()
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -227,11 +265,6 @@ impl World {
 
     /// Mails an attachment to the agent.
     pub fn mail(&self, id: EnvelopeId, attachment: Vec<u8>) {
-        let spool = SendUrl::Spool(self.spool());
-        let settings = MailSettings {
-            mail_max_bytes: u64::MAX,
-            ..MailSettings::new(Self::manager_address(), spool, ReceiveUrl::Spool(self.spool()))
-        };
         let mail = Outgoing {
             from: Self::manager_address(),
             to: vec![Self::agent_address()],
@@ -243,7 +276,7 @@ impl World {
             auto: AutoKind::Generated,
             attachment: Attachment::Bytes(attachment),
         };
-        let sent = wait(Sender::new(settings).send(&mail)).unwrap();
+        let sent = wait(Sender::new(self.manager_mail()).send(&mail)).unwrap();
         assert_eq!(sent, [mailio::Sent::Done]);
     }
 
@@ -321,17 +354,19 @@ impl World {
 
     /// Reads the manager's mailbox into `reports`.
     pub fn collect(&mut self) {
-        let settings = MailSettings::new(
-            Self::manager_address(),
-            SendUrl::Spool(self.spool()),
-            ReceiveUrl::Spool(self.spool()),
-        );
-        let mut mailbox = Mailbox::new(settings);
-        let found = wait(mailbox.look(1_000)).unwrap();
+        // One runtime for all calls: a connection belongs to the runtime that made it.
+        let reports = wait(self.read_reports());
+        self.reports.extend(reports);
+    }
+
+    async fn read_reports(&mut self) -> Vec<Report> {
+        let mut reports = vec![];
+        let mut mailbox = Mailbox::new(self.manager_mail());
+        let found = mailbox.look(1_000).await.unwrap();
         for mail in found {
             assert!(matches!(mail.class, Class::Ours(_)), "{mail:?}");
             let mut file = tempfile::tempfile().unwrap();
-            wait(mailbox.fetch(&mail.key, 10_000_000, &mut file)).unwrap();
+            mailbox.fetch(&mail.key, 10_000_000, &mut file).await.unwrap();
             file.seek(SeekFrom::Start(0)).unwrap();
             let head = RawHead::read(&mut file).unwrap();
             let header = head.decode_unverified().unwrap();
@@ -348,10 +383,12 @@ impl World {
             head.verify(&self.agent_keys.as_ref().unwrap().0).unwrap();
             // A report may come twice, as the same envelope: the agent died before it knew that it was sent.
             if self.seen.insert(header.id) {
-                self.reports.push(report);
+                reports.push(report);
             }
-            wait(mailbox.dispose(&[(mail.key, Disposal::Done)])).unwrap();
+            mailbox.dispose(&[(mail.key, Disposal::Done)]).await.unwrap();
         }
+        mailbox.close().await;
+        reports
     }
 
     /// How an order ended; fails the test if not exactly once.
@@ -388,13 +425,13 @@ impl World {
 
     /// Mails in the agent's mailbox.
     pub fn unread(&self) -> usize {
-        let folder = self.spool().join("a0001@lab.test");
+        let folder = self.spool().join("agent0001@lab.test");
         ["new", "cur"].iter().map(|sub| std::fs::read_dir(folder.join(sub)).unwrap().count()).sum()
     }
 
     /// Puts a raw mail into the agent's mailbox.
     pub fn deliver_raw(&self, name: &str, mail: &[u8]) {
-        let path = self.spool().join("a0001@lab.test/new").join(name);
+        let path = self.spool().join("agent0001@lab.test/new").join(name);
         std::fs::File::create(path).unwrap().write_all(mail).unwrap();
     }
 
@@ -445,4 +482,14 @@ pub fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>, u32)> {
     }
     all.sort();
     all
+}
+
+/// Text that does not compress away.
+pub fn noise(bytes: usize) -> String {
+    let mut seed = 1u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + u8::try_from(seed >> 58).unwrap())
+    };
+    (0..bytes).map(|_| next()).collect()
 }
