@@ -7,10 +7,33 @@
 //!
 //! Everything that comes from outside has a bound (bytes, lines, nesting, recipients) and every wait has a
 //! limit ([`Timeouts`]). No code path downloads a mail that its headers do not claim as ours or as a bounce.
+//!
+//! ```no_run
+//! # async fn example(settings: mailio::MailSettings, mail: mailio::Outgoing) -> Result<(), Box<dyn std::error::Error>> {
+//! use mailio::{Class, Disposal, FetchError, Mailbox, Sender};
+//!
+//! for (to, sent) in mail.to.iter().zip(Sender::new(settings.clone()).send(&mail).await?) {
+//!     println!("{to}: {sent:?}");
+//! }
+//! let mut mailbox = Mailbox::new(settings);
+//! for found in mailbox.look(100).await? {
+//!     let Class::Ours(marker) = found.class else { continue };
+//!     let mut file = std::fs::File::create(format!("in/{}", marker.id))?;
+//!     match mailbox.fetch(&found.key, 20_000_000, &mut file).await {
+//!         Ok(_) => file.sync_all()?,
+//!         Err(FetchError::Content(why)) => println!("{}: {why}", found.key),
+//!         Err(other) => return Err(other.into()),
+//!     }
+//!     mailbox.dispose(&[(found.key, Disposal::Done)]).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 
 mod compose;
 mod error;
+mod fetch_error;
 mod guarded;
 mod imap;
 mod login;

@@ -278,7 +278,7 @@ async fn fetch_error(act: impl Fn(usize, &str) -> Act + Send + Sync + Clone + 's
     let mut world = world(1);
     world.mails[0].1 =
         mail(&["a@b.test"], &[5; 400_000]).chunks().unwrap().flat_map(|c| c.unwrap()).collect();
-    let mut lab = lab(world, SHORT, act).await;
+    let mut lab = lab(world, LONG, act).await;
     let key = lab.mailbox.look(10).await.unwrap()[0].key.clone();
     lab.mailbox.fetch(&key, 1_000_000, &mut Vec::new()).await.unwrap_err()
 }

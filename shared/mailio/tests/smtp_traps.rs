@@ -23,16 +23,18 @@ fn sender(port: u16) -> Sender {
     Sender::new(settings(&format!("smtp://127.0.0.1:{port}"), "maildir:/nowhere"))
 }
 
+const LONG: Duration = Duration::from_secs(5);
+
 fn short(port: u16) -> Sender {
     let mut settings = settings(&format!("smtp://127.0.0.1:{port}"), "maildir:/nowhere");
     settings.timeouts = Timeouts::all(SHORT);
     Sender::new(settings)
 }
 
-fn with_login(port: u16, folder: &std::path::Path) -> Sender {
+fn with_login(port: u16, folder: &std::path::Path, limit: Duration) -> Sender {
     let mut settings = settings(&format!("smtp://box@127.0.0.1:{port}"), "maildir:/nowhere");
     settings.secret = SecretSource::File(secret_file(folder, "hunter2"));
-    settings.timeouts = Timeouts::all(SHORT);
+    settings.timeouts = Timeouts::all(limit);
     Sender::new(settings)
 }
 
@@ -194,7 +196,8 @@ async fn a_silent_server_is_left_at_every_step_within_its_limit() {
         let started = Instant::now();
         // Larger than all socket buffers, so that the body cannot be left to the kernel.
         let payload = vec![0; if phase == "body" { 20_000_000 } else { 10 }];
-        let err = with_login(port, folder.path()).send(&mail(&["a@x.test"], &payload)).await.unwrap_err();
+        let err =
+            with_login(port, folder.path(), SHORT).send(&mail(&["a@x.test"], &payload)).await.unwrap_err();
         assert!(started.elapsed() < Duration::from_secs(8), "{phase}: {:?}", started.elapsed());
         assert_eq!(matches!(err, SendError::UnknownOutcome(_)), phase == "dot", "{phase}: {err:?}");
         assert_eq!(err.turn(), Turn::RetryLater, "{phase}");
@@ -209,7 +212,7 @@ async fn a_connection_lost_at_any_step_is_an_error_and_the_next_mail_gets_a_new_
             smtp(conn, FULL, move |s| if n == 0 && s.starts_with(phase) { Act::Drop } else { Act::Usual })
         })
         .await;
-        let mut sender = with_login(port, folder.path());
+        let mut sender = with_login(port, folder.path(), LONG);
         let err = sender.send(&mail(&["a@x.test"], &[0; 300_000])).await.unwrap_err();
         match err {
             SendError::UnknownOutcome(_) => assert!(matches!(phase, "dot" | "body"), "{phase}"),
@@ -320,7 +323,7 @@ async fn a_refused_login_is_the_operators_turn_and_is_not_repeated_for_long() {
         smtp(conn, FULL, |s| if s.starts_with("AUTH") { say("535 5.7.8 bad password") } else { Act::Usual })
     })
     .await;
-    let mut sender = with_login(port, folder.path());
+    let mut sender = with_login(port, folder.path(), LONG);
     for _ in 0..2 {
         let err = sender.send(&mail(&["a@x.test"], b"x")).await.unwrap_err();
         assert!(matches!(&err, SendError::AuthRefused { user, .. } if user == "box"), "{err:?}");
@@ -344,7 +347,10 @@ async fn each_form_of_login_is_spoken() {
         })
     })
     .await;
-    assert_eq!(with_login(port, folder.path()).send(&mail(&["a@x.test"], b"x")).await.unwrap(), [Sent::Done]);
+    assert_eq!(
+        with_login(port, folder.path(), LONG).send(&mail(&["a@x.test"], b"x")).await.unwrap(),
+        [Sent::Done]
+    );
     assert_eq!(count(&log, "aHVudGVyMg=="), 1);
 
     let (port, log) = serve(|_, conn| {
@@ -370,7 +376,7 @@ async fn a_server_out_of_order_at_login_is_asked_again_later() {
         smtp(conn, FULL, |s| if s.starts_with("AUTH") { say("454 4.7.0 backend down") } else { Act::Usual })
     })
     .await;
-    let err = with_login(port, folder.path()).send(&mail(&["a@x.test"], b"x")).await.unwrap_err();
+    let err = with_login(port, folder.path(), LONG).send(&mail(&["a@x.test"], b"x")).await.unwrap_err();
     assert_eq!(err.turn(), Turn::RetryLater, "{err:?}");
 }
 
