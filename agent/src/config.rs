@@ -149,9 +149,10 @@ pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
             seal_key: invitation.seal_key.to_text(),
         },
     };
-    let mut text = String::from("# mailfleet-agent. Unknown keys are errors.\n");
-    // Plain strings and lists always have a TOML form.
-    text.push_str(&toml::to_string(&raw).unwrap_or_default());
+    // Plain strings and lists always have a TOML form. Settings stand above the table, so the defaults do too.
+    let toml = toml::to_string(&raw).unwrap_or_default();
+    let (settings, manager) = toml.split_once("[manager]").unwrap_or((&toml, ""));
+    let mut text = format!("# mailfleet-agent. Unknown keys are errors.\n{}\n\n", settings.trim_end());
     for (key, value) in [
         ("poll", format_duration(POLL_DEFAULT)),
         ("script_timeout", format_duration(SCRIPT_TIMEOUT_DEFAULT)),
@@ -159,8 +160,10 @@ pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
         ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
     ] {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "# {key} = \"{value}\"    # default; belongs above [manager]");
+        let _ = writeln!(text, "# {key} = \"{value}\"");
     }
+    text.push_str("\n[manager]");
+    text.push_str(manager);
     text
 }
 

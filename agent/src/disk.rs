@@ -28,6 +28,7 @@ use shared::path::AGENT_FOLDER;
 use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
 
 use crate::files::{chain, copy_seen, private_folder, remove_tree};
+use crate::home::{HomeError, Lock};
 use beneath::Root;
 
 /// An agent's root folder.
@@ -59,6 +60,18 @@ impl Disk {
 
     pub(crate) fn script(&self, order: EnvelopeId) -> PathBuf {
         self.job(order).join("script")
+    }
+
+    /// Keeps agents of other homes out of this root: they would tidy each other's jobs away. A root that cannot
+    /// be used yet has no lock; its first install says why it cannot.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, HomeError> {
+        if self.own_folder().is_err() {
+            return Ok(None);
+        }
+        match Lock::take(&self.root.join(AGENT_FOLDER)) {
+            Err(HomeError::Io(..)) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Makes the agent's own folder below the root, and refuses one that is a link to elsewhere.

@@ -15,6 +15,7 @@ use shared::message::EnrolRequest;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Choices};
+use crate::disk::Disk;
 use crate::exit::{Outside, Usage};
 use crate::files::now;
 use crate::home::Home;
@@ -59,6 +60,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the root folder {}", choices.root.display()))?;
     let config =
         config::write(&home.config(), &config::new_text(&invitation, choices)).map_err(Usage::because)?;
+    let root_lock = Disk::new(config.root.clone()).lock().map_err(Usage::because)?;
     let keys = Keys::create(&home)?;
     let message = EnrolRequest {
         agent: invitation.agent.clone(),
@@ -73,7 +75,8 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
 
     let loaded = ledger::load(&home.state())?;
     let stop = Stop::on_signals()?;
-    let mut shell = Shell::new(Parts { config, home, keys, loaded, lock, stop, mode: Mode::Once });
+    let mut shell =
+        Shell::new(Parts { config, home, keys, loaded, locks: (lock, root_lock), stop, mode: Mode::Once });
     let summary = shell.start().await?;
     if let Some(why) = summary.unreachable.or_else(|| summary.failed.into_iter().next()) {
         bail!(Outside(format!(

@@ -90,12 +90,19 @@ impl Home {
 
     /// Keeps every other agent out of this home.
     pub(crate) fn lock(&self) -> Result<Lock, HomeError> {
-        let failed = |err| HomeError::Io(self.0.clone(), err);
-        let path = self.0.join("lock");
+        Lock::take(&self.0)
+    }
+}
+
+impl Lock {
+    /// Locks a folder.
+    pub(crate) fn take(folder: &Path) -> Result<Self, HomeError> {
+        let failed = |err| HomeError::Io(folder.to_owned(), err);
+        let path = folder.join("lock");
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::Busy(self.0.clone())),
+            Ok(()) => Ok(Self(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::Busy(folder.to_owned())),
             Err(err) => Err(failed(err.into())),
         }
     }

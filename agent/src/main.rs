@@ -148,10 +148,11 @@ fn open(home: Home, mode: Mode) -> anyhow::Result<Shell> {
     let config = config::load(&home.config()).map_err(Usage::because)?;
     home.create().map_err(Usage::because)?;
     let lock = home.lock().map_err(Usage::because)?;
+    let root_lock = disk::Disk::new(config.root.clone()).lock().map_err(Usage::because)?;
     let keys = Keys::load(&home).map_err(Usage::because)?;
     let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
     let stop = Stop::on_signals()?;
-    Ok(Shell::new(Parts { config, home, keys, loaded, lock, stop, mode }))
+    Ok(Shell::new(Parts { config, home, keys, loaded, locks: (lock, root_lock), stop, mode }))
 }
 
 async fn run(home: Home) -> anyhow::Result<ExitCode> {

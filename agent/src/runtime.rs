@@ -72,7 +72,7 @@ pub(crate) struct Shell {
     summary: Summary,
     #[cfg(debug_assertions)]
     effects_to_live: Option<u32>,
-    _lock: Lock,
+    _locks: (Lock, Option<Lock>),
 }
 
 /// What it takes to make a [`Shell`].
@@ -81,14 +81,14 @@ pub(crate) struct Parts {
     pub(crate) home: Home,
     pub(crate) keys: Keys,
     pub(crate) loaded: Loaded,
-    pub(crate) lock: Lock,
+    pub(crate) locks: (Lock, Option<Lock>),
     pub(crate) stop: Stop,
     pub(crate) mode: Mode,
 }
 
 impl Shell {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, home, keys, loaded, lock, stop, mode } = parts;
+        let Parts { config, home, keys, loaded, locks, stop, mode } = parts;
         let profile = Profile { agent: config.agent.clone(), classes: config.classes.clone() };
         let mailbox = Mailbox::new(config.mail.clone());
         let (manager, seal_key) = (config.manager.clone(), config.seal_key.clone());
@@ -106,7 +106,7 @@ impl Shell {
             effects_to_live: std::env::var("MAILFLEET_TEST_EFFECTS_TO_LIVE")
                 .ok()
                 .and_then(|n| n.parse().ok()),
-            _lock: lock,
+            _locks: locks,
             config,
             home,
             keys,
@@ -151,9 +151,16 @@ impl Shell {
         Ok(self.summary())
     }
 
+    /// Ends the connections; a server that does not answer must not hold up a stop.
     async fn hang_up(&mut self) {
-        self.post.close().await;
-        self.inbox.close().await;
+        let close = async {
+            self.post.close().await;
+            self.inbox.close().await;
+        };
+        tokio::select! {
+            () = close => {}
+            () = self.stop.wanted() => {}
+        }
     }
 
     fn summary(&self) -> Summary {

@@ -146,6 +146,23 @@ fn a_second_agent_on_the_same_home_says_so_and_ends() {
 }
 
 #[test]
+fn two_homes_cannot_work_on_one_root_at_the_same_time() {
+    let mut w = with_version_one();
+    w.install("2-0", Some(&stops_in("post")), &[("bin/abcd", "two")]);
+    let (mut agent, _) = stand(&w, &["run"]);
+    let other = w.folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    for name in ["agent.toml", "key.sign", "key.open", "state"] {
+        std::fs::copy(w.home().join(name), other.join(name)).unwrap();
+    }
+    let out = w.agent(&["--home", other.to_str().unwrap(), "run", "--once"]);
+    assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+    assert!(text(&out).contains("another mailfleet-agent works in"), "{}", text(&out));
+    signal("-TERM", agent.id());
+    assert!(agent.wait().unwrap().success());
+}
+
+#[test]
 fn a_daemon_takes_what_comes() {
     let mut w = with_version_one();
     w.set_config("poll = \"100ms\"");
@@ -233,7 +250,8 @@ fn once_with_little_room(w: &World, blocks_of_512: u32) -> i32 {
     let mut words = vec![agent.get_program()];
     words.extend(agent.get_args());
     let limits = format!("trap '' XFSZ; ulimit -f {blocks_of_512}; exec \"$@\"");
-    let out = Command::new("/bin/sh").args(["-c", &limits, "sh"]).args(words).output().unwrap();
+    let mut shell = Command::new("/bin/sh");
+    let out = shell.args(["-c", &limits, "sh"]).args(words).env("MAILFLEET_HOME", w.home()).output().unwrap();
     eprintln!("{}", text(&out));
     out.status.code().unwrap()
 }

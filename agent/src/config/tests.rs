@@ -40,6 +40,14 @@ fn a_new_configuration_reads_back() {
 }
 
 #[test]
+fn every_default_in_a_new_configuration_can_be_taken_out_of_its_comment() {
+    let open = text().replace("# poll", "poll").replace("# script", "script").replace("# junk", "junk");
+    let config =
+        parse(Path::new("agent.toml"), &open.replace("# rom", "rom")).unwrap_or_else(|err| panic!("{err}"));
+    assert_eq!(config.script_timeout, SCRIPT_TIMEOUT_DEFAULT);
+}
+
+#[test]
 fn an_unknown_key_is_an_error_with_its_line() {
     let err = error(&format!("pol = \"5m\"\n{}", text()));
     assert!(err.contains("line 1") && err.contains("pol"), "{err}");

@@ -70,7 +70,10 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             event
         }
         Effect::Dispose { mail, disposal } => {
-            shell.inbox.dispose(mail, disposal).await;
+            tokio::select! {
+                () = shell.inbox.dispose(mail, disposal) => {}
+                () = shell.stop.wanted() => return Err(RunError::Stopped),
+            }
             return Ok(None);
         }
         Effect::Leave { .. } => {

@@ -200,7 +200,7 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailfleet-agent"));
-        command.arg("--home").arg(self.home()).args(args).env_remove("RUST_LOG");
+        command.args(args).env("MAILFLEET_HOME", self.home()).env_remove("RUST_LOG");
         command.stdin(Stdio::null());
         command
     }
