@@ -3,8 +3,10 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
+use mailfleet::system::now;
 use shared::bundle::spec::SourceFile;
 use shared::bundle::{BundleSpec, Compression, Manifest, PackError, pack, write_head};
 use shared::keys::SigningKey;
@@ -15,7 +17,7 @@ use super::fail::{Done, Fail, Kind, Next as _, OrFail as _, Outcome, cannot_writ
 use super::files::{NewFile, PlainFolder, folder_of, read_text};
 use super::inspect::{self, Signature};
 use super::progress::bytes_bar;
-use super::{clock, open, show};
+use super::{open, show};
 
 /// Bad files named in one go.
 const PROBLEMS_SHOWN: usize = 20;
@@ -40,7 +42,7 @@ pub(crate) fn build(home: Option<&Path>, args: &BundleBuild) -> Outcome {
         &spec,
         compression,
         level,
-        clock::now(),
+        now(),
         &mut |source| folder.file(&source.path),
         &mut payload,
         &mut |bytes| bar.inc(bytes),
@@ -74,15 +76,23 @@ fn compression(args: &BundleBuild) -> Result<(Compression, i32), Fail> {
 }
 
 fn release_key(home: Option<&Path>, args: &BundleBuild) -> Result<SigningKey, Fail> {
-    let path: PathBuf = match &args.release_key {
-        Some(path) => path.clone(),
-        None => open::home_path(home)
-            .next("name the release key with --release-key FILE, or the manager's home with --home DIR")?
-            .join("release.key"),
+    let Some(path) = &args.release_key else {
+        let home = open::home(home)
+            .next("name the release key with --release-key FILE, or the manager's home with --home DIR")?;
+        return home.release_key(None).map_err(open::home_failed).next(
+            "the release key is made by `mailfleet init`; if it was moved offline, build there with \
+             --release-key FILE",
+        );
     };
-    let hint = "the release key is made by `mailfleet init`; if it was moved offline, build there with \
-                --release-key FILE";
-    let text = read_text(&path, "the release key", KEY_FILE_MAX_BYTES).next(hint)?;
+    let mode = path.metadata().map_or(0, |m| m.permissions().mode() & 0o777);
+    if mode & 0o077 != 0 {
+        return Err(Fail::usage(format!(
+            "{} can be read by others (mode {mode:03o}), expected 600",
+            path.display()
+        ))
+        .next("chmod 600 it, and think who may have read it"));
+    }
+    let text = read_text(path, "the release key", KEY_FILE_MAX_BYTES)?;
     let line = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or_default();
     SigningKey::parse_secret_text(line).or_usage(format!("{} is not a release key", path.display()))
 }

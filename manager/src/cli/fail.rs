@@ -15,6 +15,10 @@ pub(crate) enum Done {
     All,
     /// Done, but something failed that the output names.
     Partly,
+    /// The output names a wrong setting or file.
+    Wrong,
+    /// The output names what is not reachable.
+    Unreachable,
 }
 
 impl Done {
@@ -22,6 +26,8 @@ impl Done {
         match self {
             Self::All => ExitCode::SUCCESS,
             Self::Partly => ExitCode::from(1),
+            Self::Wrong => ExitCode::from(2),
+            Self::Unreachable => ExitCode::from(3),
         }
     }
 }
@@ -57,6 +63,11 @@ impl Fail {
         Self { kind, err: err.into().context(what.to_string()), next: None }
     }
 
+    /// An error that says by itself what failed.
+    pub(crate) fn plain(kind: Kind, err: impl Into<anyhow::Error>) -> Self {
+        Self { kind, err: err.into(), next: None }
+    }
+
     /// Adds what to do next.
     pub(crate) fn next(mut self, what: impl fmt::Display) -> Self {
         self.next = Some(what.to_string());
@@ -68,8 +79,9 @@ impl Fail {
         let mut text = format!("{} {}", paint_stderr(Colour::Red, "error:"), self.err);
         let mut told = self.err.to_string();
         for cause in self.err.chain().skip(1).map(ToString::to_string) {
-            // Some libraries repeat their cause in their own text.
-            if !told.contains(&cause) {
+            // Some libraries repeat their cause in their own text, or their text in their cause.
+            let last = text.rsplit(": ").next().unwrap_or_default();
+            if !told.contains(&cause) && !cause.ends_with(last) {
                 text.push_str(&format!("\n  because: {cause}"));
                 told.push_str(&cause);
             }

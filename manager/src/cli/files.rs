@@ -63,6 +63,18 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
     new.finish()
 }
 
+/// Writes a whole file or nothing, but leaves the sync to [`sync_filesystem`].
+pub(crate) fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut new = NewFile::create(path, mode)?;
+    new.file().write_all(bytes)?;
+    new.temp.persist(&new.path).map(drop).map_err(|err| err.error)
+}
+
+/// Puts everything that was written on the disk of `path` on it for good.
+pub(crate) fn sync_filesystem(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder_of(path))?)?)
+}
+
 /// The folder that holds `path`.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))

@@ -32,8 +32,8 @@ pub(crate) struct RowError {
 /// Which of the file's columns holds what.
 struct Header(BTreeMap<&'static str, usize>);
 
-/// Reads all rows, or names all that is wrong.
-pub(crate) fn read(from: impl Read) -> Result<Vec<AgentRow>, Vec<RowError>> {
+/// Reads all rows with their lines, or names all that is wrong.
+pub(crate) fn read(from: impl Read) -> Result<Vec<(u64, AgentRow)>, Vec<RowError>> {
     let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(from);
     let header = match reader.headers() {
         Ok(record) => Header::parse(record).map_err(|why| vec![RowError { line: 1, why }])?,
@@ -49,7 +49,7 @@ pub(crate) fn read(from: impl Read) -> Result<Vec<AgentRow>, Vec<RowError>> {
             Ok(true) => {
                 let line = record.position().map_or(0, csv::Position::line);
                 match header.row(&record).and_then(|row| seen.add(&row, line).map(|()| row)) {
-                    Ok(row) => rows.push(row),
+                    Ok(row) => rows.push((line, row)),
                     Err(why) => errors.push(RowError { line, why }),
                 }
             }
@@ -164,15 +164,15 @@ mod tests {
                     A2,a2@lab.test,,,,\r\n";
         let rows = read(text.as_bytes()).unwrap();
         assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0].note.as_str(), "Alpha Ltd, 3rd floor");
-        assert_eq!(rows[0].classes, [Label::lossy("gateway"), Label::lossy("mono")]);
-        assert_eq!(rows[1].admin, None);
+        assert_eq!(rows[0].1.note.as_str(), "Alpha Ltd, 3rd floor");
+        assert_eq!(rows[0].1.classes, [Label::lossy("gateway"), Label::lossy("mono")]);
+        assert_eq!(rows[1].1.admin, None);
     }
 
     #[test]
     fn columns_may_stand_in_another_order_or_be_left_out() {
         let rows = read("mail,id\na1@lab.test,A1\n".as_bytes()).unwrap();
-        assert_eq!(rows[0].id.as_str(), "A1");
+        assert_eq!(rows[0].1.id.as_str(), "A1");
     }
 
     #[test]

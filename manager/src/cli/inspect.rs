@@ -39,7 +39,7 @@ pub(crate) struct Looked {
 
 pub(crate) fn inspect(home: Option<&Path>, args: &BundleInspect) -> Outcome {
     let keys = match home {
-        Some(_) => open::home(home)?.release_keys,
+        Some(_) => open::home(home)?.release_public_keys().map_err(open::home_failed)?,
         None => Vec::new(),
     };
     let looked = look(&args.file, &keys)?;
@@ -139,7 +139,7 @@ impl Looked {
 
     /// Size of the mail that carries it, with room for a full list of recipients.
     pub(crate) fn mail_bytes(&self) -> u64 {
-        mail_bytes(self.bytes)
+        mail_bytes(self.bytes, 50)
     }
 
     fn mail_text(&self) -> String {
@@ -148,7 +148,7 @@ impl Looked {
             return format!("{}, within the usual limit of {}", show::size(found), show::size(limit));
         }
         let text = format!(
-            "{}, over the usual limit of {}: needs mail servers that take it, and mail_max in manager.toml",
+            "{}, over the usual limit of {}: needs mail servers that take it, and mail_max_bytes in manager.toml",
             show::size(found),
             show::size(limit)
         );
@@ -156,7 +156,7 @@ impl Looked {
     }
 
     fn modules(&self) -> String {
-        let mut listing = Listing::new(&["MODULE", "VERSION", "DATE", "KIND", "MODE", ">SIZE", "PATH"]);
+        let mut listing = Listing::new(&["~MODULE", "VERSION", "DATE", "KIND", "MODE", ">SIZE", "~PATH"]);
         for m in &self.manifest.modules {
             let plain = |text: String| cell(text, Colour::Plain);
             listing.row(vec![
@@ -206,11 +206,11 @@ impl Looked {
 }
 
 /// Size of the mail that carries a bundle: sealing adds 16 bytes to each chunk and a header with one slot of
-/// 96 bytes for each of 50 recipients; the message before the bundle is far below a kilobyte.
-fn mail_bytes(bundle_bytes: u64) -> u64 {
+/// 96 bytes for each recipient; the message before the bundle is far below a kilobyte.
+pub(crate) fn mail_bytes(bundle_bytes: u64, recipients: usize) -> u64 {
     let chunks = bundle_bytes.div_ceil(CHUNK_BYTES as u64).saturating_add(1);
-    let sealed = bundle_bytes.saturating_add(chunks.saturating_mul(16)).saturating_add(50 * 96 + 2048);
-    shared::limits::mail_bytes_for_attachment(sealed)
+    let added = chunks.saturating_mul(16).saturating_add((recipients as u64).saturating_mul(96));
+    shared::limits::mail_bytes_for_attachment(bundle_bytes.saturating_add(added).saturating_add(2048))
 }
 
 impl Signature {

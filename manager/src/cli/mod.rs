@@ -1,22 +1,36 @@
 //! The command line: reads what the user typed, calls the library, prints. Holds no SQL and no decision that
 //! a campaign depends on.
 
+mod agent;
+mod agents;
 mod args;
 mod bundle;
-mod clock;
+mod campaign;
+mod checks;
+mod daemon;
+mod doctor;
+mod enlist;
 mod fail;
 mod files;
+mod follow;
 mod import;
+mod init;
 mod inspect;
+mod names;
 mod open;
 mod progress;
+mod query;
+mod report;
+mod select;
 mod show;
+mod start;
+mod view;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Bundle, Cli, Command};
+use args::{Agent, Bundle, Campaign, Cli, Command, Query, Report};
 use fail::Outcome;
 
 /// Runs the command that the process was started with.
@@ -31,8 +45,33 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> Outcome {
     let home = cli.home.as_deref();
     match cli.command {
-        Command::Bundle(Bundle::Build(args)) => bundle::build(home, &args),
-        Command::Bundle(Bundle::Inspect(args)) => inspect::inspect(home, &args),
-        _ => Err(fail::Fail::usage("later")),
+        Command::Init(args) => init::init(home, &args),
+        Command::Doctor(args) => doctor::doctor(home, &args),
+        Command::Agent(command) => match command {
+            Agent::Add(args) => agent::add(home, &args),
+            Agent::Import(args) => agent::import(home, &args),
+            Agent::Invite(args) => agent::invite(home, &args),
+            Agent::List(args) => agents::list(home, &args),
+            Agent::Show(args) => agent::show(home, &args),
+            Agent::Remove(args) => agent::remove(home, &args),
+        },
+        Command::Bundle(command) => match command {
+            Bundle::Build(args) => bundle::build(home, &args),
+            Bundle::Inspect(args) => inspect::inspect(home, &args),
+        },
+        Command::Campaign(command) => match command {
+            Campaign::Start(args) => start::start(home, &args),
+            Campaign::List(args) => campaign::list(home, &args),
+            Campaign::Show(args) => campaign::show(home, &args),
+            Campaign::Watch(args) => follow::watch(home, &args),
+            Campaign::Retry(args) => campaign::retry(home, &args),
+            Campaign::Cancel(args) => campaign::cancel(home, &args),
+        },
+        Command::Query(Query::Versions(args)) => query::versions(home, &args),
+        Command::Run(args) => daemon::run(home, &args),
+        Command::Report(command) => match command {
+            Report::Versions(args) => report::versions(home, &args),
+            Report::Campaign(args) => report::campaign(home, &args),
+        },
     }
 }

@@ -4,11 +4,14 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
+use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 use shared::time::format_duration;
 
 use super::fail::{Fail, OrFail as _};
+
+/// What is left of a column that is cut.
+const SOFT_MIN_CHARS: u16 = 6;
 
 /// What a colour means here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,10 +135,12 @@ pub(crate) fn cell(text: impl ToString, colour: Colour) -> Cell {
 /// A table of one line per row: what does not fit the terminal is cut with `…`.
 pub(crate) struct Listing {
     table: Table,
+    /// Columns that are cut first: notes, addresses.
+    soft: Vec<bool>,
 }
 
 impl Listing {
-    /// Columns by their headings; a heading that begins with `>` is right-aligned.
+    /// Columns by their headings; one that begins with `>` is right-aligned, one with `~` is cut first.
     pub(crate) fn new(headings: &[&str]) -> Self {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -153,7 +158,8 @@ impl Listing {
             }
             table.force_no_tty();
         }
-        let mut header = Row::from(headings.iter().map(|h| h.trim_start_matches('>')).collect::<Vec<_>>());
+        let mut header =
+            Row::from(headings.iter().map(|h| h.trim_start_matches(['>', '~'])).collect::<Vec<_>>());
         header.max_height(1);
         table.set_header(header);
         for (i, heading) in headings.iter().enumerate() {
@@ -164,7 +170,7 @@ impl Listing {
                 }
             }
         }
-        Self { table }
+        Self { table, soft: headings.iter().map(|h| h.starts_with('~')).collect() }
     }
 
     /// Adds a row.
@@ -175,8 +181,30 @@ impl Listing {
     }
 
     /// The lines, without blanks at their ends.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&mut self) -> String {
+        self.keep_hard_columns();
         self.table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+}
+
+impl Listing {
+    /// Keeps all but the soft columns whole, if at least a few characters are left for these.
+    fn keep_hard_columns(&mut self) {
+        let Some(width) = self.table.width() else { return };
+        let widths = self.table.column_max_content_widths();
+        let needed: u16 = widths
+            .iter()
+            .zip(&self.soft)
+            .map(|(w, soft)| if *soft { (*w).min(SOFT_MIN_CHARS) } else { *w })
+            .fold(0, |sum: u16, w| sum.saturating_add(w).saturating_add(2));
+        if needed > width {
+            return;
+        }
+        for (i, soft) in self.soft.iter().enumerate() {
+            if let (false, Some(column)) = (soft, self.table.column_mut(i)) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
     }
 }
 

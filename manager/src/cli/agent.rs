@@ -1,0 +1,212 @@
+//! `agent add, import, invite, show, remove`. The list is in `agents`.
+
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use mailfleet::store::{AgentRecord, AgentState, Store};
+use serde_json::{Value, json};
+use shared::AgentId;
+
+use super::args::{AgentAdd, AgentImport, AgentInvite, AgentRemove, AgentShow};
+use super::enlist::{Enlisted, Inviter, enlist, renew};
+use super::fail::{Done, Fail, OrFail as _, Outcome};
+use super::import::{self, AgentRow, RowError};
+use super::{open, show};
+
+/// Bad rows named in one go.
+const ROWS_SHOWN: usize = 20;
+
+pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
+    let home = open::home(home)?;
+    let row = AgentRow {
+        id: args.id.clone(),
+        mail: args.mail.clone(),
+        classes: args.classes.clone(),
+        site: args.site.clone(),
+        note: args.note.clone(),
+        admin: args.admin.clone(),
+    };
+    let path = invitation_path(args.output.as_deref(), &args.id);
+    let enlisted = enlist(&home, &[(0, row)], &|_| path.clone())?.map_err(|errors| {
+        let why = errors.into_iter().next().map(|e| e.why).unwrap_or_default();
+        Fail::usage(format!("{} was not added: {why}", args.id))
+            .next("`mailfleet agent show ID` says what is there, `agent invite ID` makes a new invitation")
+    })?;
+    let text = match enlisted {
+        Enlisted { added: 1.., .. } => format!("Added {}. {}", args.id, carry(&path)),
+        Enlisted { enrolled: 1.., .. } => {
+            format!("{} is there already, and enrolled. Nothing to do.", args.id)
+        }
+        Enlisted { written: 1.., .. } => format!("{} is there already. {}", args.id, carry(&path)),
+        _ => format!("{} is there already; {} is its invitation.", args.id, path.display()),
+    };
+    show::say(&text)?;
+    Ok(Done::All)
+}
+
+fn invitation_path(output: Option<&Path>, id: &AgentId) -> PathBuf {
+    output.map_or_else(|| PathBuf::from(format!("{id}.invite")), Path::to_owned)
+}
+
+fn carry(path: &Path) -> String {
+    format!("Carry {path} to the box and run there: mailfleet-agent enrol {path}", path = path.display())
+}
+
+pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
+    let home = open::home(home)?;
+    let file = File::open(&args.file).or_usage(format!("cannot read {}", args.file.display()))?;
+    let rows = import::read(file).map_err(|errors| bad_rows(&args.file, &errors))?;
+    if rows.is_empty() {
+        return Err(Fail::usage(format!("{} has no rows below its header", args.file.display())));
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&args.output)
+        .or_usage(format!("cannot make the folder {}", args.output.display()))?;
+    let file_of = |id: &AgentId| args.output.join(format!("{id}.invite"));
+    let done = enlist(&home, &rows, &file_of)?.map_err(|errors| bad_rows(&args.file, &errors))?;
+    let there = match done {
+        Enlisted { there: 0, .. } => String::new(),
+        Enlisted { there, enrolled: 0, .. } => format!(", {there} were there already"),
+        Enlisted { there, enrolled, .. } => {
+            format!(", {there} were there already ({enrolled} of them enrolled)")
+        }
+    };
+    let kept = if done.kept == 0 { String::new() } else { format!(", {} kept", done.kept) };
+    show::say(&format!(
+        "Imported {}{there}; {} written to {}{kept}. Each works once, for its own agent.",
+        show::count(done.added, "agent"),
+        show::count(done.written, "invitation"),
+        args.output.display(),
+    ))?;
+    Ok(Done::All)
+}
+
+fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
+    let mut list: String =
+        errors.iter().take(ROWS_SHOWN).map(|e| format!("\n  line {}: {}", e.line, e.why)).collect();
+    let more = errors.len().saturating_sub(ROWS_SHOWN);
+    if more > 0 {
+        list.push_str(&format!("\n  and {more} more"));
+    }
+    let count = show::count(errors.len(), "bad row");
+    Fail::usage(format!("{} has {count}; nothing was imported:{list}", path.display()))
+}
+
+pub(crate) fn invite(home: Option<&Path>, args: &AgentInvite) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let record = existing(&mut store, &args.id)?;
+    let path = invitation_path(args.output.as_deref(), &args.id);
+    let inviter = Inviter::new(&home)?;
+    inviter.may_write(&path, &args.id).map_err(|why| Fail::usage(why).next("name another file with -o"))?;
+    renew(&mut store, &inviter, &record, &path)?;
+    let keys = match record.state {
+        AgentState::Enrolled => {
+            "\nUntil it is used, the box that is enrolled stays the one that is believed."
+        }
+        AgentState::Invited | AgentState::Removed => "",
+    };
+    show::say(&format!("Earlier invitations of {} no longer count. {}{keys}", args.id, carry(&path)))?;
+    Ok(Done::All)
+}
+
+/// An agent that is not removed.
+fn existing(store: &mut Store, id: &AgentId) -> Result<AgentRecord, Fail> {
+    let found = store.read(|tx| tx.agent(id)).map_err(open::store_failed)?;
+    found.filter(|record| record.state != AgentState::Removed).ok_or_else(|| {
+        Fail::usage(format!("there is no agent {id}")).next("`mailfleet agent list` shows all that there are")
+    })
+}
+
+pub(crate) fn remove(home: Option<&Path>, args: &AgentRemove) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    existing(&mut store, &args.id)?;
+    store.write(|tx| tx.remove_agent(&args.id)).map_err(open::store_failed)?;
+    show::say(&format!("Removed {}. It gets no more orders; its reports no longer count.", args.id))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn show(home: Option<&Path>, args: &AgentShow) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let record = store
+        .read(|tx| tx.agent(&args.id))
+        .map_err(open::store_failed)?
+        .ok_or_else(|| Fail::usage(format!("there is no agent {}", args.id)))?;
+    if args.format.json {
+        show::print_json(&full(&record))?;
+    } else {
+        show::print(&describe(&record))?;
+    }
+    Ok(Done::All)
+}
+
+/// What is known of an agent, as JSON; keys as the CSV columns.
+pub(crate) fn facts(record: &AgentRecord) -> Value {
+    let time = |t: Option<shared::UnixMillis>| t.map(|t| t.to_string());
+    json!({
+        "agent": record.id.as_str(),
+        "mail": record.mail.as_str(),
+        "class": record.classes.iter().map(shared::Label::as_str).collect::<Vec<_>>(),
+        "site": record.site.as_str(),
+        "note": record.note.as_str(),
+        "admin": record.admin.as_ref().map(shared::MailAddress::as_str),
+        "state": record.state.as_str(),
+        "software_version": record.versions.as_ref().map(|v| v.software.to_string()),
+        "rom_version": record.versions.as_ref().map(|v| v.rom_version.to_string()),
+        "reported_at": time(record.versions_at),
+        "last_report_at": time(record.last_report_at),
+        "added_at": record.added_at.to_string(),
+        "invite_expires": record.invite_expires.to_string(),
+        "enrolled_at": time(record.enrolled_at),
+        "agent_version": record.agent_version,
+    })
+}
+
+fn full(record: &AgentRecord) -> Value {
+    let modules = record.versions.iter().flat_map(|v| &v.modules);
+    let modules: Vec<Value> = modules
+        .map(|m| {
+            let file = super::names::file_state(m.file);
+            json!({"module": m.name.as_str(), "module_version": m.version.as_str(),
+                   "module_date": m.date.as_str(), "file": file})
+        })
+        .collect();
+    let mut value = facts(record);
+    if let Some(object) = value.as_object_mut() {
+        object.insert("modules".to_owned(), modules.into());
+    }
+    value
+}
+
+fn describe(record: &AgentRecord) -> String {
+    let time = |t: Option<shared::UnixMillis>| t.map_or("never".to_owned(), |t| t.to_string());
+    let classes: Vec<String> = record.classes.iter().map(ToString::to_string).collect();
+    let lines = [
+        ("Agent", record.id.to_string()),
+        ("Mail", record.mail.to_string()),
+        ("Classes", classes.join(", ")),
+        ("Site", record.site.to_string()),
+        ("Note", record.note.to_string()),
+        ("Administrator", record.admin.as_ref().map_or(String::new(), ToString::to_string)),
+        ("State", record.state.as_str().to_owned()),
+        ("Added", record.added_at.to_string()),
+        ("Enrolled", time(record.enrolled_at)),
+        ("Agent program", record.agent_version.clone()),
+        ("Last heard of", time(record.last_report_at)),
+        ("Versions of", time(record.versions_at)),
+    ];
+    let mut text: String = lines
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name:<18}{value}\n"))
+        .collect();
+    if let Some(versions) = &record.versions {
+        text.push_str(&format!("\n{versions}"));
+    }
+    text
+}

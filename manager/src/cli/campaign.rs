@@ -1,0 +1,156 @@
+//! `campaign list, show, retry, cancel`. Starting is in `start`, following in `follow`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mailfleet::store::AgentRecord;
+use manager_core::{Campaign, CampaignId, TargetState};
+use serde_json::{Value, json};
+use shared::AgentId;
+
+use super::args::{CampaignId as CampaignArg, CampaignShow, Doctor};
+use super::fail::{Done, Fail, Outcome};
+use super::show::{Colour, Listing, cell};
+use super::view::{View, daemon_text, title};
+use super::{open, show};
+
+pub(crate) fn list(home: Option<&Path>, args: &Doctor) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let campaigns = store.read(|tx| tx.campaigns()).map_err(open::store_failed)?;
+    if args.format.json {
+        let campaigns: Vec<Value> = campaigns.iter().map(|(c, counts)| json_of(c, counts)).collect();
+        show::print_json(&json!({"campaigns": campaigns}))?;
+    } else if campaigns.is_empty() {
+        show::note("There are no campaigns yet: `mailfleet campaign start` starts one.");
+    } else {
+        show::print(&table(&campaigns))?;
+    }
+    Ok(Done::All)
+}
+
+type Counts = BTreeMap<TargetState, u64>;
+
+fn total(counts: &Counts) -> u64 {
+    counts.values().fold(0, |sum, n| sum.saturating_add(*n))
+}
+
+fn json_of(campaign: &Campaign, counts: &Counts) -> Value {
+    let by_name: BTreeMap<&str, u64> = counts.iter().map(|(state, n)| (state.as_str(), *n)).collect();
+    json!({
+        "campaign": campaign.id.0,
+        "name": campaign.name.as_str(),
+        "target_version": campaign.bundle.software_version.as_str(),
+        "state": campaign.state.as_str(),
+        "started_at": campaign.created.to_string(),
+        "target_count": total(counts),
+        "counts": by_name,
+    })
+}
+
+fn table(campaigns: &[(Campaign, Counts)]) -> String {
+    let mut listing =
+        Listing::new(&[">N", "~NAME", "TARGET", "STATE", "STARTED", ">AGENTS", ">VERIFIED", ">FAILED"]);
+    for (campaign, counts) in campaigns {
+        let plain = |text: String| cell(text, Colour::Plain);
+        let verified = counts.get(&TargetState::Verified).copied().unwrap_or(0);
+        let failed = counts
+            .iter()
+            .filter(|(state, _)| super::names::has_failed(**state))
+            .fold(0u64, |sum, (_, n)| sum.saturating_add(*n));
+        listing.row(vec![
+            plain(campaign.id.to_string()),
+            plain(campaign.name.to_string()),
+            plain(campaign.bundle.software_version.to_string()),
+            plain(campaign.state.as_str().to_owned()),
+            plain(campaign.created.to_string()),
+            plain(total(counts).to_string()),
+            plain(verified.to_string()),
+            cell(failed, if failed == 0 { Colour::Plain } else { Colour::Red }),
+        ]);
+    }
+    listing.text()
+}
+
+pub(crate) fn show(home: Option<&Path>, args: &CampaignShow) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let view = View::load(&mut store, args.number)?;
+    let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
+    let agents: BTreeMap<AgentId, AgentRecord> = agents.into_iter().map(|a| (a.id.clone(), a)).collect();
+    if args.format.json {
+        show::print_json(&view.json(&agents))?;
+    } else {
+        show::print(&view.text(&agents, daemon_text(&home)))?;
+    }
+    Ok(Done::All)
+}
+
+pub(crate) fn retry(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let (campaign, again) = change(&mut store, args.number, Campaign::retry)?;
+    if again.is_empty() {
+        let ended = campaign.targets.values().filter(|t| t.state.is_end()).count();
+        let on_their_way = campaign.targets.len().saturating_sub(ended);
+        if on_their_way > 0 {
+            return Err(Fail::usage(format!(
+                "{} still has {} on their way; only a campaign that has ended is retried",
+                title(&campaign),
+                show::count(on_their_way, "target")
+            ))
+            .next("wait for its end with `mailfleet campaign watch`, or cancel it first"));
+        }
+        show::say(&format!("{}: every target is verified. Nothing to do.", title(&campaign)))?;
+        return Ok(Done::All);
+    }
+    show::say(&format!(
+        "{}: the bundle is sent again to {}.\n{}\nFollow it: mailfleet campaign watch {}",
+        title(&campaign),
+        show::count(again.len(), "agent"),
+        daemon_text(&home),
+        campaign.id
+    ))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let (campaign, ()) = change(&mut store, args.number, Campaign::cancel)?;
+    let open = campaign.targets.values().filter(|t| !t.state.is_end()).count();
+    let rest = match open {
+        0 => "nothing is left to call back.".to_owned(),
+        n => {
+            format!("the orders of {} are called back; what has begun is finished.", show::count(n, "agent"))
+        }
+    };
+    show::say(&format!("{} is cancelled; {rest}\n{}", title(&campaign), daemon_text(&home)))?;
+    Ok(Done::All)
+}
+
+/// Loads, changes and saves a campaign in one transaction, so that a daemon beside it sees all or nothing.
+fn change<T>(
+    store: &mut mailfleet::store::Store,
+    number: u32,
+    work: impl FnOnce(&mut Campaign) -> T,
+) -> Result<(Campaign, T), Fail> {
+    let id = CampaignId(i64::from(number));
+    let changed = store.write(|tx| {
+        let Some(before) = tx.campaign(id)? else { return Ok(None) };
+        let mut campaign = before.clone();
+        let result = work(&mut campaign);
+        for (agent, target) in &campaign.targets {
+            if before.targets.get(agent) != Some(target) {
+                tx.save_target(id, agent, target)?;
+            }
+        }
+        if campaign.state != before.state {
+            tx.save_campaign_state(id, campaign.state)?;
+        }
+        Ok(Some((campaign, result)))
+    });
+    changed.map_err(open::store_failed)?.ok_or_else(|| {
+        Fail::usage(format!("there is no campaign {number}")).next("`mailfleet campaign list` shows all")
+    })
+}

@@ -1,0 +1,90 @@
+//! `report`: CSV for spreadsheets and other programs. The rows are `manager-core`'s; the file is written
+//! whole or not at all.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use mailfleet::store::AgentRecord;
+use manager_core::rows::{AgentCells, campaign_row, version_rows};
+use serde::Serialize;
+use shared::{AgentId, UnixMillis};
+
+use super::args::{ReportCampaign, ReportOutput};
+use super::fail::{Done, Fail, OrFail as _, Outcome, cannot_write};
+use super::files::write_whole;
+use super::view::View;
+use super::{open, show};
+
+const VERSION_COLUMNS: &str =
+    "agent,mail,site,note,software_version,rom_version,module,module_version,module_date,reported_at";
+
+const CAMPAIGN_COLUMNS: &str = "campaign,agent,mail,note,from_version,target_version,reported_version,state,\
+                                reason,attempts,mailed_at,reported_at";
+
+pub(crate) fn versions(home: Option<&Path>, args: &ReportOutput) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
+    let mut rows = Vec::new();
+    for agent in &agents {
+        let (Some(report), Some(at)) = (&agent.versions, agent.versions_at) else { continue };
+        if since(args, Some(at)) {
+            rows.extend(version_rows(&agent.id, &cells(agent), report, &at.to_string()));
+        }
+    }
+    write(&csv(VERSION_COLUMNS, &rows)?, args)
+}
+
+pub(crate) fn campaign(home: Option<&Path>, args: &ReportCampaign) -> Outcome {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let view = View::load(&mut store, args.number)?;
+    let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
+    let agents: BTreeMap<AgentId, AgentCells> = agents.iter().map(|a| (a.id.clone(), cells(a))).collect();
+    let unknown = AgentCells::default();
+    let rows: Vec<_> = view
+        .campaign
+        .targets
+        .iter()
+        .filter(|(_, target)| since(&args.out, target.reported_at))
+        .map(|(id, target)| {
+            let waits = view.plan.waiting.get(id).map(ToString::to_string);
+            campaign_row(&view.campaign, id, target, agents.get(id).unwrap_or(&unknown), waits)
+        })
+        .collect();
+    write(&csv(CAMPAIGN_COLUMNS, &rows)?, &args.out)
+}
+
+/// `--since` keeps what was reported at or after it; what was never reported is not since any time.
+fn since(args: &ReportOutput, reported_at: Option<UnixMillis>) -> bool {
+    args.since.is_none_or(|since| reported_at.is_some_and(|at| at >= since))
+}
+
+fn cells(agent: &AgentRecord) -> AgentCells {
+    AgentCells { mail: agent.mail.to_string(), site: agent.site.to_string(), note: agent.note.to_string() }
+}
+
+/// UTF-8, comma, CRLF, always with its header row, quoted as RFC 4180 says.
+fn csv<T: Serialize>(columns: &str, rows: &[T]) -> Result<Vec<u8>, Fail> {
+    let mut writer = csv::WriterBuilder::new()
+        .terminator(csv::Terminator::CRLF)
+        .has_headers(false)
+        .from_writer(Vec::new());
+    let what = "cannot make the CSV";
+    writer.write_record(columns.split(',')).or_outside(what)?;
+    for row in rows {
+        writer.serialize(row).or_outside(what)?;
+    }
+    writer.into_inner().map_err(csv::IntoInnerError::into_error).or_outside(what)
+}
+
+fn write(bytes: &[u8], args: &ReportOutput) -> Outcome {
+    let Some(path) = &args.output else {
+        show::print(&String::from_utf8_lossy(bytes))?;
+        return Ok(Done::All);
+    };
+    write_whole(path, bytes, 0o644).map_err(|err| cannot_write(err, path))?;
+    // On standard error: the file is the output.
+    show::note(&format!("Wrote {} ({})", path.display(), show::size(bytes.len() as u64)));
+    Ok(Done::All)
+}
