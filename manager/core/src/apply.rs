@@ -56,9 +56,7 @@ impl Campaign {
                     target.delay = Some(delay.clone());
                 }
             }
-            TargetEvent::Refused(id, text) => {
-                target.undeliverable(*id, &[TargetState::Queued], Reason::MailRefused(text.clone()));
-            }
+            TargetEvent::Refused(id, text) => target.refused(*id, text),
             TargetEvent::Bounced(id, text) => {
                 // PROTOCOL 8.4: only while nothing was heard from the agent itself.
                 let unheard = [TargetState::Queued, TargetState::Mailed];
@@ -151,6 +149,16 @@ impl Target {
             if ask.ids.contains(&id) && ask.sent_at.is_none() {
                 ask.sent_at = Some(now);
             }
+        }
+    }
+
+    fn refused(&mut self, id: EnvelopeId, text: &str) {
+        let unasked = self.query.as_ref().is_some_and(|ask| ask.ids.contains(&id) && ask.sent_at.is_none());
+        if unasked && !self.state.is_end() {
+            // The question cannot be mailed, so no answer can be waited for.
+            self.end(TargetState::Undeliverable, Some(Reason::MailRefused(text.to_owned())));
+        } else {
+            self.undeliverable(id, &[TargetState::Queued], Reason::MailRefused(text.to_owned()));
         }
     }
 

@@ -157,7 +157,7 @@ impl Planner<'_> {
                 }
                 TargetState::Mailed | TargetState::Received | TargetState::Installed => {
                     if let Some(ask) = &target.query {
-                        self.asked(agent, ask);
+                        self.asked(agent, target, ask);
                     }
                 }
                 TargetState::Verified
@@ -199,9 +199,11 @@ impl Planner<'_> {
     }
 
     /// A target that was asked for its version: silent, asked once more, or waiting.
-    fn asked(&mut self, agent: &AgentId, ask: &Ask) {
+    fn asked(&mut self, agent: &AgentId, target: &Target, ask: &Ask) {
         let Some(sent_at) = ask.sent_at else {
-            self.wait(agent, WaitingFor::QueryMail);
+            if !self.expires(agent, target) {
+                self.wait(agent, WaitingFor::QueryMail);
+            }
             return;
         };
         let timeout = self.campaign.settings.reply_timeout;

@@ -266,6 +266,21 @@ fn a_relay_that_delays_one_mail_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn a_query_that_cannot_be_mailed_ends_its_target() {
+    let mut desk = Desk::new(2, 0);
+    desk.tick();
+    let query = EnvelopeId([99; 16]);
+    for n in 1..=2 {
+        desk.campaign.apply(desk.now, &id(n), &TargetEvent::QueryQueued(query));
+    }
+    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Refused(query, "550 5.1.1".to_owned()));
+    assert_eq!(desk.state(1), TargetState::Undeliverable);
+    assert_eq!(desk.tick()[&id(2)], WaitingFor::QueryMail);
+    desk.pass(LIFE);
+    assert_eq!(desk.state(2), TargetState::Expired);
+}
+
+#[test]
 fn a_deferral_is_no_failure_and_the_settle_time_begins_with_the_install() {
     let mut desk = Desk::new(1, 0);
     desk.tick();

@@ -267,6 +267,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// True if another agent, removed ones included, has this signing key.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn key_is_taken(&self, key: KeyId, except: &AgentId) -> TxResult<bool> {
+        let mut statement = self.0.prepare_cached("SELECT 1 FROM agents WHERE key_id = ?1 AND id <> ?2")?;
+        Ok(statement.exists(params![key.0, except.as_str()])?)
+    }
+
     /// Notes that an agent was heard, and its version report if it brought a newer one.
     ///
     /// # Errors

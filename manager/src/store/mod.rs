@@ -6,6 +6,7 @@
 
 mod agents;
 mod campaigns;
+mod cli_queries;
 mod events;
 mod outbox;
 mod reports;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use agents::{AgentRecord, AgentState, NewAgent};
 pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
+pub use cli_queries::AgentTarget;
 pub use events::Event;
 pub use outbox::{BodyPlace, BodyRecord, Due, NewBody, NewOrder, OrderKind, Recipient, RecipientOutcome};
 pub use reports::{NewReport, QueryProgress};

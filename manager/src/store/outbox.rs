@@ -330,6 +330,20 @@ impl Tx<'_> {
             .transpose()
     }
 
+    /// When the newest order of a kind was made for an agent.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn last_order_at(&self, agent: &AgentId, kind: OrderKind) -> TxResult<Option<UnixMillis>> {
+        let newest: Option<i64> = self.0.query_row(
+            "SELECT max(o.created) FROM outbox o JOIN recipients r ON r.envelope = o.envelope
+             WHERE r.agent = ?1 AND o.kind = ?2",
+            params![agent.as_str(), kind.as_str()],
+            |row| row.get(0),
+        )?;
+        Ok(newest.map(UnixMillis))
+    }
+
     /// How many recipients are waiting for the relay.
     ///
     /// # Errors

@@ -1,0 +1,266 @@
+//! Mail in: looks, fetches what can be ours, keeps and applies it in one transaction, and only then lets go
+//! of the mails (PROTOCOL 10.4).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mailio::{Bounce, BounceAction, Class, Disposal, FetchError, Found, MailKey, Mailbox};
+use manager_core::enrol::{EnrolDecision, decide};
+use manager_core::{Applied, TargetEvent};
+use shared::limits::{ORDER_LIFE, REPORT_MAX_BYTES};
+use shared::message::{EnrolRequest, Enrolled, Order, Report, VersionReport};
+use shared::{AgentId, EnvelopeId, UnixMillis};
+
+use super::seal::{Batch, queue_batches, small_body};
+use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
+use super::{DaemonError, Shared};
+use crate::store::{NewReport, OrderKind, Store, Tx, TxResult};
+use crate::system::{chain, now};
+
+/// Mails looked at in one go, and so in one transaction.
+const WINDOW: usize = 200;
+
+/// An enrolment is answered at most so often: a repeated request must not make us a mail gun.
+const ANSWER_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// The loop's hands.
+pub(super) struct MailIn {
+    shared: Arc<Shared>,
+    store: Store,
+    mailbox: Mailbox,
+}
+
+/// What a mail brought.
+enum Incoming {
+    Attachment(Vec<u8>),
+    Bounce(Bounce),
+    Junk(String),
+}
+
+impl MailIn {
+    pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
+        let store = Store::open(&shared.home.store_path())?;
+        let mailbox = Mailbox::new(shared.config.mail.clone());
+        Ok(Self { shared: Arc::clone(shared), store, mailbox })
+    }
+
+    /// Takes in all mail that is there. Gives the number of mails.
+    pub(super) async fn pass(&mut self) -> Result<u64, DaemonError> {
+        let mut disposed: BTreeSet<MailKey> = BTreeSet::new();
+        let mut count = 0u64;
+        loop {
+            let found = self.mailbox.look(WINDOW).await?;
+            let fresh: Vec<Found> = found.into_iter().filter(|mail| !disposed.contains(&mail.key)).collect();
+            if fresh.is_empty() {
+                return Ok(count);
+            }
+            let mut incoming = Vec::new();
+            for mail in fresh {
+                if let Some(content) = self.fetch(&mail).await? {
+                    incoming.push((mail.key, content));
+                }
+            }
+            count = count.saturating_add(incoming.len() as u64);
+            let disposals = self.take(incoming)?;
+            self.mailbox.dispose(&disposals).await?;
+            disposed.extend(disposals.into_iter().map(|(key, _)| key));
+        }
+    }
+
+    pub(super) async fn close(&mut self) {
+        self.mailbox.close().await;
+    }
+
+    /// Downloads what its headers do not rule out. `None`: it is gone, or comes another time.
+    async fn fetch(&mut self, mail: &Found) -> Result<Option<Incoming>, DaemonError> {
+        let mut attachment = Vec::new();
+        let result = match &mail.class {
+            Class::Foreign => return Ok(Some(Incoming::Junk("not a mail of an agent".to_owned()))),
+            Class::AutoReply => return Ok(Some(Incoming::Junk("an automatic answer".to_owned()))),
+            Class::Bounce => match self.mailbox.bounce(&mail.key).await {
+                Ok(Some(bounce)) => return Ok(Some(Incoming::Bounce(bounce))),
+                Ok(None) => return Ok(Some(Incoming::Junk("a bounce of another mail".to_owned()))),
+                Err(err) => Err(err),
+            },
+            Class::Ours(_) => {
+                self.mailbox.fetch(&mail.key, REPORT_MAX_BYTES, &mut attachment).await.map(drop)
+            }
+        };
+        match result {
+            Ok(()) => Ok(Some(Incoming::Attachment(attachment))),
+            Err(FetchError::Transport(err)) => Err(err.into()),
+            Err(FetchError::Gone) => Ok(None),
+            Err(err @ (FetchError::Content(_) | FetchError::Output(_))) => {
+                Ok(Some(Incoming::Junk(chain(&err))))
+            }
+        }
+    }
+
+    /// Keeps and applies a window of mails, all or none. Gives what becomes of them.
+    fn take(&mut self, incoming: Vec<(MailKey, Incoming)>) -> Result<Vec<(MailKey, Disposal)>, DaemonError> {
+        let now = now();
+        let shared = &self.shared;
+        let disposals = self.store.write(|tx| {
+            let mut disposals = Vec::new();
+            for (key, content) in incoming {
+                let disposal = match content {
+                    Incoming::Attachment(bytes) => take_attachment(tx, shared, &bytes, now)?,
+                    Incoming::Bounce(bounce) => take_bounce(tx, &bounce, now)?,
+                    Incoming::Junk(why) => {
+                        tracing::debug!(mail = %key, why, "junk");
+                        Disposal::Junk
+                    }
+                };
+                disposals.push((key, disposal));
+            }
+            Ok(disposals)
+        })?;
+        Ok(disposals)
+    }
+}
+
+fn take_attachment(tx: &Tx<'_>, shared: &Shared, bytes: &[u8], now: UnixMillis) -> TxResult<Disposal> {
+    let junk = |why: String| {
+        tracing::info!(why, "refused a mail");
+        tx.log(now, "", &format!("refused a mail: {why}")).map(|()| Disposal::Junk)
+    };
+    let sender = match claimed_sender(bytes) {
+        Ok(sender) => sender,
+        Err(err) => return junk(chain(&err)),
+    };
+    let Some((agent, sign_key)) = tx.agent_of_key(sender)?.and_then(|a| a.sign_key.map(|key| (a.id, key)))
+    else {
+        return match open_stranger(bytes, &shared.keys.open) {
+            Ok((opened, request)) => enrol(tx, shared, &opened, &request, now),
+            Err(err) => junk(chain(&err)),
+        };
+    };
+    match open_report(bytes, &shared.keys.open, &sign_key) {
+        Ok(Opened { report: Report::Enrol(request), envelope, sequence, sender, message }) => {
+            let opened =
+                Opened { report: Report::Enrol(request.clone()), envelope, sequence, sender, message };
+            enrol(tx, shared, &opened, &request, now)
+        }
+        Ok(opened) => take_report(tx, &agent, &opened, now).map(|()| Disposal::Done),
+        Err(err) => junk(format!("from {agent}: {}", chain(&err))),
+    }
+}
+
+/// Keeps a report, and applies it to every campaign that it can be about.
+fn take_report(tx: &Tx<'_>, agent: &AgentId, opened: &Opened, now: UnixMillis) -> TxResult<()> {
+    let answers = answers(&opened.report);
+    let kept = tx.keep_report(&NewReport {
+        agent,
+        envelope: opened.envelope,
+        sequence: opened.sequence,
+        received_at: now,
+        answers,
+        message: &opened.message,
+    })?;
+    if !kept {
+        return Ok(());
+    }
+    tx.heard(agent, opened.sequence, versions(&opened.report), now)?;
+    let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence: opened.sequence };
+    for id in tx.campaigns_of(agent, answers)? {
+        apply(tx, id, agent, &event, now)?;
+    }
+    Ok(())
+}
+
+/// Applies an event to one target and saves what it changed.
+pub(super) fn apply(
+    tx: &Tx<'_>,
+    id: manager_core::CampaignId,
+    agent: &AgentId,
+    event: &TargetEvent,
+    now: UnixMillis,
+) -> TxResult<()> {
+    let Some(mut campaign) = tx.campaign_for(id, agent)? else { return Ok(()) };
+    if campaign.apply(now, agent, event) == Applied::Changed
+        && let Some(target) = campaign.targets.get(agent)
+    {
+        tx.save_target(id, agent, target)?;
+    }
+    Ok(())
+}
+
+fn answers(report: &Report) -> Option<EnvelopeId> {
+    match report {
+        Report::Enrol(_) => None,
+        Report::Progress(progress) => Some(progress.order),
+        Report::Ended(ended) => Some(ended.order),
+        Report::Versions(versions) => versions.query,
+        Report::Cancelled(answer) => Some(answer.order),
+    }
+}
+
+fn versions(report: &Report) -> Option<&VersionReport> {
+    match report {
+        Report::Ended(ended) => Some(&ended.versions),
+        Report::Versions(versions) => Some(&versions.versions),
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => None,
+    }
+}
+
+/// Decides about an enrolment request; the request is signed by the key inside it.
+fn enrol(
+    tx: &Tx<'_>,
+    shared: &Shared,
+    opened: &Opened,
+    request: &EnrolRequest,
+    now: UnixMillis,
+) -> TxResult<Disposal> {
+    let enrolment = tx.enrolment(&request.agent)?;
+    let agent = request.agent.as_str();
+    match decide(enrolment.as_ref(), request, now) {
+        EnrolDecision::Accept if tx.key_is_taken(opened.sender, &request.agent)? => {
+            tx.log(now, agent, "enrolment refused: its key is another agent's (was a home copied?)")?;
+            Ok(Disposal::Junk)
+        }
+        EnrolDecision::Accept => {
+            tx.enrol(request, opened.sender, now)?;
+            tx.log(now, agent, &format!("enrolled, reads its mail at {}", request.mail))?;
+            tracing::info!(agent, "enrolled");
+            answer_enrolment(tx, shared, &request.agent, now)
+        }
+        EnrolDecision::AnswerAgain => {
+            let last = tx.last_order_at(&request.agent, OrderKind::Enrolled)?;
+            if last.is_some_and(|last| now.since(last) < ANSWER_PAUSE) {
+                return Ok(Disposal::Done);
+            }
+            answer_enrolment(tx, shared, &request.agent, now)
+        }
+        EnrolDecision::Refuse(why) => {
+            tracing::warn!(agent, %why, "enrolment refused");
+            tx.log(now, agent, &format!("enrolment refused: {why}"))?;
+            Ok(Disposal::Junk)
+        }
+    }
+}
+
+fn answer_enrolment(tx: &Tx<'_>, shared: &Shared, agent: &AgentId, now: UnixMillis) -> TxResult<Disposal> {
+    let body = tx.add_body(&small_body(&Order::Enrolled(Enrolled { agent: agent.clone() })))?;
+    let batch = Batch { body, kind: OrderKind::Enrolled, campaign: None, now, life: ORDER_LIFE };
+    queue_batches(tx, &batch, core::slice::from_ref(agent), shared.config.recipients_per_mail)?;
+    Ok(Disposal::Done)
+}
+
+/// A bounce counts only for a recipient of the envelope that it names (PROTOCOL 8.4).
+fn take_bounce(tx: &Tx<'_>, bounce: &Bounce, now: UnixMillis) -> TxResult<Disposal> {
+    let Some(envelope) = bounce.envelope else { return Ok(Disposal::Junk) };
+    let mut ours = false;
+    for recipient in &bounce.recipients {
+        let Some((agent, campaign)) = tx.recipient_by_mail(envelope, &recipient.address)? else { continue };
+        ours = true;
+        if recipient.action != BounceAction::Failed {
+            continue;
+        }
+        let text = format!("{} {}", recipient.status, recipient.text).trim().to_owned();
+        tx.log(now, agent.as_str(), &format!("mail bounced: {text}"))?;
+        if let Some(id) = campaign {
+            apply(tx, id, &agent, &TargetEvent::Bounced(envelope, text), now)?;
+        }
+    }
+    Ok(if ours { Disposal::Done } else { Disposal::Junk })
+}

@@ -1,0 +1,228 @@
+//! Mail out: seals a header over a kept body for the recipients that are due, hands the mail to the relay,
+//! and writes down what the relay said of each. Unknown outcomes are sent again under the same envelope ID.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mailio::{Attachment, AutoKind, Outgoing, SendError, Sender, Sent};
+use manager_core::{Delay, TargetEvent};
+use shared::UnixMillis;
+use shared::envelope::{NewHeader, seal_head};
+
+use super::mail_in::apply;
+use super::{DaemonError, Shared};
+use crate::store::{BodyPlace, BodyRecord, Due, Recipient, RecipientOutcome, Store, Tx, TxResult};
+use crate::system::{chain, now, rng};
+
+const NOTE: &str = "This mail carries a sealed order of a mailfleet manager for the machines that read this mailbox.\n\
+                    It is not meant for people: please leave it in place.\n";
+
+/// The loop's hands.
+pub(super) struct MailOut {
+    shared: Arc<Shared>,
+    store: Store,
+    sender: Sender,
+    rate: Rate,
+    sent: u64,
+}
+
+impl MailOut {
+    pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
+        Ok(Self {
+            shared: Arc::clone(shared),
+            store: Store::open(&shared.home.store_path())?,
+            sender: Sender::new(shared.config.mail.clone()),
+            rate: Rate::new(shared.config.mails_per_minute),
+            sent: 0,
+        })
+    }
+
+    /// Sends everything that is due. Stops at the first failure that is not about one mail.
+    pub(super) async fn pass(&mut self) -> Result<(), DaemonError> {
+        loop {
+            let at = now();
+            let Some((due, body)) = self.store.read(|tx| {
+                let Some(due) = tx.next_due(at)? else { return Ok(None) };
+                let body = tx.body(due.body)?;
+                Ok(Some((due, body)))
+            })?
+            else {
+                return Ok(());
+            };
+            if due.expires <= at {
+                self.note(&due, |_| (RecipientOutcome::Dropped, None))?;
+                continue;
+            }
+            self.rate.wait().await;
+            self.send(&due, &body).await?;
+        }
+    }
+
+    /// Mails handed to the relay since the start.
+    pub(super) fn sent_count(&self) -> u64 {
+        self.sent
+    }
+
+    /// Time until the next recipient is due.
+    pub(super) fn next_try(&mut self) -> Result<Option<Duration>, DaemonError> {
+        let next = self.store.read(|tx| tx.next_try())?;
+        Ok(next.map(|at| at.since(now())))
+    }
+
+    pub(super) async fn close(&mut self) {
+        self.sender.close().await;
+    }
+
+    async fn send(&mut self, due: &Due, body: &BodyRecord) -> Result<(), DaemonError> {
+        let mail = self.compose(due, body)?;
+        tracing::debug!(envelope = %due.envelope, recipients = due.recipients.len(), "sending");
+        match self.sender.send(&mail).await {
+            Ok(results) => {
+                self.sent = self.sent.saturating_add(1);
+                let mut results = results.into_iter();
+                let at = now();
+                let shared = Arc::clone(&self.shared);
+                self.note(due, |recipient| outcome(&shared, due, recipient, results.next(), at))
+            }
+            // No way of sending this mail will ever work: its recipients learn so, the others go on.
+            Err(err @ SendError::TooLarge { .. }) => {
+                let text = chain(&err);
+                tracing::error!(envelope = %due.envelope, text, "mail is too large");
+                self.note(due, |_| {
+                    let event = TargetEvent::Refused(due.envelope, text.clone());
+                    (RecipientOutcome::Refused { answer: text.clone() }, Some(event))
+                })
+            }
+            Err(err) => {
+                let answer = chain(&err);
+                let next_try = now().plus(self.shared.config.retry_min);
+                self.note(due, |_| {
+                    let delay = Delay { text: answer.clone(), next_try };
+                    let event = TargetEvent::Delayed(due.envelope, delay);
+                    (RecipientOutcome::Later { next_try, answer: answer.clone() }, Some(event))
+                })?;
+                Err(err.into())
+            }
+        }
+    }
+
+    fn compose(&self, due: &Due, body: &BodyRecord) -> Result<Outgoing, DaemonError> {
+        let header = NewHeader {
+            id: due.envelope,
+            created: due.created,
+            expires: due.expires,
+            sequence: due.sequence,
+            body: body.sealed,
+        };
+        let recipients: Vec<_> = due.recipients.iter().map(|r| r.seal_key.clone()).collect();
+        let head = seal_head(&header, &body.key, &recipients, &self.shared.keys.order, &mut rng())?;
+        let attachment = match &body.place {
+            BodyPlace::Here(bytes) => Attachment::Bytes([head.as_slice(), bytes].concat()),
+            BodyPlace::File(name) => {
+                Attachment::HeadAndFile { head, file: self.shared.home.bodies().join(name) }
+            }
+        };
+        Ok(Outgoing {
+            from: self.shared.config.mail.address.clone(),
+            to: due.recipients.iter().map(|r| r.mail.clone()).collect(),
+            envelope: due.envelope,
+            subject: "order".to_owned(),
+            note: NOTE.to_owned(),
+            date: now(),
+            in_reply_to: None,
+            auto: AutoKind::Generated,
+            attachment,
+        })
+    }
+
+    /// Writes down, in one transaction, what became of each recipient.
+    fn note(
+        &mut self,
+        due: &Due,
+        mut outcome: impl FnMut(&Recipient) -> (RecipientOutcome, Option<TargetEvent>),
+    ) -> Result<(), DaemonError> {
+        let at = now();
+        let outcomes: Vec<_> = due.recipients.iter().map(|r| (r, outcome(r))).collect();
+        self.store.write(|tx| {
+            for (recipient, (outcome, event)) in &outcomes {
+                note_one(tx, due, recipient, outcome, event.as_ref(), at)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+fn note_one(
+    tx: &Tx<'_>,
+    due: &Due,
+    recipient: &Recipient,
+    outcome: &RecipientOutcome,
+    event: Option<&TargetEvent>,
+    at: UnixMillis,
+) -> TxResult<()> {
+    tx.recipient_outcome(due.envelope, &recipient.agent, outcome)?;
+    if let RecipientOutcome::Refused { answer } = outcome {
+        tx.log(at, recipient.agent.as_str(), &format!("mail refused: {answer}"))?;
+    }
+    match (due.campaign, event) {
+        (Some(id), Some(event)) => apply(tx, id, &recipient.agent, event, at),
+        _ => Ok(()),
+    }
+}
+
+fn outcome(
+    shared: &Shared,
+    due: &Due,
+    recipient: &Recipient,
+    result: Option<Sent>,
+    at: UnixMillis,
+) -> (RecipientOutcome, Option<TargetEvent>) {
+    match result {
+        Some(Sent::Done) => (RecipientOutcome::Sent, Some(TargetEvent::Sent(due.envelope))),
+        Some(Sent::Never(why)) => {
+            let answer = why.to_string();
+            let event = TargetEvent::Refused(due.envelope, answer.clone());
+            (RecipientOutcome::Refused { answer }, Some(event))
+        }
+        later => {
+            let answer = match later {
+                Some(Sent::Later(why)) => why.to_string(),
+                _ => "the mail server said nothing of this recipient".to_owned(),
+            };
+            let factor = 1u32.checked_shl(recipient.attempts.min(16)).unwrap_or(1);
+            let pause = shared.config.retry_min.saturating_mul(factor).min(shared.config.retry_max);
+            let delay = Delay { text: answer.clone(), next_try: at.plus(pause) };
+            let event = TargetEvent::Delayed(due.envelope, delay);
+            (RecipientOutcome::Later { next_try: at.plus(pause), answer }, Some(event))
+        }
+    }
+}
+
+/// Mails per minute: providers block an account that is faster. A minute's worth may go at once.
+struct Rate {
+    per_minute: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Rate {
+    fn new(per_minute: u32) -> Self {
+        let per_minute = f64::from(per_minute);
+        Self { per_minute, tokens: per_minute, at: Instant::now() }
+    }
+
+    async fn wait(&mut self) {
+        let now = Instant::now();
+        let refill = now.duration_since(self.at).as_secs_f64() * self.per_minute / 60.0;
+        self.tokens = (self.tokens + refill).min(self.per_minute);
+        self.at = now;
+        if self.tokens < 1.0 {
+            let missing = Duration::from_secs_f64((1.0 - self.tokens) * 60.0 / self.per_minute);
+            tokio::time::sleep(missing).await;
+            self.at = Instant::now();
+            self.tokens = 1.0;
+        }
+        self.tokens -= 1.0;
+    }
+}

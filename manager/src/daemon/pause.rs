@@ -1,0 +1,60 @@
+//! How long a loop rests: its poll interval, and longer after each failure in a row.
+
+use std::time::Duration;
+
+use super::DaemonError;
+
+/// A mail server that is down is asked at least this often.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The rest of one loop.
+#[derive(Debug)]
+pub(super) struct Pause {
+    poll: Duration,
+    failures: u32,
+}
+
+impl Pause {
+    pub(super) fn new(poll: Duration) -> Self {
+        Self { poll, failures: 0 }
+    }
+
+    pub(super) fn worked(&mut self) {
+        self.failures = 0;
+    }
+
+    pub(super) fn failed(&mut self, err: &DaemonError) {
+        self.failures = self.failures.saturating_add(1);
+        err.log();
+    }
+
+    /// True if the last pass worked.
+    pub(super) fn is_calm(&self) -> bool {
+        self.failures == 0
+    }
+
+    pub(super) fn length(&self) -> Duration {
+        let factor = 1u32.checked_shl(self.failures.min(16)).unwrap_or(1);
+        self.poll.saturating_mul(factor).min(LONGEST.max(self.poll))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_lengthen_the_pause_up_to_a_limit_and_success_resets_it() {
+        let mut pause = Pause::new(Duration::from_secs(30));
+        assert_eq!(pause.length(), Duration::from_secs(30));
+        let err = DaemonError::File("x".into(), std::io::Error::other("x"));
+        pause.failed(&err);
+        assert_eq!(pause.length(), Duration::from_secs(60));
+        for _ in 0..100 {
+            pause.failed(&err);
+        }
+        assert_eq!(pause.length(), LONGEST);
+        pause.worked();
+        assert_eq!(pause.length(), Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,137 @@
+//! Makes sealed bodies and puts orders over them into the outbox. A body is sealed once; each batch of
+//! recipients gets an envelope of its own over the same bytes (PROTOCOL 3.1, 4.2).
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use manager_core::{BundleFacts, CampaignId};
+use shared::envelope::{ContentKey, seal_body};
+use shared::message::{InstallOrder, Order, encode};
+use shared::{AgentId, EnvelopeId, UnixMillis};
+
+use super::DaemonError;
+use crate::home::Home;
+use crate::store::{BodyPlace, BundleRecord, NewBody, NewOrder, OrderKind, Store, Tx, TxResult};
+use crate::system::{new_envelope_id, random, sync_parent};
+
+/// Seals an order without payload.
+pub(super) fn small_body(order: &Order) -> NewBody {
+    let key = ContentKey::from_bytes(random());
+    let mut content = Vec::new();
+    // Writing into memory cannot fail.
+    let sealed = seal_body(&key, &encode(order), &mut io::empty(), &mut content);
+    match sealed {
+        Ok(sealed) => NewBody { key, sealed, place: BodyPlace::Here(content) },
+        Err(err) => unreachable!("sealing into memory: {err}"),
+    }
+}
+
+/// Seals the install order with its bundle into a new file. The file is on the disk when this returns; the
+/// store must learn of it, or [`clear_leftovers`] removes it.
+pub(super) fn bundle_body(
+    home: &Home,
+    bundle: &BundleRecord,
+    facts: &BundleFacts,
+) -> Result<NewBody, DaemonError> {
+    let source = home.bundles().join(&bundle.file);
+    let name = format!("{}.body", EnvelopeId(random()));
+    let path = home.bodies().join(&name);
+    let key = ContentKey::from_bytes(random());
+    let order = Order::Install(InstallOrder {
+        bundle: facts.digest,
+        bundle_bytes: bundle.bytes,
+        software_version: facts.software_version.clone(),
+    });
+    let mut payload =
+        BufReader::new(File::open(&source).map_err(|err| DaemonError::File(source.clone(), err))?);
+    let file_error = |err| DaemonError::File(path.clone(), err);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file_error)?;
+    let mut out = BufWriter::new(file);
+    let written = seal_body(&key, &encode(&order), &mut payload, &mut out).and_then(|sealed| {
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        sync_parent(&path)?;
+        Ok(sealed)
+    });
+    match written {
+        Ok(sealed) => Ok(NewBody { key, sealed, place: BodyPlace::File(name) }),
+        Err(err) => {
+            // Half a body is of no use, and its space may be what was missing.
+            let _ = fs::remove_file(&path);
+            Err(DaemonError::File(path, err))
+        }
+    }
+}
+
+/// What all envelopes of one action have in common.
+pub(super) struct Batch {
+    pub(super) body: i64,
+    pub(super) kind: OrderKind,
+    pub(super) campaign: Option<CampaignId>,
+    pub(super) now: UnixMillis,
+    pub(super) life: Duration,
+}
+
+/// Puts one envelope per batch of recipients into the outbox. Gives each with its recipients.
+pub(super) fn queue_batches<'a>(
+    tx: &Tx<'_>,
+    batch: &Batch,
+    agents: &'a [AgentId],
+    recipients_per_mail: usize,
+) -> TxResult<Vec<(EnvelopeId, &'a [AgentId])>> {
+    let mut made = Vec::new();
+    for agents in agents.chunks(recipients_per_mail.max(1)) {
+        let envelope = new_envelope_id();
+        tx.queue(&NewOrder {
+            envelope,
+            body: batch.body,
+            kind: batch.kind,
+            campaign: batch.campaign,
+            created: batch.now,
+            expires: batch.now.plus(batch.life),
+            agents,
+        })?;
+        made.push((envelope, agents));
+    }
+    Ok(made)
+}
+
+/// Puts an operator's version query into the outbox, outside any campaign. Gives its envelopes.
+///
+/// # Errors
+/// The store's.
+pub fn queue_query(
+    tx: &Tx<'_>,
+    agents: &[AgentId],
+    recipients_per_mail: usize,
+    life: Duration,
+    now: UnixMillis,
+) -> TxResult<Vec<EnvelopeId>> {
+    let body = tx.add_body(&small_body(&Order::QueryVersions))?;
+    let batch = Batch { body, kind: OrderKind::Query, campaign: None, now, life };
+    let made = queue_batches(tx, &batch, agents, recipients_per_mail)?;
+    Ok(made.into_iter().map(|(envelope, _)| envelope).collect())
+}
+
+/// Removes body files that the store does not know: a crash came between the file and its row.
+pub(super) fn clear_leftovers(home: &Home, store: &mut Store) -> Result<(), DaemonError> {
+    let known: BTreeSet<String> = store.read(|tx| tx.body_files())?.into_iter().collect();
+    let folder = home.bodies();
+    let file_error = |path: &Path| {
+        let path = path.to_owned();
+        move |err| DaemonError::File(path, err)
+    };
+    for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
+        let entry = entry.map_err(file_error(&folder))?;
+        let name = entry.file_name();
+        if name.to_str().is_none_or(|name| !known.contains(name)) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(file_error(&path))?;
+        }
+    }
+    Ok(())
+}
