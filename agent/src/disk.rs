@@ -150,6 +150,7 @@ type OpenBundle = VerifiedBundle<io::BufReader<File>>;
 
 fn open_bundle(bundle: &Path, release_keys: &[VerifyingKey]) -> Result<OpenBundle, BundleError> {
     let file = File::open(bundle).map_err(BundleError::Read)?;
+    // PROTOCOL 6.1: whoever has ordered it, only a release key makes a bundle.
     BundleReader::open(io::BufReader::new(file))?.verify(release_keys)
 }
 

@@ -62,6 +62,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         config::write(&home.config(), &config::new_text(&invitation, choices)).map_err(Usage::because)?;
     let root_lock = Disk::new(config.root.clone()).lock().map_err(Usage::because)?;
     let keys = Keys::create(&home)?;
+    // PROTOCOL 9.2: the agent's own keys, made here.
     let message = EnrolRequest {
         agent: invitation.agent.clone(),
         secret: *invitation.secret,

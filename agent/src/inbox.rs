@@ -83,6 +83,7 @@ impl Inbox {
         self.last_handle = self.last_handle.saturating_add(1);
         let mail = MailHandle(self.last_handle);
         self.in_hand = Some(InHand { handle: mail, key: found.key.clone(), envelope: None });
+        // PROTOCOL 1.1: headers only decide what is worth downloading.
         let reason = match found.class {
             Class::Ours(marker) => return self.fetch(mail, &found.key, &marker).await,
             Class::Bounce => {
@@ -192,11 +193,20 @@ impl Inbox {
             tracing::warn!(err = chain(&err), "An order cannot be read");
             OpenFault::Mail(JunkReason::Unreadable)
         })?;
-        let payload = match &order {
-            Order::Install(_) => self.keep_bundle(header, &mut payload)?,
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
-        };
-        Ok((order, payload))
+        match &order {
+            Order::Install(_) => {
+                let payload = self.keep_bundle(header, &mut payload)?;
+                Ok((order, payload))
+            }
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => {
+                // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
+                match payload.read(&mut [0u8; 1]) {
+                    Ok(0) => Ok((order, Payload::Absent)),
+                    Ok(_) => Err(OpenFault::Mail(JunkReason::Unreadable)),
+                    Err(err) => Err(fault_of_payload(&err)),
+                }
+            }
+        }
     }
 
     /// Writes the payload beside the other bundles; durable before the core hears of it.
@@ -228,11 +238,7 @@ impl Inbox {
                 kept.map_err(|err| local(&err))?;
                 Ok(Payload::Kept { digest: hasher.finish(), bytes })
             }
-            // The reader's own word for a chunk that does not decrypt.
-            Err(err) if err.kind() == io::ErrorKind::InvalidData => {
-                discard(Err(OpenFault::Mail(JunkReason::Damaged)))
-            }
-            Err(err) => discard(Err(local(&err))),
+            Err(err) => discard(Err(fault_of_payload(&err))),
         }
     }
 
@@ -273,6 +279,15 @@ fn facts_of(header: &Header) -> EnvelopeFacts {
 
 fn local(err: &io::Error) -> OpenFault {
     OpenFault::Local(Label::lossy(&err.to_string()))
+}
+
+/// Whose fault it is that a payload was not read or not kept.
+fn fault_of_payload(err: &io::Error) -> OpenFault {
+    // The reader's own word for a chunk that does not decrypt.
+    if err.kind() == io::ErrorKind::InvalidData {
+        return OpenFault::Mail(JunkReason::Damaged);
+    }
+    local(err)
 }
 
 /// Whose fault an envelope's error is.

@@ -52,7 +52,10 @@ enum Command {
     )]
     Enrol(EnrolArgs),
     /// Work: read mail, install, report, until told to stop.
-    #[command(after_help = "Example:\n  mailfleet-agent run --once")]
+    #[command(after_help = "Example:\n  mailfleet-agent run --once\n\n\
+        SIGINT and SIGTERM stop it at once: a script that runs is killed with its programs, and the next start \
+        takes its phase back and tries again. So a script that restarts the box must let the install end first, \
+        for example by `shutdown -r +1` in its `verify` phase.")]
     Run {
         /// Do what is due now and exit.
         #[arg(long)]

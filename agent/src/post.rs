@@ -134,6 +134,7 @@ impl Post {
     }
 
     fn mail(&self, report: &Report, sealed: Sealed) -> Outgoing {
+        // PROTOCOL 5.2: reports answer to the order's envelope ID; mail programs then show both in one thread.
         let (subject, in_reply_to) = match report {
             Report::Enrol(_) => ("enrolment request", None),
             Report::Progress(progress) => ("install progress", Some(progress.order)),

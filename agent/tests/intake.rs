@@ -160,6 +160,14 @@ fn bytes_that_are_no_order_are_removed_although_the_manager_sealed_them() {
 }
 
 #[test]
+fn bytes_after_an_order_that_brings_nothing_make_it_invalid() {
+    let mut w = World::enrolled();
+    let life = w.life();
+    w.send_with(life, &Order::QueryVersions, b"x");
+    refused(&mut w, "unreadable 1");
+}
+
+#[test]
 fn a_repeated_order_is_answered_once() {
     let mut w = World::enrolled();
     let life = w.life();

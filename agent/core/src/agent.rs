@@ -99,7 +99,7 @@ impl AgentCore {
         // An order may have raised the floor.
         self.pump(self.state.fresh.effective(clock), &mut effects);
         if self.dirty {
-            // Save before you speak: whatever this step says or does is explained by what is saved.
+            // PROTOCOL 7.6. Save before you speak: whatever this step says or does is explained by what is saved.
             out.push(Effect::Save(self.state.encode()));
             self.dirty = false;
         }

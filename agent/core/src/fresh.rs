@@ -58,19 +58,23 @@ impl Freshness {
     /// The reason why not.
     pub fn judge(&self, now: UnixMillis, facts: &EnvelopeFacts) -> Result<(), JunkReason> {
         let now = self.effective(now);
+        // PROTOCOL 7.3, 10.2: by the envelope's own ID, once.
         if self.seen.contains_key(&facts.id) {
             return Err(JunkReason::Repeated);
         }
+        // PROTOCOL 7.1.
         if facts.expires < now {
             return Err(JunkReason::Expired);
         }
+        // PROTOCOL 7.2.
         if facts.created > now.plus(CLOCK_LEAD_MAX) {
             return Err(JunkReason::FromFuture);
         }
-        // A life that ends before it begins is as wrong as one that is too long.
+        // PROTOCOL 3.8. A life that ends before it begins is as wrong as one that is too long.
         if facts.expires < facts.created || facts.expires > facts.created.plus(ORDER_LIFE_MAX) {
             return Err(JunkReason::LivesTooLong);
         }
+        // PROTOCOL 7.4.
         if facts.sequence <= self.sequence_floor {
             return Err(JunkReason::BelowFloor);
         }
@@ -82,7 +86,7 @@ impl Freshness {
         self.clock_floor = self.clock_floor.max(facts.created);
         let seen = Seen { sequence: facts.sequence, expires: facts.expires };
         self.seen.insert(facts.id, seen);
-        // By the floor, not by the clock: a clock that jumped ahead and back must not make us forget.
+        // PROTOCOL 7.3: by the floor, not by the clock: a clock that jumped ahead and back must not make us forget.
         let floor = self.clock_floor;
         self.seen.retain(|_, s| s.expires >= floor);
         while self.seen.len() > SEEN_MAX_COUNT {

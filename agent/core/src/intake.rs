@@ -1,8 +1,8 @@
 //! From mail to order: what is believed, what is junk, what an order asks for. Verifying signatures and
 //! opening seals is the shell's; it comes here with facts.
 //!
-//! A mail leaves the mailbox only after the state that knows its order is saved: a crash in between reads
-//! the mail again and finds the order's ID remembered.
+//! A mail leaves the mailbox only after the state that knows its order is saved (PROTOCOL 10.4): a crash in
+//! between reads the mail again and finds the order's ID remembered.
 
 use shared::limits::ORDER_LIFE_MAX;
 use shared::message::{
@@ -28,6 +28,7 @@ impl AgentCore {
         out: &mut Vec<Effect>,
     ) {
         self.count_junk(now, reason);
+        // PROTOCOL 10.3: never answered, never executed.
         let disposal = match reason {
             // A copy of an order is no junk: its first copy was dealt with.
             JunkReason::Repeated => Disposal::Done,
@@ -150,6 +151,7 @@ impl AgentCore {
         if self.state.cancelled.contains_key(&facts.id) {
             return Some(Refusal::Cancelled);
         }
+        // PROTOCOL 7.5: a delayed old update never undoes a newer one.
         if facts.sequence <= self.state.newest_install {
             return Some(Refusal::Superseded);
         }
