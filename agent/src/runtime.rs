@@ -5,6 +5,7 @@
 //! loses anything: to the saved state it is a power cut, and the next start goes on from there.
 
 mod effects;
+mod outcome;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use std::time::Duration;
 use agent_core::{AgentCore, Event, Profile};
 use mailio::Mailbox;
 use shared::message::Outcome;
-use thiserror::Error;
 
 use crate::config::Config;
 use crate::disk::Disk;
@@ -20,42 +20,16 @@ use crate::files::{chain, now, random};
 use crate::home::{Home, Lock};
 use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;
-use crate::ledger::{self, LedgerError, Loaded};
+use crate::ledger::{self, Loaded};
 use crate::post::Post;
 use crate::stop::Stop;
+pub(crate) use outcome::{Mode, RunError, Summary};
 
 /// How long to wait before a state that could not be saved is saved again.
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Looks at the mailbox in one `--once` run: more than any honest mailbox needs, and an end all the same.
 const ONCE_POLLS_MAX_COUNT: u32 = 100;
-
-/// Whether the agent works until it is told to stop or only does what is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Daemon,
-    Once,
-}
-
-/// What a run has seen that its caller wants to know.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Summary {
-    /// Mail could not be read or sent.
-    pub(crate) unreachable: Option<String>,
-    /// Installs that ended without success, mails and reports that are stuck.
-    pub(crate) failed: Vec<String>,
-}
-
-/// The agent cannot go on.
-#[derive(Debug, Error)]
-pub(crate) enum RunError {
-    /// The state cannot be saved, and without it nothing may be said or done.
-    #[error("cannot go on")]
-    Ledger(#[from] LedgerError),
-    /// A signal said so.
-    #[error("told to stop")]
-    Stopped,
-}
 
 /// All that an agent works with.
 pub(crate) struct Shell {
