@@ -1,5 +1,7 @@
 //! Bundles that are wrong: every folder in `fixtures/bundles` is built, every altered or cut bundle is
 //! noticed. The texts of the errors are in `fixtures/golden/bad-bundles.out`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::arithmetic_side_effects, reason = "a test may overflow and fail")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! A script is one shell command a line, run in an empty folder of its own with `mailfleet` on the PATH and
 //! `$FIXTURES` set. Lines of standard error are marked with `!`. What differs from run to run (times,
 //! digests, key IDs, temporary paths) is replaced by a word.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::arithmetic_side_effects, reason = "a test may overflow and fail")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,9 +25,13 @@ macro_rules! golden {
 }
 
 golden! {
+    agents
     bad_bundles
     build_and_inspect
+    campaign
+    doctor
     help
+    import
     usage
 }
 
@@ -111,7 +117,7 @@ fn steady(text: &str, dir: &Path) -> String {
         if c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '+') {
             word.push(c);
         } else {
-            out.push_str(steady_word(&word));
+            out.push_str(&steady_word(&word));
             word.clear();
             out.push(c);
         }
@@ -120,14 +126,16 @@ fn steady(text: &str, dir: &Path) -> String {
     out
 }
 
-fn steady_word(word: &str) -> &str {
+fn steady_word(word: &str) -> String {
+    let (word, colon) = word.strip_suffix(':').map_or((word, ""), |word| (word, ":"));
     let shape: String = word.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
     let hex = word.bytes().all(|b| b.is_ascii_hexdigit());
-    match word.len() {
+    let steady = match word.len() {
         20 if shape == "0000-00-00T00:00:00Z" => "<TIME>",
         64 if hex => "<SHA-256>",
         32 if hex => "<ID>",
         16 if hex => "<KEY-ID>",
         _ => word,
-    }
+    };
+    format!("{steady}{colon}")
 }

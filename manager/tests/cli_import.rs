@@ -1,4 +1,6 @@
 //! `agent import`: ten thousand rows in seconds, all or nothing, and safe to run again.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::arithmetic_side_effects, reason = "a test may overflow and fail")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

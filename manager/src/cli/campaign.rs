@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mailfleet::store::AgentRecord;
-use manager_core::{Campaign, CampaignId, TargetState};
+use manager_core::{Campaign, CampaignId, CampaignState, TargetState};
 use serde_json::{Value, json};
 use shared::AgentId;
 
@@ -75,7 +75,7 @@ fn table(campaigns: &[(Campaign, Counts)]) -> String {
 pub(crate) fn show(home: Option<&Path>, args: &CampaignShow) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let view = View::load(&mut store, args.number)?;
+    let view = View::load(&mut store, CampaignId(i64::from(args.number)))?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
     let agents: BTreeMap<AgentId, AgentRecord> = agents.into_iter().map(|a| (a.id.clone(), a)).collect();
     if args.format.json {
@@ -118,14 +118,19 @@ pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
     let (campaign, ()) = change(&mut store, args.number, Campaign::cancel)?;
-    let open = campaign.targets.values().filter(|t| !t.state.is_end()).count();
-    let rest = match open {
-        0 => "nothing is left to call back.".to_owned(),
-        n => {
-            format!("the orders of {} are called back; what has begun is finished.", show::count(n, "agent"))
-        }
-    };
-    show::say(&format!("{} is cancelled; {rest}\n{}", title(&campaign), daemon_text(&home)))?;
+    if campaign.state == CampaignState::Finished {
+        show::say(&format!("{} is finished already. Nothing to cancel.", title(&campaign)))?;
+        return Ok(Done::All);
+    }
+    match campaign.targets.values().filter(|t| !t.state.is_end()).count() {
+        0 => show::say(&format!("{} is cancelled; nothing is left to call back.", title(&campaign)))?,
+        n => show::say(&format!(
+            "{} is cancelled; the orders of {} are called back. What has begun there is finished.\n{}",
+            title(&campaign),
+            show::count(n, "agent"),
+            daemon_text(&home)
+        ))?,
+    }
     Ok(Done::All)
 }
 
@@ -140,11 +145,17 @@ fn change<T>(
         let Some(before) = tx.campaign(id)? else { return Ok(None) };
         let mut campaign = before.clone();
         let result = work(&mut campaign);
+        let mut called_off = Vec::new();
         for (agent, target) in &campaign.targets {
             if before.targets.get(agent) != Some(target) {
                 tx.save_target(id, agent, target)?;
+                if target.state.is_end() {
+                    called_off.push(agent.clone());
+                }
             }
         }
+        // What is still in the outbox must not go out after its target has ended.
+        tx.drop_queued(id, &called_off)?;
         if campaign.state != before.state {
             tx.save_campaign_state(id, campaign.state)?;
         }

@@ -13,8 +13,8 @@ use mailio::{MailError, MailSettings, Mailbox, ReceiveUrl, SendError, SendUrl, S
 use shared::UnixMillis;
 
 use super::doctor::Check;
-use super::fail::{Fail, Kind, OrFail as _};
-use super::{open, show};
+use super::fail::{Fail, Kind};
+use super::show;
 
 /// A probe that takes longer is a finding by itself.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
@@ -29,12 +29,7 @@ pub(crate) fn all(dir: &Path, tell: Tell<'_>) -> Result<(), Fail> {
     let home = match Home::open(dir) {
         Ok(home) => home,
         Err(err) => {
-            return tell(Check::fail(
-                Kind::Usage,
-                "configuration",
-                chain(&err),
-                "name the right --home, or run `mailfleet init`",
-            ));
+            return tell(Check::fail(Kind::Usage, "configuration", chain(&err), ""));
         }
     };
     let config = home.config();
@@ -51,8 +46,7 @@ pub(crate) fn all(dir: &Path, tell: Tell<'_>) -> Result<(), Fail> {
         }
         return tell(clock(&home, newest));
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.or_outside("cannot start the network part")?;
+    let runtime = super::daemon::runtime()?;
     let settings = MailSettings { timeouts: Timeouts::all(PROBE_LIMIT), ..config.mail };
     tell(runtime.block_on(mail_out(&settings)))?;
     tell(runtime.block_on(mail_in(&settings)))?;
@@ -90,14 +84,7 @@ fn keys(home: &Home) -> Check {
     let name = "keys";
     let keys = match home.keys() {
         Ok(keys) => keys,
-        Err(err) => {
-            return Check::fail(
-                Kind::Usage,
-                name,
-                chain(&err),
-                "put the file back from your backup, or chmod 600 it",
-            );
-        }
+        Err(err) => return key_failed(&err),
     };
     let order = keys.order.verifying_key().key_id();
     let release: Vec<String> = keys.release.iter().map(|key| key.key_id().to_string()).collect();
@@ -113,10 +100,15 @@ fn keys(home: &Home) -> Check {
         Err(_) if !home.dir().join("release.key").exists() => {
             Check::ok(name, format!("{text}; release.key is kept elsewhere"))
         }
-        Err(err) => {
-            Check::fail(Kind::Usage, name, chain(&err), "chmod 600 it, or put it back from your backup")
-        }
+        Err(err) => key_failed(&err),
     }
+}
+
+fn key_failed(err: &HomeError) -> Check {
+    // The text of an exposed key says what to do.
+    let next =
+        if matches!(err, HomeError::Exposed { .. }) { "" } else { "put the file back from your backup" };
+    Check::fail(Kind::Usage, "keys", chain(err), next)
 }
 
 /// Also gives the newest time that the store knows.

@@ -111,7 +111,7 @@ mod tests {
         let warn = Check::warn("clock", "behind", "set it");
         let outside = Check::fail(Kind::Outside, "imap", "no answer", "wait");
         let usage = Check::fail(Kind::Usage, "keys", "readable by all", "chmod");
-        assert_eq!(verdict(&[warn.clone()]), Done::All);
+        assert_eq!(verdict(std::slice::from_ref(&warn)), Done::All);
         assert_eq!(verdict(&[warn.clone(), outside.clone()]), Done::Unreachable);
         assert_eq!(verdict(&[warn, outside, usage]), Done::Wrong);
     }

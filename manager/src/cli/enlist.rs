@@ -18,7 +18,7 @@ use shared::{AgentId, Digest, MailAddress, UnixMillis};
 use zeroize::Zeroizing;
 
 use super::fail::{Fail, Kind, Next as _};
-use super::files::write_unsynced;
+use super::files::{folder_of, sync_filesystem, write_unsynced};
 use super::import::{AgentRow, RowError};
 use super::progress::count_bar;
 use super::{open, show};
@@ -83,7 +83,11 @@ impl Inviter {
 
     /// Refuses to write over a file that is not an invitation of this manager for this agent.
     pub(crate) fn may_write(&self, path: &Path, agent: &AgentId) -> Result<Option<Invitation>, String> {
-        let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(None) };
+        let Ok(metadata) = fs::symlink_metadata(path) else {
+            let folder = folder_of(path);
+            let missing = || format!("the folder {} for its invitation is not there", folder.display());
+            return if folder.is_dir() { Ok(None) } else { Err(missing()) };
+        };
         if !metadata.is_file() || metadata.len() > INVITATION_MAX_BYTES {
             return Err(format!("{} is there and is no invitation", path.display()));
         }
@@ -267,8 +271,7 @@ fn write_files(files: &[ToWrite]) -> Result<usize, Fail> {
     bar.finish_and_clear();
     // One sync for all: ten thousand single ones take minutes on a disk.
     if let Some(first) = files.first() {
-        super::files::sync_filesystem(&first.path)
-            .map_err(|err| super::fail::cannot_write(err, &first.path))?;
+        sync_filesystem(&first.path).map_err(|err| super::fail::cannot_write(err, &first.path))?;
     }
     Ok(files.len())
 }

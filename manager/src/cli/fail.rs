@@ -19,6 +19,8 @@ pub(crate) enum Done {
     Wrong,
     /// The output names what is not reachable.
     Unreachable,
+    /// The user pressed Ctrl-C while a command waited; what was done is kept.
+    Interrupted,
 }
 
 impl Done {
@@ -28,6 +30,8 @@ impl Done {
             Self::Partly => ExitCode::from(1),
             Self::Wrong => ExitCode::from(2),
             Self::Unreachable => ExitCode::from(3),
+            // What a shell reports of a program that Ctrl-C ended.
+            Self::Interrupted => ExitCode::from(130),
         }
     }
 }

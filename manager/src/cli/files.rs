@@ -38,7 +38,7 @@ impl NewFile {
     pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".mailfleet-").permissions(fs::Permissions::from_mode(mode));
-        let temp = builder.tempfile_in(folder_of(path))?;
+        let temp = builder.tempfile_in(folder_of(path)).map_err(without_temporary_path)?;
         Ok(Self { temp, path: path.to_owned() })
     }
 
@@ -53,6 +53,14 @@ impl NewFile {
         self.temp.persist(&self.path).map_err(|err| err.error)?;
         // The name itself is safe only when the folder is on the disk.
         File::open(folder_of(&self.path))?.sync_all()
+    }
+}
+
+/// The name of a temporary file tells the user nothing; the error that the system gave does.
+fn without_temporary_path(err: io::Error) -> io::Error {
+    match err.to_string().split_once(" at path ") {
+        Some((text, _)) => io::Error::new(err.kind(), text.to_owned()),
+        None => err,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Progress of long work on standard error: bars on a terminal, else nothing or one plain line per change.
 
 use std::io::IsTerminal as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,35 +36,56 @@ fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     bar
 }
 
-/// Shows a campaign's state: a bar with a message on a terminal, else one line whenever the text changes.
+/// The bar that is on the screen, so that log lines can go above it.
+static ON_SCREEN: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+fn on_screen() -> MutexGuard<'static, Option<ProgressBar>> {
+    ON_SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does something to standard error without writing through a bar.
+pub(crate) fn beside<T>(work: impl FnOnce() -> T) -> T {
+    let bar = on_screen().clone();
+    match bar {
+        Some(bar) => bar.suspend(work),
+        None => work(),
+    }
+}
+
+/// Shows how far a long wait is: a bar with a message on a terminal, else one line whenever the state changes.
 pub(crate) struct Follow {
-    bar: Option<ProgressBar>,
     last: String,
 }
 
 impl Follow {
     pub(crate) fn new(total: usize) -> Self {
-        let bar = on_terminal().then(|| {
+        if on_terminal() {
             let bar = styled(ProgressBar::new(total as u64), "{spinner} [{bar:20}] {pos}/{len} {wide_msg}");
             bar.enable_steady_tick(Duration::from_millis(200));
-            bar
-        });
-        Self { bar, last: String::new() }
+            *on_screen() = Some(bar);
+        }
+        Self { last: String::new() }
     }
 
-    /// `ended` of the total have an end state.
-    pub(crate) fn show(&mut self, ended: usize, text: &str) {
-        if let Some(bar) = &self.bar {
+    /// `ended` of the total have an end state; `next` says what comes.
+    pub(crate) fn show(&mut self, ended: usize, state: &str, next: &str) {
+        if let Some(bar) = on_screen().as_ref() {
             bar.set_position(ended as u64);
-            bar.set_message(text.to_owned());
-        } else if self.last != text {
-            super::show::note(text);
-            text.clone_into(&mut self.last);
+            bar.set_message(format!("{state}; {next}"));
+        } else if self.last != state {
+            super::show::note(state);
+            state.clone_into(&mut self.last);
         }
     }
 
     pub(crate) fn end(self) {
-        if let Some(bar) = self.bar {
+        drop(self);
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        if let Some(bar) = on_screen().take() {
             bar.finish_and_clear();
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mailfleet::store::AgentRecord;
+use manager_core::CampaignId;
 use manager_core::rows::{AgentCells, campaign_row, version_rows};
 use serde::Serialize;
 use shared::{AgentId, UnixMillis};
@@ -38,7 +39,7 @@ pub(crate) fn versions(home: Option<&Path>, args: &ReportOutput) -> Outcome {
 pub(crate) fn campaign(home: Option<&Path>, args: &ReportCampaign) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let view = View::load(&mut store, args.number)?;
+    let view = View::load(&mut store, CampaignId(i64::from(args.number)))?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
     let agents: BTreeMap<AgentId, AgentCells> = agents.iter().map(|a| (a.id.clone(), cells(a))).collect();
     let unknown = AgentCells::default();

@@ -45,7 +45,7 @@ pub(crate) fn choose<'a>(selection: &Selection, all: &'a [AgentRecord]) -> Resul
     if chosen.agents.is_empty() {
         let text = match chosen.not_enrolled {
             0 => "no agent is selected".to_owned(),
-            n => format!("no enrolled agent is selected; {n} selected ones have not enrolled yet"),
+            n => format!("no enrolled agent is selected; {n} of the selected not enrolled yet"),
         };
         return Err(Fail::usage(text).next("`mailfleet agent list` shows all agents with their states"));
     }

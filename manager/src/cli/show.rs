@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use comfy_table::{Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
-use shared::time::format_duration;
 
 use super::fail::{Fail, OrFail as _};
 
@@ -27,7 +26,7 @@ pub(crate) enum Colour {
 }
 
 /// https://no-color.org: set and not empty means no colour.
-fn colour_wanted() -> bool {
+pub(crate) fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
 }
@@ -91,7 +90,7 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-/// A duration to two units at most, for people: `2h 5m`, `40s`. Never below a second.
+/// A duration to two units at most, for people: `2h 5m`, `40s`.
 pub(crate) fn duration(d: Duration) -> String {
     let s = d.as_secs();
     let part = |unit: u64, of: u64| {
@@ -103,7 +102,7 @@ pub(crate) fn duration(d: Duration) -> String {
         _ => format!("{big}{big_name} {small}{small_name}"),
     };
     match s {
-        0 if !d.is_zero() => format_duration(d),
+        0 if !d.is_zero() => "less than a second".to_owned(),
         0..60 => format!("{s}s"),
         60..3600 => two(part(60, 0), "m", part(1, 60), "s"),
         3600..86_400 => two(part(3600, 0), "h", part(60, 60), "m"),
@@ -230,7 +229,7 @@ mod tests {
     fn durations_read_like_speech() {
         for (ms, text) in [
             (0, "0s"),
-            (500, "500ms"),
+            (500, "less than a second"),
             (59_000, "59s"),
             (60_000, "1m"),
             (605_000, "10m 5s"),

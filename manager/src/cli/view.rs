@@ -27,11 +27,10 @@ pub(crate) struct View {
 
 impl View {
     /// The campaign with its plan, or an error that says which there are.
-    pub(crate) fn load(store: &mut Store, number: u32) -> Result<Self, Fail> {
-        let id = CampaignId(i64::from(number));
+    pub(crate) fn load(store: &mut Store, id: CampaignId) -> Result<Self, Fail> {
         let found = store.read(|tx| Self::read(tx, id)).map_err(open::store_failed)?;
         found.ok_or_else(|| {
-            Fail::usage(format!("there is no campaign {number}")).next("`mailfleet campaign list` shows all")
+            Fail::usage(format!("there is no campaign {id}")).next("`mailfleet campaign list` shows all")
         })
     }
 
@@ -87,7 +86,7 @@ impl View {
     /// What happens next by itself, and when.
     pub(crate) fn next(&self) -> String {
         if self.is_over() {
-            return "nothing: the campaign is over".to_owned();
+            return "nothing, the campaign is over".to_owned();
         }
         let due: Vec<String> = self.plan.actions.iter().map(action_text).collect();
         match (due.first(), self.plan.next_wake) {
@@ -95,6 +94,27 @@ impl View {
             (None, Some((at, why))) => format!("{at} (in {}): {why}", show::duration(at.since(self.at))),
             (None, None) => "when mail comes or goes".to_owned(),
         }
+    }
+
+    /// What happens next, short, for a line that is written anew all the time.
+    pub(crate) fn next_short(&self) -> String {
+        match self.plan.next_wake {
+            Some((at, why)) if !self.is_over() && self.plan.actions.is_empty() => {
+                format!("{why} in {}", show::duration(at.since(self.at)))
+            }
+            Some(_) | None => self.next(),
+        }
+    }
+
+    /// How it ended.
+    pub(crate) fn end_text(&self) -> String {
+        let title = title(&self.campaign);
+        let mut text = format!("{title}: {}, {}\n", self.campaign.state.as_str(), self.counts_text());
+        text.push_str(&self.reasons());
+        if self.unverified() > 0 {
+            text.push_str(&format!("Try again with those: mailfleet campaign retry {}\n", self.campaign.id));
+        }
+        text
     }
 
     /// For people.
