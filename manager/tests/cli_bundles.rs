@@ -4,6 +4,7 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test may overflow and fail")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -19,6 +20,7 @@ fn with_key() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let key = "ed25519-secret:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\n";
     fs::write(dir.path().join("release.key"), key).unwrap();
+    fs::set_permissions(dir.path().join("release.key"), fs::Permissions::from_mode(0o600)).unwrap();
     dir
 }
 

@@ -268,7 +268,7 @@ fn a_wrong_password_is_the_operators_to_mend_and_ends_with_2() {
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stdout}");
     assert!(
-        stdout.lines().any(|l| l.starts_with("fail  mail in") && l.contains("refused the login")),
+        stdout.lines().any(|l| l.starts_with("fail  IMAP") && l.contains("refused the login")),
         "{stdout}"
     );
 }

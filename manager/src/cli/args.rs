@@ -368,3 +368,41 @@ pub(crate) struct ReportCampaign {
     #[command(flatten)]
     pub(crate) out: ReportOutput,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn without_example(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        if !command.get_after_help().is_some_and(|help| help.to_string().contains("Example:\n  mailfleet ")) {
+            found.push(path.clone());
+        }
+        for inner in command.get_subcommands() {
+            without_example(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let mut found = Vec::new();
+        without_example(&command, "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_command_is_in_the_golden_help() {
+        let help = include_str!("../../../fixtures/golden/help.cmds");
+        fn walk(command: &clap::Command, path: &str, help: &str) {
+            for inner in command.get_subcommands() {
+                let path = format!("{path} {}", inner.get_name());
+                assert!(help.contains(&format!("{path} --help\n")), "{path}");
+                walk(inner, &path, help);
+            }
+        }
+        walk(&Cli::command(), "mailfleet", help);
+    }
+}

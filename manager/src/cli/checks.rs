@@ -133,11 +133,10 @@ fn store(home: &Home) -> (Check, Option<UnixMillis>) {
 }
 
 async fn mail_out(settings: &MailSettings) -> Check {
-    let name = "mail out";
-    let what = match &settings.send {
-        SendUrl::Smtp { host, port, .. } => format!("{host}:{port}"),
-        SendUrl::Sendmail { program } => program.display().to_string(),
-        SendUrl::Maildir(path) | SendUrl::Spool(path) => path.display().to_string(),
+    let (name, what) = match &settings.send {
+        SendUrl::Smtp { host, port, .. } => ("SMTP", format!("{host}:{port}")),
+        SendUrl::Sendmail { program } => ("mail out", program.display().to_string()),
+        SendUrl::Maildir(path) | SendUrl::Spool(path) => ("mail out", path.display().to_string()),
     };
     let mut sender = Sender::new(settings.clone());
     let probed = sender.probe().await;
@@ -149,10 +148,9 @@ async fn mail_out(settings: &MailSettings) -> Check {
 }
 
 async fn mail_in(settings: &MailSettings) -> Check {
-    let name = "mail in";
-    let what = match &settings.receive {
-        ReceiveUrl::Imap { host, port, .. } => format!("{host}:{port}"),
-        ReceiveUrl::Maildir(path) | ReceiveUrl::Spool(path) => path.display().to_string(),
+    let (name, what) = match &settings.receive {
+        ReceiveUrl::Imap { host, port, .. } => ("IMAP", format!("{host}:{port}")),
+        ReceiveUrl::Maildir(path) | ReceiveUrl::Spool(path) => ("mail in", path.display().to_string()),
     };
     let mut mailbox = Mailbox::new(settings.clone());
     let probed = mailbox.probe().await;

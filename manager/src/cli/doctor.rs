@@ -64,7 +64,7 @@ impl Check {
         };
         let word = paint_stdout(colour, &format!("{:<5}", self.word()));
         let next = self.next.as_ref().map(|next| format!("; to do: {next}")).unwrap_or_default();
-        format!("{word} {:<14} {}{next}", self.name, self.text)
+        format!("{word} {:<14} {}{next}", self.name, show::harmless(&self.text))
     }
 }
 

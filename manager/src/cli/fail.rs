@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::show::{Colour, paint_stderr};
+use super::show::{Colour, harmless, paint_stderr};
 
 /// How a command ended that was not stopped by an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,13 +80,13 @@ impl Fail {
 
     /// Prints the whole chain of causes, once, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        let mut text = format!("{} {}", paint_stderr(Colour::Red, "error:"), self.err);
+        let mut text = format!("{} {}", paint_stderr(Colour::Red, "error:"), harmless(&self.err.to_string()));
         let mut told = self.err.to_string();
         for cause in self.err.chain().skip(1).map(ToString::to_string) {
             // Some libraries repeat their cause in their own text, or their text in their cause.
             let last = text.rsplit(": ").next().unwrap_or_default();
             if !told.contains(&cause) && !cause.ends_with(last) {
-                text.push_str(&format!("\n  because: {cause}"));
+                text.push_str(&format!("\n  because: {}", harmless(&cause)));
                 told.push_str(&cause);
             }
         }

@@ -25,7 +25,7 @@ pub(crate) enum Colour {
     Plain,
 }
 
-/// https://no-color.org: set and not empty means no colour.
+/// <https://no-color.org>: set and not empty means no colour.
 pub(crate) fn colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::env::var_os("TERM").is_none_or(|v| v != "dumb")
@@ -49,6 +49,12 @@ fn paint(colour: Colour, text: &str, terminal: bool) -> String {
         Colour::Plain => return text.to_owned(),
     };
     if terminal && colour_wanted() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// A text from outside (a mail server's words, say) that cannot drive the terminal: control characters but the
+/// line feed become blanks.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.
@@ -223,6 +229,11 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn words_from_outside_cannot_drive_the_terminal() {
+        assert_eq!(harmless("550 \x1b[2Jno\r\nsuch user\u{9b}1m"), "550  [2Jno \nsuch user 1m");
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl View {
             .map(|(id, target)| {
                 let state = paint_stdout(colour(target.state), &format!("{:<13}", target.state.as_str()));
                 let reason = self.reason(id, target).unwrap_or_else(|| "on its way".to_owned());
+                let reason = show::harmless(&reason).replace('\n', " ");
                 format!("  {id:<width$}  {state}  {reason} ({})\n", attempts(target))
             })
             .collect()
