@@ -18,7 +18,7 @@ use shared::{AgentId, Digest, MailAddress, UnixMillis};
 use zeroize::Zeroizing;
 
 use super::fail::{Fail, Kind, Next as _};
-use super::files::{folder_of, sync_filesystem, write_unsynced};
+use super::files::{clear_leftovers, folder_of, sync_filesystem, write_unsynced};
 use super::import::{AgentRow, RowError};
 use super::progress::count_bar;
 use super::{open, show};
@@ -256,6 +256,9 @@ pub(crate) fn renew(
 }
 
 fn write_files(files: &[ToWrite]) -> Result<usize, Fail> {
+    if let Some(first) = files.first() {
+        clear_leftovers(folder_of(&first.path));
+    }
     let bar = count_bar("writing invitations", files.len());
     for (n, file) in files.iter().enumerate() {
         write_unsynced(&file.path, file.invitation.to_text().as_bytes(), 0o600)

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 use shared::ModulePath;
@@ -27,6 +28,25 @@ pub(crate) fn read_text(path: &Path, what: &str, max_bytes: u64) -> Result<Strin
     Ok(text)
 }
 
+/// How the names of half-written files begin.
+const TEMPORARY: &str = ".mailfleet-";
+
+/// A half-written file that is older than this has nobody who writes it.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+
+/// Removes what killed commands have left half-written in a folder. What cannot be removed stays.
+pub(crate) fn clear_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        let modified = entry.metadata().ok().filter(fs::Metadata::is_file).and_then(|m| m.modified().ok());
+        let age = modified.and_then(|at| at.elapsed().ok());
+        if ours && age.is_some_and(|age| age > LEFTOVER_AGE) {
+            // Only room is at stake.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// A file that appears under its name only when it is complete and on the disk.
 pub(crate) struct NewFile {
     temp: NamedTempFile,
@@ -37,7 +57,7 @@ impl NewFile {
     /// Begins a file with these permission bits.
     pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".mailfleet-").permissions(fs::Permissions::from_mode(mode));
+        builder.prefix(TEMPORARY).permissions(fs::Permissions::from_mode(mode));
         let temp = builder.tempfile_in(folder_of(path)).map_err(without_temporary_path)?;
         Ok(Self { temp, path: path.to_owned() })
     }
@@ -154,6 +174,21 @@ mod tests {
         write_whole(&path, b"whole", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn only_old_half_written_files_are_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - LEFTOVER_AGE * 2;
+        for (name, aged) in [(".mailfleet-a", true), (".mailfleet-b", false), ("A1.invite", true)] {
+            let file = File::create(dir.path().join(name)).unwrap();
+            if aged {
+                file.set_modified(old).unwrap();
+            }
+        }
+        clear_leftovers(dir.path());
+        assert!(!dir.path().join(".mailfleet-a").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use shared::time::format_duration;
 
 use super::args::CampaignStart;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
-use super::files::NewFile;
+use super::files::{NewFile, clear_leftovers};
 use super::inspect::{Looked, Signature, look, mail_bytes};
 use super::select::{Chosen, choose};
 use super::view::{daemon_text, retries};
@@ -80,6 +80,7 @@ fn check_size(looked: &Looked, config: &Config) -> Result<(), Fail> {
 
 /// Copies the bundle into the home, unless the very same is there.
 fn keep(home: &Home, looked: &Looked) -> Result<(), Fail> {
+    clear_leftovers(&home.bundles());
     let to = home.bundles().join(file_name(looked));
     if fs::metadata(&to).is_ok_and(|m| m.len() == looked.bytes)
         && look(&to, &[]).is_ok_and(|kept| kept.digest == looked.digest)

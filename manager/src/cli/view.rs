@@ -111,7 +111,7 @@ impl View {
         let title = title(&self.campaign);
         let mut text = format!("{title}: {}, {}\n", self.campaign.state.as_str(), self.counts_text());
         text.push_str(&self.reasons());
-        if self.unverified() > 0 {
+        if self.unverified() > 0 && self.campaign.state == CampaignState::Finished {
             text.push_str(&format!("Try again with those: mailfleet campaign retry {}\n", self.campaign.id));
         }
         text
