@@ -125,8 +125,10 @@ pub(crate) async fn work_until(
     over: impl Future<Output = Result<(), Fail>>,
 ) -> Result<Waited, Fail> {
     tokio::select! {
-        result = over => result.map(|()| Waited::Over),
+        // First, so that Ctrl-C is heard before the first line is on the screen.
+        biased;
         () = stop_signal() => Ok(Waited::Interrupted),
+        result = over => result.map(|()| Waited::Over),
         failed = work(home) => Err(failed),
     }
 }
