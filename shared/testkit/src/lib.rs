@@ -1,1 +1,24 @@
-//! placeholder
+//! The simulated world: a manager and many agents around a post office that loses, delays, doubles, alters
+//! and bounces mail, with power cuts between any two effects and clocks that jump. One seed gives one run.
+//!
+//! The cores that are simulated are the ones that ship. What is modelled here: disks, scripts, mailboxes,
+//! relays, an attacker who owns the relay. What is not: sealing, which `shared` tests byte by byte; here a
+//! mail says who signed it and for whom it is, and an altered one cannot be read.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "the simulator is test code: a broken expectation must stop it"
+)]
+
+mod boxes;
+mod dice;
+mod headquarters;
+mod persona;
+mod post;
+mod world;
+
+pub use persona::Persona;
+pub use post::Habits;
+pub use world::{Figures, World};

@@ -1,0 +1,75 @@
+//! Plays seeds of the simulated world: `scripts/sim N [--from SEED] [--boxes N]`, `scripts/sim --seed SEED`.
+#![allow(clippy::arithmetic_side_effects, reason = "counts of a test program")]
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use testkit::{Figures, World};
+
+const USAGE: &str = "scripts/sim N [--from SEED] [--boxes N]   plays N seeds\n\
+                     scripts/sim --seed SEED [--boxes N]      plays one again\n\
+                     Example: scripts/sim 10000";
+
+struct Args {
+    count: u64,
+    from: u64,
+    boxes: usize,
+}
+
+fn main() -> ExitCode {
+    let Some(args) = args() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let began = Instant::now();
+    let next = AtomicU64::new(args.from);
+    let end = args.from + args.count;
+    let total = Mutex::new((Figures::default(), Vec::new()));
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let result = std::panic::catch_unwind(|| World::live(seed, args.boxes));
+                    let Ok(mut total) = total.lock() else { return };
+                    match result {
+                        Ok((figures, _)) => total.0.add(&figures),
+                        Err(_) => total.1.push(seed),
+                    }
+                }
+            });
+        }
+    });
+    let Ok((figures, failed)) = total.into_inner() else { return ExitCode::FAILURE };
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{} seeds of {} boxes in {seconds:.1} s", args.count, args.boxes);
+    println!(
+        "{} simulated days, {} mails, {} bounces, {} effects, {} power cuts, {} installs",
+        figures.days, figures.mails, figures.bounces, figures.effects, figures.power_cuts, figures.installs
+    );
+    println!("{} violations", failed.len());
+    for seed in &failed {
+        println!("  scripts/sim --seed {seed} --boxes {}", args.boxes);
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn args() -> Option<Args> {
+    let mut args = Args { count: 0, from: 0, boxes: 8 };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--from" => args.from = words.next()?.parse().ok()?,
+            "--boxes" => args.boxes = words.next()?.parse().ok()?,
+            "--seed" => (args.from, args.count) = (words.next()?.parse().ok()?, 1),
+            number => args.count = number.parse().ok()?,
+        }
+    }
+    (args.count > 0 && args.boxes > 0).then_some(args)
+}

@@ -1,0 +1,439 @@
+//! One simulated box: executes the core's effects on a fake disk, loses power between them, and checks after
+//! each what must always hold.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use agent_core::{
+    AgentCore, BundleFacts, Disposal, Effect, Event, JunkReason, MailHandle, Module, ModulesFound,
+    OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile, ReadFor, ScriptEnd, StageFault,
+    State,
+};
+use shared::limits::SEEN_MAX_COUNT;
+use shared::message::{EnrolRequest, Order, Outcome, OutputTail, Phase, Report, Reported, VersionReport};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
+
+use crate::dice::Dice;
+use crate::persona::Persona;
+use crate::post::{Answer, Content, Mail, Post, Reader};
+
+/// All bundles of a world, by their digest.
+pub(crate) type Bundles = BTreeMap<Digest, BundleFacts>;
+
+/// One box.
+#[derive(Debug)]
+pub(crate) struct SimBox {
+    pub(crate) id: AgentId,
+    pub(crate) persona: Persona,
+    core: AgentCore,
+    /// What survives a power cut.
+    saved: Vec<u8>,
+    dice: Dice,
+    /// Its clock is wrong by so many milliseconds.
+    clock_offset_ms: i64,
+    files: BTreeMap<ModulePath, Digest>,
+    backups: BTreeMap<EnvelopeId, BTreeMap<ModulePath, Option<Digest>>>,
+    kept: BTreeMap<EnvelopeId, Digest>,
+    /// Sealed reports on the disk: a resend is the same envelope.
+    sealed: BTreeMap<u64, EnvelopeId>,
+    tampered: bool,
+    damaged: bool,
+    /// Times that each order's files were committed, by the time of the commit.
+    commits: BTreeMap<EnvelopeId, BTreeSet<UnixMillis>>,
+    /// Install orders whose mail was let go as done.
+    taken: BTreeSet<EnvelopeId>,
+    /// Orders whose end was reported, with the numbers of those reports.
+    ended: BTreeMap<EnvelopeId, BTreeSet<u64>>,
+    /// Versions that it truly had when it said so.
+    pub(crate) true_versions: BTreeSet<SoftwareVersion>,
+    pub(crate) power_cuts: u64,
+    pub(crate) installs: u64,
+    /// Effects until the next cut, for exhaustive tests.
+    pub(crate) cut_after: Option<u64>,
+    pub(crate) effects: u64,
+}
+
+impl SimBox {
+    pub(crate) fn new(id: AgentId, persona: Persona, now: UnixMillis, dice: Dice) -> Self {
+        let request = EnrolRequest {
+            agent: id.clone(),
+            secret: [7; 32],
+            sign_key: Digest::of(id.as_str().as_bytes()).0,
+            seal_key: Digest::of(id.as_str().as_bytes()).0,
+            mail: MailAddress::parse(&format!("{id}@world.test")).unwrap(),
+            agent_version: Label::lossy("0"),
+        };
+        let state = State::enrolling(request, now);
+        Self {
+            core: AgentCore::new(Profile { agent: id.clone(), classes: vec![] }, state.clone()),
+            saved: state.encode(),
+            id,
+            persona,
+            dice,
+            clock_offset_ms: 0,
+            files: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            tampered: false,
+            damaged: false,
+            commits: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            true_versions: BTreeSet::new(),
+            power_cuts: 0,
+            installs: 0,
+            cut_after: None,
+            effects: 0,
+        }
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::Agent(self.id.clone())
+    }
+
+    /// Switches it on, for the first time or again.
+    pub(crate) fn start(&mut self, now: UnixMillis, post: &mut Post, bundles: &Bundles) {
+        let state = State::decode(&self.saved).expect("what was saved reads back");
+        self.core = AgentCore::new(Profile { agent: self.id.clone(), classes: vec![] }, state);
+        self.feed(now, Event::Started { recovered: false }, post, bundles);
+    }
+
+    /// Looks at the mailbox and at the clock.
+    pub(crate) fn poll(&mut self, now: UnixMillis, post: &mut Post, bundles: &Bundles) {
+        if self.persona.off {
+            return;
+        }
+        if self.dice.chance(self.persona.clock_jumps) {
+            // Dead battery, a year ahead and more, or mended.
+            let offsets = [-now.0, 3 * 365 * 86_400_000, 0, 0];
+            self.clock_offset_ms = offsets[usize::try_from(self.dice.below(4)).unwrap()];
+        }
+        if self.dice.chance(self.persona.tampering)
+            && let Some(path) = self.files.keys().next().cloned()
+            && !self.core.state().active.as_ref().is_some_and(agent_core::Install::has_begun)
+        {
+            self.tampered = true;
+            self.files.insert(path, Digest::of(b"edited by hand"));
+        }
+        for number in post.look(&self.reader()) {
+            let Some(mail) = post.fetch(&self.reader(), number).cloned() else { continue };
+            let event = self.arrival(number, &mail);
+            self.feed(now, event, post, bundles);
+        }
+        self.feed(now, Event::Tick, post, bundles);
+        self.check_rest();
+    }
+
+    /// What the shell finds out before it asks the core.
+    fn arrival(&self, number: u64, mail: &Mail) -> Event {
+        let handle = MailHandle(number);
+        let junk = |reason| Event::Junk { mail: handle, reason };
+        match &mail.content {
+            Content::Order { .. } if !mail.intact => junk(JunkReason::Damaged),
+            Content::Order { genuine: false, .. } => junk(JunkReason::NotSigned),
+            Content::Order { facts, .. } => Event::Envelope { mail: handle, facts: *facts },
+            Content::Report { .. } => junk(JunkReason::NotSigned),
+            Content::Bounce { .. } => junk(JunkReason::Bounce),
+            Content::OutOfOffice => junk(JunkReason::AutoReply),
+            Content::Junk => junk(JunkReason::Foreign),
+        }
+    }
+
+    fn clock(&self, now: UnixMillis) -> UnixMillis {
+        UnixMillis(now.0 + self.clock_offset_ms)
+    }
+
+    fn feed(&mut self, now: UnixMillis, event: Event, post: &mut Post, bundles: &Bundles) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let mut effects = Vec::new();
+            self.core.step(self.clock(now), event, &mut effects);
+            for effect in effects {
+                if self.power_goes(&effect, bundles) {
+                    self.power_cuts += 1;
+                    return self.start(now, post, bundles);
+                }
+                self.effects += 1;
+                events.extend(self.execute(now, effect, post, bundles));
+            }
+        }
+    }
+
+    /// Whether the power goes now; some effects are half done then.
+    fn power_goes(&mut self, effect: &Effect, bundles: &Bundles) -> bool {
+        let goes = match &mut self.cut_after {
+            Some(0) => {
+                self.cut_after = None;
+                true
+            }
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+            None => self.dice.chance(self.persona.power_cuts),
+        };
+        if goes && let Effect::Switch { order, modules } = effect {
+            let done = usize::try_from(self.dice.below(modules.len() as u64 + 1)).unwrap();
+            self.switch(*order, &modules[..done]);
+        }
+        if goes && let Effect::Restore { order } = effect {
+            let done = self.dice.below(bundles.len() as u64 + 1);
+            self.restore(*order, usize::try_from(done).unwrap());
+        }
+        goes
+    }
+
+    fn switch(&mut self, order: EnvelopeId, modules: &[Module]) {
+        for module in modules {
+            let old = self.files.insert(module.path.clone(), module.digest);
+            self.backups.entry(order).or_default().entry(module.path.clone()).or_insert(old);
+        }
+    }
+
+    fn restore(&mut self, order: EnvelopeId, most: usize) {
+        for (path, old) in self.backups.get(&order).cloned().unwrap_or_default().into_iter().take(most) {
+            match old {
+                Some(digest) => self.files.insert(path, digest),
+                None => self.files.remove(&path),
+            };
+        }
+    }
+
+    fn execute(
+        &mut self,
+        now: UnixMillis,
+        effect: Effect,
+        post: &mut Post,
+        bundles: &Bundles,
+    ) -> Option<Event> {
+        Some(match effect {
+            Effect::Save(bytes) => {
+                self.note_saved(&bytes);
+                self.saved = bytes;
+                return None;
+            }
+            Effect::Tidy { jobs, reports } => {
+                self.backups.retain(|order, _| jobs.contains(order));
+                self.kept.retain(|order, _| jobs.contains(order));
+                self.sealed.retain(|number, _| reports.iter().any(|r| r.0 == *number));
+                return None;
+            }
+            Effect::Open { mail } => self.open(mail, post),
+            Effect::Dispose { mail, disposal } => {
+                self.dispose(mail, disposal, post);
+                return None;
+            }
+            Effect::Leave { .. } => return None,
+            Effect::Inspect { order } => {
+                let bundle = self.kept.get(&order).expect("a kept bundle stays until its order's end");
+                Event::Inspected { order, result: Ok(Box::new(bundles[bundle].clone())) }
+            }
+            Effect::ReadModules { read, paths } => {
+                assert!(
+                    read != ReadFor::Reports || !self.saved_state().active.is_some_and(|i| i.has_begun()),
+                    "files are read for a report in the middle of an install"
+                );
+                let files = paths.iter().filter_map(|p| Some((p.clone(), *self.files.get(p)?))).collect();
+                Event::ModulesRead { read, found: ModulesFound { files, rom_version: Label::lossy("1") } }
+            }
+            Effect::Stage { order, .. } => {
+                let full = self.persona.disk_full > 0;
+                self.persona.disk_full = self.persona.disk_full.saturating_sub(1);
+                Event::Staged { order, result: if full { Err(StageFault::NoSpace) } else { Ok(()) } }
+            }
+            Effect::RunScript { order, phase, .. } => self.run_script(order, phase),
+            Effect::Switch { order, modules } => {
+                self.explained(order, "switching");
+                self.switch(order, &modules);
+                Event::Switched { order, result: Ok(()) }
+            }
+            Effect::Restore { order } => {
+                self.restore(order, usize::MAX);
+                Event::Restored { order, result: Ok(()) }
+            }
+            Effect::Cleanup { order } => {
+                self.backups.remove(&order);
+                self.kept.remove(&order);
+                return None;
+            }
+            Effect::Post(outgoing) => self.mail(now, *outgoing, post),
+            Effect::Forget { report } => {
+                self.sealed.remove(&report.0);
+                return None;
+            }
+        })
+    }
+
+    fn saved_state(&self) -> State {
+        State::decode(&self.saved).expect("what was saved reads back")
+    }
+
+    fn open(&mut self, handle: MailHandle, post: &Post) -> Event {
+        let Some(Mail { content: Content::Order { facts, recipients, order, .. }, .. }) =
+            post.fetch(&self.reader(), handle.0)
+        else {
+            return Event::NotOpened { mail: handle, fault: OpenFault::Local(Label::lossy("gone")) };
+        };
+        if !recipients.contains(&self.id) {
+            return Event::NotOpened { mail: handle, fault: OpenFault::Mail(JunkReason::NotForUs) };
+        }
+        let payload = match order {
+            Order::Install(install) => {
+                self.kept.insert(facts.id, install.bundle);
+                Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes }
+            }
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
+        };
+        Event::Order { mail: handle, facts: *facts, order: order.clone(), payload }
+    }
+
+    fn dispose(&mut self, handle: MailHandle, disposal: Disposal, post: &mut Post) {
+        if let (Disposal::Done, Some(Mail { content: Content::Order { facts, order, .. }, .. })) =
+            (disposal, post.fetch(&self.reader(), handle.0))
+        {
+            // PROTOCOL 7.6: what the mail brought is saved before the mail goes.
+            assert!(
+                self.saved_state().fresh.seen.contains_key(&facts.id),
+                "{}: a mail went unsaved",
+                self.id
+            );
+            if matches!(order, Order::Install(_)) {
+                self.taken.insert(facts.id);
+            }
+        }
+        post.delete(&self.reader(), handle.0);
+    }
+
+    fn run_script(&mut self, order: EnvelopeId, phase: Phase) -> Event {
+        let state = match phase {
+            Phase::Check => "checking",
+            Phase::Pre => "pre",
+            Phase::Post => "post",
+            Phase::Verify => "verifying",
+            Phase::Undo => "undoing",
+            Phase::Stage | Phase::Switch => panic!("{phase} is no script phase"),
+        };
+        self.explained(order, state);
+        let mut code = 0;
+        if phase == Phase::Check && self.persona.not_now > 0 {
+            self.persona.not_now -= 1;
+            code = 75;
+        } else if let Some((failing, times)) = &mut self.persona.fails
+            && *failing == phase
+            && *times > 0
+        {
+            *times -= 1;
+            code = 1;
+        }
+        Event::ScriptEnded { order, phase, end: ScriptEnd::Exit(code), output: OutputTail::default() }
+    }
+
+    /// What is done now is what the saved state says is being done.
+    fn explained(&self, order: EnvelopeId, name: &str) {
+        let active = self.saved_state().active.expect("an install is saved before it acts");
+        assert_eq!((active.job().order, active.name()), (order, name), "{}: acts before it saves", self.id);
+    }
+
+    fn mail(&mut self, now: UnixMillis, outgoing: Outgoing, post: &mut Post) -> Event {
+        let number = outgoing.sequence;
+        let waits = self.saved_state().outbox.waiting.iter().any(|q| q.sequence == number);
+        assert!(waits, "{}: a report was posted before it was saved", self.id);
+        let envelope = *self.sealed.entry(number.0).or_insert_with(|| self.dice.envelope_id());
+        if let Report::Ended(ended) = &outgoing.report {
+            self.ended.entry(ended.order).or_default().insert(number.0);
+        }
+        let content = Content::Report {
+            signer: self.id.clone(),
+            envelope,
+            sequence: number.0,
+            report: outgoing.report,
+        };
+        let result = match post.submit(now, &Reader::Manager, content, false) {
+            Answer::Taken => PostResult::Done,
+            Answer::Later | Answer::Never => PostResult::Later(Label::lossy("later")),
+        };
+        Event::Posted { report: number, result }
+    }
+
+    /// Looks at what is saved now: commits, and reports that are about to be sent.
+    fn note_saved(&mut self, bytes: &[u8]) {
+        let before = self.saved_state();
+        let after = State::decode(bytes).expect("what is saved reads back");
+        if let Some(end) = after.last_end.as_ref().filter(|end| before.last_end.as_ref() != Some(end)) {
+            if end.outcome == Outcome::Installed {
+                self.installs += 1;
+                self.commits.entry(end.order).or_default().insert(end.at);
+                // PROTOCOL 7.3
+                assert_eq!(
+                    self.commits[&end.order].len(),
+                    1,
+                    "{}: {} was executed twice",
+                    self.id,
+                    end.order
+                );
+                self.tampered = false;
+            }
+            self.damaged |= matches!(end.outcome, Outcome::Damaged(_));
+        }
+        for queued in after.outbox.waiting.iter().filter(|q| q.sequence >= before.outbox.next) {
+            if let Some(VersionReport { software: Reported::Exact(version), modules, .. }) =
+                versions(&queued.report)
+            {
+                let installed = after.installed.as_ref().expect("an exact version is an installed one");
+                assert_eq!(modules.len(), installed.modules.len());
+                for module in &installed.modules {
+                    assert_eq!(
+                        self.files.get(&module.path),
+                        Some(&module.digest),
+                        "{}: says {version}, but {} is another file",
+                        self.id,
+                        module.path
+                    );
+                }
+                self.true_versions.insert(version.clone());
+            }
+        }
+        assert!(after.fresh.seen.len() <= SEEN_MAX_COUNT && after.outbox.waiting.len() <= OUTBOX_MAX_COUNT);
+        assert!(after.fresh.clock_floor >= before.fresh.clock_floor, "the clock floor fell");
+    }
+
+    /// At rest, the files are exactly those of the installed version.
+    fn check_rest(&self) {
+        let state = self.core.state();
+        if state.active.is_some() || self.tampered || self.damaged {
+            return;
+        }
+        let expected: BTreeMap<ModulePath, Digest> = state
+            .installed
+            .iter()
+            .flat_map(|installed| &installed.modules)
+            .map(|m| (m.path.clone(), m.digest))
+            .collect();
+        assert_eq!(self.files, expected, "{}: the files are neither old nor new", self.id);
+        assert!(self.backups.is_empty(), "{}: old files are left over", self.id);
+    }
+
+    /// In the end, every order that was taken has exactly one end, which was reported.
+    pub(crate) fn check_end(&self) {
+        let state = self.core.state();
+        for order in &self.taken {
+            let waits = state.queue.iter().any(|job| job.order == *order)
+                || state.active.as_ref().is_some_and(|install| install.job().order == *order);
+            let reports = self.ended.get(order).map_or(0, BTreeSet::len);
+            assert_eq!(reports + usize::from(waits), 1, "{}: order {order} has {reports} ends", self.id);
+        }
+    }
+
+    /// True if it has exactly this version's files.
+    pub(crate) fn has(&self, bundle: &BundleFacts) -> bool {
+        bundle.modules.iter().all(|m| self.files.get(&m.path) == Some(&m.digest))
+    }
+}
+
+fn versions(report: &Report) -> Option<&VersionReport> {
+    match report {
+        Report::Ended(ended) => Some(&ended.versions),
+        Report::Versions(versions) => Some(&versions.versions),
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => None,
+    }
+}

@@ -1,0 +1,366 @@
+//! The simulated manager: the cores of the real one over a store in memory that forgets what was not
+//! committed. Mail in, tick and mail out, in the order of saving and speaking that the daemon keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_core::EnvelopeFacts;
+use manager_core::enrol::{EnrolDecision, Enrolment, decide};
+use manager_core::{
+    Action, AgentFacts, Campaign, CampaignState, Delay, Fleet, Target, TargetEvent, TargetState, plan,
+};
+use shared::limits::ORDER_LIFE;
+use shared::message::{CancelOrder, Enrolled, InstallOrder, Order, Report, VersionReport};
+use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
+
+use crate::dice::Dice;
+use crate::post::{Answer, Content, Mail, Post, Reader};
+
+const RETRY_MIN: core::time::Duration = core::time::Duration::from_secs(300);
+
+/// What is in the store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) campaigns: Vec<Campaign>,
+    fleet: Fleet,
+    enrolments: BTreeMap<AgentId, Enrolment>,
+    versions_from: BTreeMap<AgentId, u64>,
+    reports: BTreeSet<(AgentId, EnvelopeId)>,
+    outbox: Vec<OutOrder>,
+    sequence: u64,
+}
+
+/// An order in the outbox.
+#[derive(Clone, Debug)]
+struct OutOrder {
+    envelope: EnvelopeId,
+    sequence: u64,
+    order: Order,
+    created: UnixMillis,
+    expires: UnixMillis,
+    campaign: Option<usize>,
+    /// Recipients that the relay has not answered for good: next try and attempts.
+    queued: BTreeMap<AgentId, (UnixMillis, u32)>,
+}
+
+/// The manager.
+#[derive(Debug)]
+pub(crate) struct Headquarters {
+    pub(crate) store: Store,
+    dice: Dice,
+    /// Crashes per thousand passes.
+    pub(crate) crashes: u64,
+    recipients_per_mail: usize,
+    dead: BTreeSet<AgentId>,
+    /// Install mails per agent and envelope that the relay has taken.
+    pub(crate) installs_mailed: u64,
+}
+
+impl Headquarters {
+    pub(crate) fn new(agents: impl Iterator<Item = (AgentId, bool)>, dice: Dice, now: UnixMillis) -> Self {
+        let mut store = Store::default();
+        let mut dead = BTreeSet::new();
+        for (id, dead_address) in agents {
+            store.fleet.insert(id.clone(), AgentFacts { classes: vec![], enrolled: false, version: None });
+            let invited = Enrolment {
+                secret_digest: Digest::of(&[7; 32]),
+                expires: now.plus(core::time::Duration::from_secs(90 * 86_400)),
+                used_by: None,
+            };
+            store.enrolments.insert(id.clone(), invited);
+            if dead_address {
+                dead.insert(id);
+            }
+        }
+        Self { store, dice, crashes: 0, recipients_per_mail: 50, dead, installs_mailed: 0 }
+    }
+
+    pub(crate) fn start_campaign(&mut self, mut campaign: Campaign) {
+        for (agent, facts) in &self.store.fleet {
+            let target = Target::new(facts.version.clone(), campaign.settings.retries);
+            campaign.targets.insert(agent.clone(), target);
+        }
+        self.store.campaigns.push(campaign);
+    }
+
+    pub(crate) fn enrolled_count(&self) -> usize {
+        self.store.fleet.values().filter(|facts| facts.enrolled).count()
+    }
+
+    /// One pass of the daemon; it may die at any of the marked places.
+    pub(crate) fn pass(&mut self, now: UnixMillis, post: &mut Post) {
+        self.mail_in(now, post);
+        self.tick(now);
+        self.mail_out(now, post);
+    }
+
+    fn dies(&mut self) -> bool {
+        self.dice.chance(self.crashes)
+    }
+
+    fn mail_in(&mut self, now: UnixMillis, post: &mut Post) {
+        let numbers = post.look(&Reader::Manager);
+        let mut tx = self.store.clone();
+        for number in &numbers {
+            if let Some(mail) = post.fetch(&Reader::Manager, *number) {
+                tx.take(now, mail, &mut self.dice);
+            }
+        }
+        if self.dies() {
+            return;
+        }
+        self.store = tx;
+        if self.dies() {
+            return;
+        }
+        for number in numbers {
+            post.delete(&Reader::Manager, number);
+        }
+    }
+
+    fn tick(&mut self, now: UnixMillis) {
+        let mut tx = self.store.clone();
+        for at in 0..tx.campaigns.len() {
+            for _ in 0..8 {
+                let due = plan(&tx.campaigns[at], &tx.fleet, now);
+                assert_eq!(due, plan(&tx.campaigns[at], &tx.fleet, now), "two plans of one moment differ");
+                if due.actions.is_empty() {
+                    break;
+                }
+                for action in due.actions {
+                    tx.act(now, at, action, self.recipients_per_mail, &mut self.dice);
+                }
+            }
+        }
+        if !self.dies() {
+            self.store = tx;
+        }
+    }
+
+    fn mail_out(&mut self, now: UnixMillis, post: &mut Post) {
+        for at in 0..self.store.outbox.len() {
+            let out = self.store.outbox[at].clone();
+            let due: Vec<AgentId> = out
+                .queued
+                .iter()
+                .filter(|(_, (next, _))| *next <= now)
+                .map(|(agent, _)| agent.clone())
+                .collect();
+            if due.is_empty() {
+                continue;
+            }
+            let mut tx = self.store.clone();
+            if out.expires <= now {
+                tx.outbox[at].queued.clear();
+                self.store = tx;
+                continue;
+            }
+            let facts = EnvelopeFacts {
+                id: out.envelope,
+                created: out.created,
+                expires: out.expires,
+                sequence: out.sequence,
+                body_bytes: 1,
+            };
+            let recipients: BTreeSet<AgentId> = due.iter().cloned().collect();
+            for agent in &due {
+                let content = Content::Order {
+                    genuine: true,
+                    facts,
+                    recipients: recipients.clone(),
+                    order: out.order.clone(),
+                };
+                let answer =
+                    post.submit(now, &Reader::Agent(agent.clone()), content, self.dead.contains(agent));
+                if answer == Answer::Taken && matches!(out.order, Order::Install(_)) {
+                    self.installs_mailed += 1;
+                }
+                tx.answered(now, at, agent, answer);
+            }
+            // Sent, but not written down: it is sent again under the same envelope ID.
+            if self.dies() {
+                return;
+            }
+            self.store = tx;
+        }
+        self.store.outbox.retain(|out| !out.queued.is_empty());
+    }
+}
+
+impl Store {
+    fn take(&mut self, now: UnixMillis, mail: &Mail, dice: &mut Dice) {
+        match &mail.content {
+            Content::Report { signer, envelope, sequence, report } if mail.intact => {
+                self.take_report(now, signer, *envelope, *sequence, report, dice);
+            }
+            Content::Bounce { envelope, agent } => {
+                let event = TargetEvent::Bounced(*envelope, "5.1.1 no such mailbox".to_owned());
+                for campaign in &mut self.campaigns {
+                    campaign.apply(now, agent, &event);
+                }
+            }
+            Content::Report { .. } | Content::Order { .. } | Content::OutOfOffice | Content::Junk => {}
+        }
+    }
+
+    fn take_report(
+        &mut self,
+        now: UnixMillis,
+        signer: &AgentId,
+        envelope: EnvelopeId,
+        sequence: u64,
+        report: &Report,
+        dice: &mut Dice,
+    ) {
+        if let Report::Enrol(request) = report {
+            let decision = decide(self.enrolments.get(&request.agent), request, now);
+            if decision == EnrolDecision::Accept {
+                self.enrolments.get_mut(signer).unwrap().used_by = Some((request.sign_key, request.seal_key));
+                self.fleet.get_mut(signer).unwrap().enrolled = true;
+            }
+            if !matches!(decision, EnrolDecision::Refuse(_)) {
+                let order = Order::Enrolled(Enrolled { agent: signer.clone() });
+                self.queue(now, order, None, core::slice::from_ref(signer), dice);
+            }
+            return;
+        }
+        if !self.fleet[signer].enrolled || !self.reports.insert((signer.clone(), envelope)) {
+            return;
+        }
+        if let Some(versions) = versions(report) {
+            let newest = self.versions_from.entry(signer.clone()).or_default();
+            if sequence > *newest {
+                *newest = sequence;
+                self.fleet.get_mut(signer).unwrap().version = Some(versions.software.clone());
+            }
+        }
+        let event = TargetEvent::Report { report: Box::new(report.clone()), sequence };
+        for campaign in &mut self.campaigns {
+            campaign.apply(now, signer, &event);
+        }
+    }
+
+    fn queue(
+        &mut self,
+        now: UnixMillis,
+        order: Order,
+        campaign: Option<usize>,
+        agents: &[AgentId],
+        dice: &mut Dice,
+    ) -> EnvelopeId {
+        self.sequence += 1;
+        let envelope = dice.envelope_id();
+        let queued = agents.iter().map(|agent| (agent.clone(), (now, 0))).collect();
+        let (created, expires) = (now, now.plus(ORDER_LIFE));
+        self.outbox.push(OutOrder {
+            envelope,
+            sequence: self.sequence,
+            order,
+            created,
+            expires,
+            campaign,
+            queued,
+        });
+        envelope
+    }
+
+    fn act(&mut self, now: UnixMillis, at: usize, action: Action, per_mail: usize, dice: &mut Dice) {
+        match action {
+            Action::Install { agents } => {
+                let bundle = &self.campaigns[at].bundle;
+                let order = Order::Install(InstallOrder {
+                    bundle: bundle.digest,
+                    bundle_bytes: 1,
+                    software_version: bundle.software_version.clone(),
+                });
+                self.mail(now, at, &order, &agents, TargetEvent::OrderQueued, (per_mail, dice));
+            }
+            Action::Query { agents } => {
+                self.mail(
+                    now,
+                    at,
+                    &Order::QueryVersions,
+                    &agents,
+                    TargetEvent::QueryQueued,
+                    (per_mail, dice),
+                );
+            }
+            Action::Withdraw { agents } => {
+                let targets = agents.iter().filter_map(|agent| self.campaigns[at].targets[agent].order());
+                let order = Order::Cancel(CancelOrder {
+                    orders: targets.collect::<BTreeSet<_>>().into_iter().collect(),
+                });
+                self.mail(now, at, &order, &agents, TargetEvent::CancelQueued, (per_mail, dice));
+            }
+            Action::End { agent, state, reason } => {
+                for out in self.outbox.iter_mut().filter(|out| out.campaign == Some(at)) {
+                    out.queued.remove(&agent);
+                }
+                self.campaigns[at].end(&agent, state, reason);
+            }
+            Action::Retry { agents } => self.campaigns[at].restart(&agents),
+            Action::Finish => self.campaigns[at].state = CampaignState::Finished,
+        }
+    }
+
+    fn mail(
+        &mut self,
+        now: UnixMillis,
+        at: usize,
+        order: &Order,
+        agents: &[AgentId],
+        event: fn(EnvelopeId) -> TargetEvent,
+        (per_mail, dice): (usize, &mut Dice),
+    ) {
+        for batch in agents.chunks(per_mail) {
+            let envelope = self.queue(now, order.clone(), Some(at), batch, dice);
+            for agent in batch {
+                self.campaigns[at].apply(now, agent, &event(envelope));
+            }
+        }
+    }
+
+    fn answered(&mut self, now: UnixMillis, at: usize, agent: &AgentId, answer: Answer) {
+        let out = &mut self.outbox[at];
+        let attempts = out.queued[agent].1;
+        let event = match answer {
+            Answer::Taken => {
+                out.queued.remove(agent);
+                TargetEvent::Sent(out.envelope)
+            }
+            Answer::Never => {
+                out.queued.remove(agent);
+                TargetEvent::Refused(out.envelope, "550 5.1.1".to_owned())
+            }
+            Answer::Later => {
+                let next_try = now.plus(RETRY_MIN * 2u32.pow(attempts.min(6)));
+                out.queued.insert(agent.clone(), (next_try, attempts + 1));
+                TargetEvent::Delayed(out.envelope, Delay { text: "450".to_owned(), next_try })
+            }
+        };
+        if let Some(campaign) = out.campaign {
+            self.campaigns[campaign].apply(now, agent, &event);
+        }
+    }
+
+    /// True if some campaign still acts.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.campaigns.iter().any(|c| {
+            c.state == CampaignState::Running
+                || (c.state == CampaignState::Cancelled && c.targets.values().any(|t| !t.state.is_end()))
+        })
+    }
+
+    /// Targets of a campaign in a state.
+    pub(crate) fn in_state(&self, campaign: usize, state: TargetState) -> BTreeSet<AgentId> {
+        let targets = self.campaigns[campaign].targets.iter();
+        targets.filter(|(_, t)| t.state == state).map(|(agent, _)| agent.clone()).collect()
+    }
+}
+
+fn versions(report: &Report) -> Option<&VersionReport> {
+    match report {
+        Report::Ended(ended) => Some(&ended.versions),
+        Report::Versions(versions) => Some(&versions.versions),
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => None,
+    }
+}

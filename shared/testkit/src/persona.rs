@@ -1,0 +1,80 @@
+//! What a simulated box is like. Each is a kind of site that exists.
+
+use core::time::Duration;
+
+use shared::message::Phase;
+
+use crate::dice::Dice;
+
+/// The character of one box.
+#[derive(Clone, Debug)]
+pub struct Persona {
+    /// Time between looks at the mailbox.
+    pub poll: Duration,
+    /// Power cuts per thousand effects.
+    pub power_cuts: u64,
+    /// It never looks at its mailbox.
+    pub off: bool,
+    /// This phase of any script fails the first so many times.
+    pub fails: Option<(Phase, u32)>,
+    /// The script says "not now" the first so many times.
+    pub not_now: u32,
+    /// Staging finds the disk full the first so many times.
+    pub disk_full: u32,
+    /// Somebody edits a module's file by hand, per thousand polls.
+    pub tampering: u64,
+    /// Its clock jumps, per thousand polls.
+    pub clock_jumps: u64,
+    /// Its address is refused by the relay.
+    pub dead_address: bool,
+}
+
+impl Persona {
+    /// A box with nothing wrong.
+    #[must_use]
+    pub fn healthy() -> Self {
+        Self {
+            poll: Duration::from_secs(300),
+            power_cuts: 0,
+            off: false,
+            fails: None,
+            not_now: 0,
+            disk_full: 0,
+            tampering: 0,
+            clock_jumps: 0,
+            dead_address: false,
+        }
+    }
+
+    /// True if it can do what it is told in the end, whatever happens on the way.
+    #[must_use]
+    pub fn recovers(&self) -> bool {
+        !self.off && !self.dead_address && self.tampering == 0 && self.clock_jumps == 0
+    }
+
+    pub(crate) fn roll(dice: &mut Dice) -> Self {
+        let healthy = Self::healthy();
+        let phases = [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Undo];
+        match dice.below(14) {
+            0 => Self { off: true, ..healthy },
+            1 | 2 => {
+                let phase = phases[usize::try_from(dice.below(5)).unwrap()];
+                Self { fails: Some((phase, 1 + u32::try_from(dice.below(3)).unwrap())), ..healthy }
+            }
+            3 => Self { not_now: 1 + u32::try_from(dice.below(30)).unwrap(), ..healthy },
+            4 => Self { tampering: 100, ..healthy },
+            5 => Self { poll: Duration::from_secs(24 * 3600), ..healthy },
+            6 | 7 => Self { power_cuts: 1 + dice.below(100), ..healthy },
+            8 => Self { dead_address: true, ..healthy },
+            9 => Self { clock_jumps: 50, ..healthy },
+            10 => Self { disk_full: 1 + u32::try_from(dice.below(10)).unwrap(), ..healthy },
+            11 => Self {
+                power_cuts: 30,
+                not_now: 2,
+                fails: Some((phases[usize::try_from(dice.below(5)).unwrap()], 1)),
+                ..healthy
+            },
+            _ => healthy,
+        }
+    }
+}

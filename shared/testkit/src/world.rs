@@ -1,0 +1,326 @@
+//! The world: puts boxes, headquarters and post office on one time line, and checks what must hold for all
+//! of them together.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_core::{BundleFacts, Module};
+use manager_core::{Campaign, CampaignId, CampaignState, Settings, TargetState};
+use shared::limits::ORDER_LIFE;
+use shared::{AgentId, Digest, Label, ModulePath, SoftwareVersion, UnixMillis};
+
+use crate::boxes::{Bundles, SimBox};
+use crate::dice::Dice;
+use crate::headquarters::Headquarters;
+use crate::persona::Persona;
+use crate::post::{Habits, Post};
+
+const T0: UnixMillis = UnixMillis(1_795_000_000_000);
+const HQ_PERIOD: Duration = Duration::from_secs(600);
+
+/// What happened in a run, for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Simulated days.
+    pub days: u64,
+    /// Mails handed in.
+    pub mails: u64,
+    /// Bounces written.
+    pub bounces: u64,
+    /// Power cuts of boxes.
+    pub power_cuts: u64,
+    /// Installs committed.
+    pub installs: u64,
+    /// Effects executed by boxes.
+    pub effects: u64,
+}
+
+impl Figures {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        self.days += other.days;
+        self.mails += other.mails;
+        self.bounces += other.bounces;
+        self.power_cuts += other.power_cuts;
+        self.installs += other.installs;
+        self.effects += other.effects;
+    }
+}
+
+/// A simulated fleet.
+#[derive(Debug)]
+pub struct World {
+    now: UnixMillis,
+    boxes: BTreeMap<AgentId, SimBox>,
+    hq: Headquarters,
+    post: Post,
+    bundles: Bundles,
+    agenda: BTreeSet<(UnixMillis, Turn)>,
+    /// Running digest of what happened: equal for equal seeds.
+    trace: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Hq,
+    Attacker,
+    Box(AgentId),
+}
+
+impl World {
+    /// A world of `count` boxes with personas and a post office rolled from the seed.
+    #[must_use]
+    pub fn seeded(seed: u64, count: usize) -> Self {
+        let mut dice = Dice::new(seed);
+        let habits = Habits::roll(&mut dice);
+        let personas = (0..count).map(|_| Persona::roll(&mut dice)).collect();
+        let mut world = Self::new(seed, personas, habits);
+        world.hq.crashes = dice.below(100);
+        world
+    }
+
+    /// A world of these boxes, A0001 and on.
+    #[must_use]
+    pub fn new(seed: u64, personas: Vec<Persona>, habits: Habits) -> Self {
+        let dice = |stream: u64| Dice::new(seed.wrapping_mul(1_000_003).wrapping_add(stream));
+        let ids: Vec<AgentId> =
+            (1..=personas.len()).map(|n| AgentId::parse(&format!("A{n:04}")).unwrap()).collect();
+        let dead = ids.iter().zip(&personas).map(|(id, p)| (id.clone(), p.dead_address));
+        let hq = Headquarters::new(dead.collect::<Vec<_>>().into_iter(), dice(1), T0);
+        let mut world = Self {
+            now: T0,
+            boxes: BTreeMap::new(),
+            hq,
+            post: Post::new(habits, dice(2)),
+            bundles: BTreeMap::new(),
+            agenda: BTreeSet::from([(T0, Turn::Hq), (T0, Turn::Attacker)]),
+            trace: Digest([0; 32]),
+        };
+        for (n, (id, persona)) in ids.into_iter().zip(personas).enumerate() {
+            let mut site = SimBox::new(id.clone(), persona, T0, dice(100 + n as u64));
+            site.start(T0, &mut world.post, &world.bundles);
+            world.agenda.insert((T0, Turn::Box(id.clone())));
+            world.boxes.insert(id, site);
+        }
+        world
+    }
+
+    /// Starts a campaign that brings version `n`.0.00-0 to all boxes; three modules, a script.
+    pub fn start_campaign(&mut self, n: u32, retries: u32) {
+        let version = SoftwareVersion::parse(&format!("{n}.0.00-0")).unwrap();
+        let module = |name: &str| Module {
+            name: Label::lossy(name),
+            version: Label::lossy(&n.to_string()),
+            date: Label::lossy("2026-01-01"),
+            path: ModulePath::parse(&format!("bin/{name}")).unwrap(),
+            mode: 0o755,
+            bytes: 1,
+            digest: Digest::of(format!("{name}{n}").as_bytes()),
+        };
+        let digest = Digest::of(&n.to_be_bytes());
+        let facts = BundleFacts {
+            software_version: version.clone(),
+            from: vec![],
+            classes: vec![],
+            has_script: true,
+            modules: ["a", "b", "c"].map(module).to_vec(),
+            unpacked_bytes: 3,
+        };
+        self.bundles.insert(digest, facts);
+        let id = i64::try_from(self.hq.store.campaigns.len()).unwrap() + 1;
+        self.hq.start_campaign(Campaign {
+            id: CampaignId(id),
+            name: Label::default(),
+            bundle: manager_core::BundleFacts {
+                digest,
+                software_version: version,
+                from: vec![],
+                classes: vec![],
+            },
+            settings: Settings {
+                settle: Duration::from_secs(1800),
+                reply_timeout: Duration::from_secs(6 * 3600),
+                retries,
+                order_life: ORDER_LIFE,
+            },
+            state: CampaignState::Running,
+            created: self.now,
+            targets: BTreeMap::new(),
+        });
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now.plus(time);
+        while let Some((at, turn)) = self.agenda.first().cloned().filter(|(at, _)| *at <= end) {
+            self.agenda.pop_first();
+            self.now = at;
+            self.post.deliver(at);
+            let again = self.take_turn(&turn);
+            self.agenda.insert((at.plus(again), turn));
+        }
+        self.now = end;
+    }
+
+    fn take_turn(&mut self, turn: &Turn) -> Duration {
+        match turn {
+            Turn::Hq => {
+                self.hq.pass(self.now, &mut self.post);
+                self.check_verdicts();
+                HQ_PERIOD
+            }
+            Turn::Attacker => {
+                self.post.attack(self.now);
+                Duration::from_secs(3600)
+            }
+            Turn::Box(id) => {
+                let site = self.boxes.get_mut(id).unwrap();
+                site.poll(self.now, &mut self.post, &self.bundles);
+                let line = format!("{} {} {} {}", self.now.0, id, site.effects, self.post.mails);
+                self.trace = Digest::of(&[self.trace.0.as_slice(), line.as_bytes()].concat());
+                site.persona.poll
+            }
+        }
+    }
+
+    /// PROTOCOL 8.3: `verified` only if the box said so truly.
+    fn check_verdicts(&self) {
+        for (at, campaign) in self.hq.store.campaigns.iter().enumerate() {
+            for agent in self.hq.store.in_state(at, TargetState::Verified) {
+                let truly = &self.boxes[&agent].true_versions;
+                let goal = &campaign.bundle.software_version;
+                assert!(truly.contains(goal), "{agent} is verified for {goal}, which it never had");
+            }
+        }
+    }
+
+    /// Runs until no campaign acts any more.
+    ///
+    /// # Panics
+    /// It takes longer than an order can live, plus a month.
+    pub fn run_until_settled(&mut self) {
+        let limit = self.now.plus(ORDER_LIFE).plus(Duration::from_secs(30 * 86_400));
+        while self.hq.store.is_busy() {
+            assert!(self.now < limit, "a campaign does not end: {:?}", self.stuck());
+            self.run_for(Duration::from_secs(6 * 3600));
+        }
+    }
+
+    fn stuck(&self) -> Vec<String> {
+        let targets = self.hq.store.campaigns.iter().flat_map(|c| &c.targets);
+        targets.filter(|(_, t)| !t.state.is_end()).map(|(agent, t)| format!("{agent} {}", t.state)).collect()
+    }
+
+    /// The post office mends its ways; what is on its way still comes.
+    pub fn mend_post(&mut self) {
+        self.post.habits = Habits::good();
+        self.hq.crashes = 0;
+    }
+
+    /// The operator's retry of a campaign.
+    pub fn retry(&mut self, campaign: usize) {
+        self.hq.store.campaigns[campaign].retry();
+    }
+
+    /// The operator's cancel of a campaign.
+    pub fn cancel(&mut self, campaign: usize) {
+        self.hq.store.campaigns[campaign].cancel();
+    }
+
+    /// Agents of a campaign in a state.
+    #[must_use]
+    pub fn in_state(&self, campaign: usize, state: TargetState) -> BTreeSet<AgentId> {
+        self.hq.store.in_state(campaign, state)
+    }
+
+    /// Boxes that can do what they are told in the end.
+    #[must_use]
+    pub fn recovering(&self) -> BTreeSet<AgentId> {
+        self.boxes.values().filter(|b| b.persona.recovers()).map(|b| b.id.clone()).collect()
+    }
+
+    /// How many agents have enrolled.
+    #[must_use]
+    pub fn enrolled_count(&self) -> usize {
+        self.hq.enrolled_count()
+    }
+
+    /// Install mails that the relay has taken.
+    #[must_use]
+    pub fn installs_mailed(&self) -> u64 {
+        self.hq.installs_mailed
+    }
+
+    /// True if the box has exactly the files of version `n`.0.00-0.
+    #[must_use]
+    pub fn has_version(&self, agent: &AgentId, n: u32) -> bool {
+        self.boxes[agent].has(&self.bundles[&Digest::of(&n.to_be_bytes())])
+    }
+
+    /// Cuts the power of a box after so many more of its effects.
+    pub fn cut_power_after(&mut self, agent: &AgentId, effects: u64) {
+        self.boxes.get_mut(agent).unwrap().cut_after = Some(effects);
+    }
+
+    /// The whole life of a fleet under a seed: enrolment, two campaigns over each other, a cancelled one, and
+    /// then better times, in which every box that can must become verified.
+    ///
+    /// # Panics
+    /// Something that must hold did not.
+    #[must_use]
+    pub fn live(seed: u64, count: usize) -> (Figures, Digest) {
+        let mut world = Self::seeded(seed, count);
+        world.run_for(Duration::from_secs(2 * 86_400));
+        world.start_campaign(1, 2);
+        world.run_for(Duration::from_secs(86_400));
+        world.start_campaign(2, 1);
+        world.run_until_settled();
+        world.start_campaign(3, 0);
+        world.run_for(Duration::from_secs(3600 * (1 + seed % 24)));
+        world.cancel(2);
+        world.run_until_settled();
+
+        world.mend_post();
+        // Old mail arrives, and what boxes owe is sent.
+        world.run_for(Duration::from_secs(6 * 86_400));
+        world.start_campaign(4, 3);
+        for _ in 0..6 {
+            world.run_until_settled();
+            world.retry(3);
+        }
+        world.run_until_settled();
+        let verified = world.in_state(3, TargetState::Verified);
+        for agent in world.recovering() {
+            assert!(
+                verified.contains(&agent),
+                "{agent} is not verified in the end: {:?}",
+                world.boxes[&agent].persona
+            );
+            assert!(world.has_version(&agent, 4));
+        }
+        world.check_end();
+        (world.figures(), world.trace)
+    }
+
+    /// What must hold in the end.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn check_end(&self) {
+        self.boxes.values().for_each(SimBox::check_end);
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let sum = |of: fn(&SimBox) -> u64| self.boxes.values().map(of).sum();
+        Figures {
+            days: self.now.since(T0).as_secs() / 86_400,
+            mails: self.post.mails,
+            bounces: self.post.bounces,
+            power_cuts: sum(|b| b.power_cuts),
+            installs: sum(|b| b.installs),
+            effects: sum(|b| b.effects),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The simulated world: some hundred seeds of everything at once, and single stories.
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::panic, reason = "tests may panic")]
+
+use core::time::Duration;
+
+use manager_core::TargetState;
+use shared::AgentId;
+use shared::message::Phase;
+use testkit::{Figures, Habits, Persona, World};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn box_1() -> AgentId {
+    AgentId::parse("A0001").unwrap()
+}
+
+/// A world of these boxes with a good post office, enrolled.
+fn world_of(personas: Vec<Persona>) -> World {
+    let mut world = World::new(7, personas, Habits::good());
+    world.run_for(DAY);
+    world
+}
+
+#[test]
+fn fleets_survive_whatever_hundreds_of_seeds_bring() {
+    let mut total = Figures::default();
+    for seed in 0..200 {
+        let result = std::panic::catch_unwind(|| World::live(seed, 8));
+        let Ok((figures, _)) = result else {
+            panic!("seed {seed} fails: scripts/sim --seed {seed} --boxes 8")
+        };
+        total.add(&figures);
+    }
+    println!("200 seeds: {total:?}");
+    assert!(total.power_cuts > 500 && total.installs > 2_000, "the world is too kind: {total:?}");
+}
+
+#[test]
+fn a_fleet_of_hundreds_lives_through_it_too() {
+    let (figures, _) = World::live(77, 300);
+    println!("300 boxes: {figures:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_gives_another() {
+    let (figures, trace) = World::live(5, 6);
+    assert_eq!(World::live(5, 6), (figures, trace));
+    assert_ne!(World::live(6, 6).1, trace);
+}
+
+#[test]
+fn a_box_that_loses_power_after_any_effect_ends_verified() {
+    // First count the effects of one undisturbed update, then cut after each of them.
+    for fails in [None, Some((Phase::Verify, 1))] {
+        let persona = Persona { fails, ..Persona::healthy() };
+        let mut calm = world_of(vec![persona.clone()]);
+        let before = calm.figures().effects;
+        calm.start_campaign(1, 2);
+        calm.run_until_settled();
+        let effects = calm.figures().effects - before;
+        assert!(effects > 30);
+        for cut in 0..effects {
+            let mut world = world_of(vec![persona.clone()]);
+            world.start_campaign(1, 2);
+            world.cut_power_after(&box_1(), cut);
+            world.run_until_settled();
+            assert_eq!(world.figures().power_cuts, 1, "cut {cut}");
+            assert_eq!(world.in_state(0, TargetState::Verified).len(), 1, "cut {cut}");
+            assert!(world.has_version(&box_1(), 1), "cut {cut}");
+            world.check_end();
+        }
+        println!("{effects} cuts, each ends verified");
+    }
+}
+
+#[test]
+fn a_silent_box_is_silent_and_a_dead_address_is_undeliverable() {
+    let off = Persona { off: true, ..Persona::healthy() };
+    let dead = Persona { dead_address: true, ..Persona::healthy() };
+    let mut world = world_of(vec![Persona::healthy(), dead]);
+    assert_eq!(world.enrolled_count(), 2);
+    world.start_campaign(1, 1);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 1);
+    assert_eq!(world.in_state(0, TargetState::Undeliverable).len(), 1);
+    // It asked to be enrolled when it was first switched on, and was never seen again.
+    let mut world = world_of(vec![off]);
+    assert_eq!(world.enrolled_count(), 1);
+    world.start_campaign(1, 1);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Silent).len(), 1);
+}
+
+#[test]
+fn only_the_failed_are_mailed_again() {
+    let failing = Persona { fails: Some((Phase::Post, 1)), ..Persona::healthy() };
+    let mut world = world_of(vec![Persona::healthy(), failing, Persona::healthy()]);
+    world.start_campaign(1, 0);
+    world.run_until_settled();
+    assert_eq!((world.installs_mailed(), world.in_state(0, TargetState::Failed).len()), (3, 1));
+    world.retry(0);
+    world.run_until_settled();
+    assert_eq!((world.installs_mailed(), world.in_state(0, TargetState::Verified).len()), (4, 3));
+}
+
+#[test]
+fn not_now_is_no_failure() {
+    let busy = Persona { not_now: 40, ..Persona::healthy() };
+    let mut world = world_of(vec![busy]);
+    world.start_campaign(1, 0);
+    world.run_for(DAY);
+    assert_eq!(world.in_state(0, TargetState::Deferred).len(), 1);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 1);
+}
+
+#[test]
+fn a_file_changed_by_hand_is_never_reported_as_the_version() {
+    let edited = Persona { tampering: 1000, ..Persona::healthy() };
+    let mut world = world_of(vec![edited]);
+    world.start_campaign(1, 1);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Failed).len(), 1);
+}
+
+#[test]
+fn replays_doubles_and_bounces_alone_cannot_keep_a_fleet_from_its_version() {
+    let habits = Habits { duplicate: 500, attack: 1000, bounce: 300, out_of_office: 300, ..Habits::good() };
+    let mut world = World::new(3, vec![Persona::healthy(); 5], habits);
+    world.run_for(DAY);
+    for n in 1..=3 {
+        world.start_campaign(n, 2);
+        world.run_until_settled();
+    }
+    world.run_for(DAY * 20);
+    assert_eq!(world.in_state(2, TargetState::Verified).len(), 5);
+    assert!((1..=5).all(|n| world.has_version(&AgentId::parse(&format!("A{n:04}")).unwrap(), 3)));
+    world.check_end();
+}
