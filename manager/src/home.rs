@@ -186,7 +186,7 @@ impl Home {
         if keys.is_empty() { Err(HomeError::Key(path, KeyError::NotAKey)) } else { Ok(keys) }
     }
 
-    /// The secret release key: the home's, or the one in `file`.
+    /// The secret release key: the home's, or the one in `file`. The daemon never needs it (PROTOCOL 2.1).
     ///
     /// # Errors
     /// The file is missing, exposed, or holds no key.

@@ -1,4 +1,4 @@
-//! Writes an [`Outgoing`] as mail text, in chunks, so that a large attachment is never in memory as a whole.
+//! Writes an [`Outgoing`] as mail text (PROTOCOL 10.1), in chunks, so that a large attachment is never in memory as a whole.
 //! Reads the attached file; sends nothing.
 //!
 //! ```text

@@ -162,6 +162,7 @@ impl<R: Read + Seek> VerifiedBundle<R> {
         mut self,
         take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
     ) -> Result<Manifest, BundleError> {
+        // PROTOCOL 6.3: digest first, decompression after it.
         self.check_payload()?;
         self.from.seek(SeekFrom::Start(self.payload_at)).map_err(BundleError::Read)?;
         let payload = (&mut self.from).take(self.manifest.payload_bytes);

@@ -160,6 +160,7 @@ pub fn open_body<R: Read>(
     let mut length = [0u8; 4];
     reader.read_plain(&mut length, "message length")?;
     let n = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    // PROTOCOL 4.4
     if n > MESSAGE_MAX_BYTES {
         return Err(EnvelopeError::MessageTooLarge { found: n });
     }

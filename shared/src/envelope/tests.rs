@@ -145,7 +145,7 @@ fn an_envelope_needs_recipients_but_not_too_many() {
 
 #[test]
 fn a_truncated_stream_of_whole_chunks_does_not_pass_as_complete() {
-    // The last chunk carries a flag in its nonce: cutting the body at a chunk border is noticed even by
+    // PROTOCOL 4.1: the last chunk carries a flag in its nonce: cutting the body at a chunk border is noticed even by
     // the cipher alone.
     let key = ContentKey::from_bytes([3; 32]);
     let payload = vec![5u8; 3 * crate::limits::CHUNK_BYTES];
