@@ -257,8 +257,8 @@ fn action_text(action: &Action) -> String {
     }
 }
 
-/// Whether a daemon works on this home, in words. Looks at the system's list of locks, because trying the
-/// lock could keep a daemon from starting.
+/// Whether a daemon works on this home, in words. Does not try the lock: that could keep a daemon from
+/// starting in the same moment.
 pub(crate) fn daemon_text(home: &Home) -> &'static str {
     match daemon_runs(home) {
         Some(true) => "The daemon is running.",
@@ -269,13 +269,17 @@ pub(crate) fn daemon_text(home: &Home) -> &'static str {
     }
 }
 
-pub(crate) fn daemon_runs(home: &Home) -> Option<bool> {
-    let Ok(metadata) = fs::metadata(home.dir().join("daemon.lock")) else { return Some(false) };
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    let inode = format!(":{}", metadata.ino());
-    // 1: FLOCK  ADVISORY  WRITE 4711 08:01:1234567 0 EOF
-    let held = |line: &str| {
-        line.contains(" FLOCK ") && line.split_whitespace().nth(5).is_some_and(|file| file.ends_with(&inode))
-    };
-    Some(locks.lines().any(held))
+/// True if the process that is named in the lock file has that very file open; `None` if that cannot be seen.
+fn daemon_runs(home: &Home) -> Option<bool> {
+    let lock = home.dir().join("daemon.lock");
+    let (Ok(file), Ok(text)) = (fs::metadata(&lock), fs::read_to_string(&lock)) else { return Some(false) };
+    let Ok(pid) = text.trim().parse::<u32>() else { return Some(false) };
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(open) => Some(open.flatten().any(|fd| {
+            // Follows the link to the open file.
+            fs::metadata(fd.path()).is_ok_and(|m| (m.dev(), m.ino()) == (file.dev(), file.ino()))
+        })),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Some(false),
+        Err(_) => None,
+    }
 }
