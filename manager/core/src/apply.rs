@@ -74,9 +74,9 @@ impl Campaign {
     }
 
     /// Gives a target the end that the plan found.
-    pub fn end(&mut self, agent: &AgentId, state: TargetState, reason: Reason) {
+    pub fn end(&mut self, agent: &AgentId, state: TargetState, reason: Option<Reason>) {
         if let Some(target) = self.targets.get_mut(agent).filter(|t| !t.state.is_end()) {
-            target.end(state, Some(reason));
+            target.end(state, reason);
         }
     }
 

@@ -63,8 +63,8 @@ pub enum Action {
         agent: AgentId,
         /// The end.
         state: TargetState,
-        /// Why.
-        reason: Reason,
+        /// Why, if it is no success.
+        reason: Option<Reason>,
     },
     /// Start another round for those that failed (M13).
     Retry {
@@ -260,6 +260,16 @@ impl Planner<'_> {
             if target.state.is_end() {
                 continue;
             }
+            if target.state == TargetState::Installed {
+                // Too late to withdraw: it ends as what its signed report says it has (PROTOCOL 8.3).
+                let goal = &self.campaign.bundle.software_version;
+                match &target.reported {
+                    Some(reported) if reported.exact() == Some(goal) => self.verified(agent),
+                    Some(other) => self.end(agent, TargetState::Failed, Reason::OtherVersion(other.clone())),
+                    None => self.end(agent, TargetState::Cancelled, Reason::Cancelled(None)),
+                }
+                continue;
+            }
             let Some(ask) = &target.cancel else {
                 self.withdraw.push(agent.clone());
                 self.wait(agent, WaitingFor::CancelAnswer);
@@ -323,7 +333,12 @@ impl Planner<'_> {
     }
 
     fn end(&mut self, agent: &AgentId, state: TargetState, reason: Reason) {
-        self.plan.actions.push(Action::End { agent: agent.clone(), state, reason });
+        self.plan.actions.push(Action::End { agent: agent.clone(), state, reason: Some(reason) });
+    }
+
+    fn verified(&mut self, agent: &AgentId) {
+        let (agent, state) = (agent.clone(), TargetState::Verified);
+        self.plan.actions.push(Action::End { agent, state, reason: None });
     }
 
     fn wait(&mut self, agent: &AgentId, reason: WaitingFor) {

@@ -378,11 +378,21 @@ fn cancelling_ends_the_unmailed_at_once_and_withdraws_the_rest() {
     assert_eq!(desk.mails("cancel"), [1]);
     // Too late: the install was running; its own report is the truth.
     desk.ended(1, Outcome::Installed, goal());
-    assert_eq!(desk.state(1), TargetState::Installed);
+    desk.tick();
+    assert_eq!(desk.state(1), TargetState::Verified);
+}
+
+#[test]
+fn a_withdrawn_order_without_an_answer_is_closed_and_a_late_report_still_counts() {
+    let mut desk = Desk::new(2, 0);
+    desk.tick();
+    desk.campaign.cancel();
+    desk.tick();
     desk.pass(TIMEOUT);
     assert_eq!(desk.state(1), TargetState::Cancelled);
     desk.versions(1, goal());
     assert_eq!(desk.state(1), TargetState::Verified);
+    assert_eq!(desk.state(2), TargetState::Cancelled);
 }
 
 proptest! {

@@ -1,6 +1,12 @@
 //! The rules of the house that no compiler checks: who may depend on whom, where IO may be, that rules of
 //! the protocol are cited, that every file says what it is.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::string_slice, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests may panic"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
