@@ -5,19 +5,18 @@
 mod tests;
 
 use std::fmt::Write as _;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mailio::{JunkPolicy, MailSettings, ReceiveUrl, SecretSource, SendUrl};
+use mailio::config::{Account, ConfigError, Values};
+use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
 use shared::invitation::Invitation;
 use shared::keys::{SealingKey, VerifyingKey};
-use shared::time::{format_duration, parse_duration};
+use shared::time::format_duration;
 use shared::{AgentId, Label, MailAddress};
-use thiserror::Error;
 
-use crate::files::{chain, write_whole};
+use crate::files::write_whole;
 
 /// The checked configuration.
 pub(crate) struct Config {
@@ -34,27 +33,6 @@ pub(crate) struct Config {
     pub(crate) max_bundle_bytes: u64,
     rom_version: Option<Label>,
     rom_version_file: PathBuf,
-}
-
-/// A configuration that cannot be used.
-#[derive(Debug, Error)]
-pub(crate) enum ConfigError {
-    /// Not readable.
-    #[error("cannot read {}", .0.display())]
-    Io(PathBuf, #[source] io::Error),
-    /// Not TOML, or an unknown or missing key: the text names line and key.
-    #[error("{}: {}", .0.display(), .1)]
-    Toml(PathBuf, String),
-    /// A value that is not allowed.
-    #[error("{}: setting \"{setting}\": {why}", file.display())]
-    Value {
-        /// The file.
-        file: PathBuf,
-        /// The key.
-        setting: &'static str,
-        /// What was expected and found.
-        why: String,
-    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -183,7 +161,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
 pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let raw: Raw = toml::from_str(text)
         .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
-    let in_file = Values { file };
+    let in_file = Values::of(file);
     let labels = raw.class.iter().map(|c| in_file.value("class", Label::parse(c)));
     let release_keys =
         raw.manager.release_keys.iter().map(|k| in_file.value("release_keys", VerifyingKey::parse_text(k)));
@@ -191,10 +169,24 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         let why = format!("expected an absolute path, found \"{}\"", raw.root.display());
         return Err(in_file.bad("root", why));
     }
+    let account = Account {
+        address: raw.address,
+        send: raw.send,
+        receive: raw.receive,
+        ca: raw.ca,
+        password_file: raw.password_file,
+        password_env: raw.password_env,
+        password_credential: raw.password_credential,
+        token_command: raw.token_command,
+        tls: raw.tls,
+        junk: raw.junk,
+    };
+    // The mailbox is the agent's own (M6), and nobody empties a box's junk folder.
+    let mail = in_file.mail(account, JunkPolicy::Delete)?;
     Ok(Config {
         agent: in_file.value("agent", AgentId::parse(&raw.agent))?,
         classes: labels.collect::<Result<_, _>>()?,
-        mail: in_file.mail(&raw)?,
+        mail,
         manager: in_file.value("manager.address", MailAddress::parse(&raw.manager.address))?,
         order_key: in_file.value("order_key", VerifyingKey::parse_text(&raw.manager.order_key))?,
         release_keys: release_keys.collect::<Result<_, _>>()?,
@@ -214,82 +206,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         rom_version_file: raw.rom_version_file.unwrap_or_else(|| ROM_VERSION_FILE_DEFAULT.into()),
         root: raw.root,
     })
-}
-
-/// Turns a value's fault into one that names the file and the setting.
-struct Values<'f> {
-    file: &'f Path,
-}
-
-impl Values<'_> {
-    fn bad(&self, setting: &'static str, why: String) -> ConfigError {
-        ConfigError::Value { file: self.file.to_owned(), setting, why }
-    }
-
-    fn value<T, E: std::error::Error>(
-        &self,
-        setting: &'static str,
-        result: Result<T, E>,
-    ) -> Result<T, ConfigError> {
-        result.map_err(|err| self.bad(setting, chain(&err)))
-    }
-
-    fn duration(
-        &self,
-        setting: &'static str,
-        text: Option<&str>,
-        default: Duration,
-    ) -> Result<Duration, ConfigError> {
-        let Some(text) = text else { return Ok(default) };
-        let found = self.value(setting, parse_duration(text))?;
-        if found.is_zero() {
-            return Err(self.bad(setting, "expected more than zero".to_owned()));
-        }
-        Ok(found)
-    }
-
-    fn mail(&self, raw: &Raw) -> Result<MailSettings, ConfigError> {
-        let mut mail = MailSettings::new(
-            self.value("address", MailAddress::parse(&raw.address))?,
-            self.value("send", SendUrl::parse(&raw.send))?,
-            self.value("receive", ReceiveUrl::parse(&raw.receive))?,
-        );
-        mail.ca_file.clone_from(&raw.ca);
-        mail.secret = self.secret(raw)?;
-        mail.tls_none_allowed = match raw.tls.as_deref() {
-            None => false,
-            Some("none") => true,
-            Some(other) => {
-                return Err(self.bad("tls", format!("expected \"none\" or nothing, found \"{other}\"")));
-            }
-        };
-        mail.junk = match raw.junk.as_deref() {
-            // The mailbox is the agent's own (M6), and nobody empties a box's junk folder.
-            None | Some("delete") => JunkPolicy::Delete,
-            Some("aside") => JunkPolicy::Aside,
-            Some(other) => {
-                return Err(self.bad("junk", format!("expected \"delete\" or \"aside\", found \"{other}\"")));
-            }
-        };
-        self.value("send or receive", mail.check())?;
-        Ok(mail)
-    }
-
-    fn secret(&self, raw: &Raw) -> Result<SecretSource, ConfigError> {
-        let sources = [
-            raw.password_file.clone().map(SecretSource::File),
-            raw.password_env.clone().map(SecretSource::Env),
-            raw.password_credential.clone().map(SecretSource::Credential),
-            raw.token_command.clone().map(SecretSource::TokenCommand),
-        ];
-        let mut given = sources.into_iter().flatten();
-        let first = given.next().unwrap_or_default();
-        if given.next().is_some() {
-            let why = "expected only one of password_file, password_env, password_credential, token_command";
-            return Err(self.bad("password_file", why.to_owned()));
-        }
-        Ok(first)
-    }
 }
 
 impl Config {

@@ -23,11 +23,12 @@ use std::path::{Path, PathBuf};
 
 use agent_core::{BundleFacts, InspectFault, Module, ModulesFound};
 use shared::bundle::{BundleError, BundleReader, Manifest, VerifiedBundle};
+use shared::error::chain;
 use shared::keys::VerifyingKey;
 use shared::path::AGENT_FOLDER;
 use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
 
-use crate::files::{chain, copy_seen, private_folder, remove_tree};
+use crate::files::{copy_seen, private_folder, remove_tree};
 use crate::home::{HomeError, Lock};
 use beneath::Root;
 

@@ -6,10 +6,11 @@ use mailio::{Mailbox, Sender};
 
 use crate::config::{self, Config};
 use crate::disk::Disk;
-use crate::files::{chain, now};
+use crate::files::now;
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::ledger;
+use shared::error::chain;
 
 /// Less room than this below the root is worth a word.
 const FREE_MIN_BYTES: u64 = 64 * 1024 * 1024;

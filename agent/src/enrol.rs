@@ -109,5 +109,5 @@ fn read_invitation(path: &Path) -> anyhow::Result<Invitation> {
     let file = std::fs::File::open(path).map_err(failed)?;
     file.take(INVITATION_MAX_BYTES.saturating_add(1)).read_to_string(&mut text).map_err(failed)?;
     let parsed = Invitation::parse(&text);
-    Ok(parsed.map_err(|err| Usage(format!("{}: {}", path.display(), crate::files::chain(&err))))?)
+    Ok(parsed.map_err(|err| Usage(format!("{}: {}", path.display(), shared::error::chain(&err))))?)
 }

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::files::chain;
+use shared::error::chain;
 
 /// Exit code 2.
 #[derive(Debug, Error)]

@@ -7,12 +7,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use agent_core::{Disposal, EnvelopeFacts, Event, JunkReason, MailHandle, OpenFault, Payload};
 use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox, Marker};
 use shared::envelope::{EnvelopeError, Header, RawHead, check_body, open_body};
+use shared::error::chain;
 use shared::keys::VerifyingKey;
 use shared::limits::{CHUNK_BYTES, HEADER_MAX_BYTES, MESSAGE_MAX_BYTES};
 use shared::message::{Order, decode_order};
 use shared::{Hasher, KeyId, Label};
 
-use crate::files::{chain, copy_seen, create_private, remove_if_there, sync_parent};
+use crate::files::{copy_seen, create_private, remove_if_there, sync_parent};
 use crate::home::Home;
 use crate::keys::Keys;
 

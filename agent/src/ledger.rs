@@ -122,7 +122,7 @@ fn read(path: &Path) -> Result<State, Unreadable> {
     }
     State::decode(body).map_err(|err| match err {
         StateError::Format { .. } => Unreadable::Later(err),
-        StateError::Decode(_) | StateError::Empty => Unreadable::Because(crate::files::chain(&err)),
+        StateError::Decode(_) | StateError::Empty => Unreadable::Because(shared::error::chain(&err)),
     })
 }
 

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use agent_core::{Outgoing as Report_, PostResult, ReportSeq};
 use mailio::{Attachment, AutoKind, Outgoing, SendError, Sender, Sent};
 use shared::envelope::{NewSmall, seal_small};
+use shared::error::chain;
 use shared::keys::SealingKey;
 use shared::message::{Report, encode};
 use shared::{Digest, EnvelopeId, Label, MailAddress};
 
-use crate::files::{chain, now, random, rng, sync_folder, write_whole};
+use crate::files::{now, random, rng, sync_folder, write_whole};
 use crate::keys::Keys;
 use crate::stop::Stop;
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use agent_core::{AgentCore, Event, Profile};
 use mailio::Mailbox;
+use shared::error::chain;
 use shared::message::Outcome;
 
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::files::{chain, now, random};
+use crate::files::{now, random};
 use crate::home::{Home, Lock};
 use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;

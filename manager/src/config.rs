@@ -1,18 +1,15 @@
 //! `manager.toml`: what an operator can set, read at start. Unknown keys are errors, so that a slip of the
 //! pen does not pass for a setting.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mailio::{JunkPolicy, MailSettings, ReceiveUrl, SecretSource, SendUrl};
+use mailio::config::{Account, ConfigError, Values};
+use mailio::{JunkPolicy, MailSettings};
 use serde::Deserialize;
 use shared::MailAddress;
 use shared::limits::{MAIL_MAX_DEFAULT_BYTES, SLOTS_MAX_COUNT};
-use shared::time::{format_duration, parse_duration};
-use thiserror::Error;
-
-use crate::system::chain;
+use shared::time::format_duration;
 
 /// The checked configuration.
 #[derive(Clone, Debug)]
@@ -29,27 +26,6 @@ pub struct Config {
     pub retry_min: Duration,
     /// The longest pause.
     pub retry_max: Duration,
-}
-
-/// A configuration that cannot be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// Not readable.
-    #[error("cannot read {}", .0.display())]
-    Io(PathBuf, #[source] io::Error),
-    /// Not TOML, or an unknown or missing key: the text names line and key.
-    #[error("{}: {}", .0.display(), .1)]
-    Toml(PathBuf, String),
-    /// A value that is not allowed.
-    #[error("{}: setting \"{setting}\": {why}", file.display())]
-    Value {
-        /// The file.
-        file: PathBuf,
-        /// The key.
-        setting: &'static str,
-        /// What was expected and found.
-        why: String,
-    },
 }
 
 #[derive(Deserialize)]
@@ -154,7 +130,7 @@ impl Config {
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let raw: Raw = toml::from_str(text)
             .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
-        let at = Values { file };
+        let at = Values::of(file);
         let recipients = raw.recipients_per_mail.unwrap_or(RECIPIENTS_DEFAULT);
         if !(1..=SLOTS_MAX_COUNT).contains(&recipients) {
             let why = format!("expected 1 to {SLOTS_MAX_COUNT}, found {recipients}");
@@ -164,8 +140,23 @@ impl Config {
         if mails_per_minute == 0 {
             return Err(at.bad("mails_per_minute", "expected at least 1, found 0".to_owned()));
         }
+        let account = Account {
+            address: raw.address,
+            send: raw.send,
+            receive: raw.receive,
+            ca: raw.ca,
+            password_file: raw.password_file,
+            password_env: raw.password_env,
+            password_credential: raw.password_credential,
+            token_command: raw.token_command,
+            tls: raw.tls,
+            junk: raw.junk,
+        };
+        // People write to a manager's address; their mail is not ours to delete.
+        let mut mail = at.mail(account, JunkPolicy::Aside)?;
+        mail.mail_max_bytes = raw.mail_max_bytes.unwrap_or(MAIL_MAX_DEFAULT_BYTES);
         Ok(Self {
-            mail: at.mail(&raw)?,
+            mail,
             poll: at.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
             recipients_per_mail: recipients,
             mails_per_minute,
@@ -175,78 +166,10 @@ impl Config {
     }
 }
 
-/// Turns a value's fault into one that names the file and the setting.
-struct Values<'f> {
-    file: &'f Path,
-}
-
-impl Values<'_> {
-    fn bad(&self, setting: &'static str, why: String) -> ConfigError {
-        ConfigError::Value { file: self.file.to_owned(), setting, why }
-    }
-
-    fn value<T, E: std::error::Error>(
-        &self,
-        setting: &'static str,
-        result: Result<T, E>,
-    ) -> Result<T, ConfigError> {
-        result.map_err(|err| self.bad(setting, chain(&err)))
-    }
-
-    fn duration(
-        &self,
-        setting: &'static str,
-        text: Option<&str>,
-        default: Duration,
-    ) -> Result<Duration, ConfigError> {
-        let Some(text) = text else { return Ok(default) };
-        let found = self.value(setting, parse_duration(text))?;
-        if found.is_zero() { Err(self.bad(setting, "expected more than zero".to_owned())) } else { Ok(found) }
-    }
-
-    fn mail(&self, raw: &Raw) -> Result<MailSettings, ConfigError> {
-        let mut mail = MailSettings::new(
-            self.value("address", MailAddress::parse(&raw.address))?,
-            self.value("send", SendUrl::parse(&raw.send))?,
-            self.value("receive", ReceiveUrl::parse(&raw.receive))?,
-        );
-        mail.ca_file.clone_from(&raw.ca);
-        mail.mail_max_bytes = raw.mail_max_bytes.unwrap_or(MAIL_MAX_DEFAULT_BYTES);
-        let sources = [
-            raw.password_file.clone().map(SecretSource::File),
-            raw.password_env.clone().map(SecretSource::Env),
-            raw.password_credential.clone().map(SecretSource::Credential),
-            raw.token_command.clone().map(SecretSource::TokenCommand),
-        ];
-        let mut given = sources.into_iter().flatten();
-        mail.secret = given.next().unwrap_or_default();
-        if given.next().is_some() {
-            let why = "expected only one of password_file, password_env, password_credential, token_command";
-            return Err(self.bad("password_file", why.to_owned()));
-        }
-        mail.tls_none_allowed = match raw.tls.as_deref() {
-            None => false,
-            Some("none") => true,
-            Some(other) => {
-                return Err(self.bad("tls", format!("expected \"none\" or nothing, found \"{other}\"")));
-            }
-        };
-        mail.junk = match raw.junk.as_deref() {
-            // People write to a manager's address; their mail is not ours to delete.
-            None | Some("aside") => JunkPolicy::Aside,
-            Some("delete") => JunkPolicy::Delete,
-            Some(other) => {
-                return Err(self.bad("junk", format!("expected \"aside\" or \"delete\", found \"{other}\"")));
-            }
-        };
-        self.value("send or receive", mail.check())?;
-        Ok(mail)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::error::chain;
 
     fn text() -> String {
         new_text(&Choices {

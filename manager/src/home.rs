@@ -13,12 +13,13 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use mailio::config::ConfigError;
 use rustix::fs::FlockOperation;
 use shared::keys::{KeyError, OpeningKey, SigningKey, VerifyingKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::system::{random, write_whole};
 
 /// A manager's folder.

@@ -8,6 +8,7 @@
 pub mod address;
 pub mod bundle;
 pub mod envelope;
+pub mod error;
 pub mod hex;
 pub mod id;
 pub mod invitation;

@@ -2,6 +2,7 @@
 
 use super::*;
 use shared::UnixMillis;
+use shared::error::chain;
 use shared::keys::{OpeningKey, SigningKey};
 
 fn text() -> String {

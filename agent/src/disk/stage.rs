@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use agent_core::{Module, StageFault};
 use shared::bundle::{BundleError, Entry};
+use shared::error::chain;
 use shared::keys::VerifyingKey;
 use shared::{EnvelopeId, Label};
 
 use super::{Disk, facts_of, open_bundle};
 use crate::files::{
-    chain, copy_seen, create_private, is_full, private_folder, remove_tree, sync_folder, sync_parent,
+    copy_seen, create_private, is_full, private_folder, remove_tree, sync_folder, sync_parent,
 };
 
 /// Kept free beside the new files: old ones that cannot be linked, folders, the journal.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use mailfleet::config::Config;
 use mailfleet::home::{Home, HomeError};
 use mailfleet::store::Store;
-use mailfleet::system::{chain, now};
+use mailfleet::system::now;
 use mailio::{MailError, MailSettings, Mailbox, ReceiveUrl, SendError, SendUrl, Sender, Timeouts, Turn};
 use shared::UnixMillis;
+use shared::error::chain;
 
 use super::doctor::Check;
 use super::fail::{Fail, Kind};

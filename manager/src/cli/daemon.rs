@@ -158,6 +158,6 @@ async fn work(home: &Home) -> Fail {
 
 fn log_failures(pass: &Pass) {
     for err in &pass.failures {
-        tracing::warn!(error = mailfleet::system::chain(err), "tried again later");
+        tracing::warn!(error = shared::error::chain(err), "tried again later");
     }
 }

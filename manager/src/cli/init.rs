@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use mailfleet::config::{Choices, Config, ConfigError, new_text};
+use mailfleet::config::{Choices, Config, new_text};
 use mailfleet::home::Home;
 use mailfleet::store::Store;
+use mailio::config::ConfigError;
 use mailio::{Mailbox, ReceiveUrl};
 
 use super::args::Init;

@@ -15,7 +15,8 @@ use super::seal::{Batch, queue_batches, small_body};
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::{DaemonError, Shared};
 use crate::store::{NewReport, OrderKind, Store, Tx, TxResult};
-use crate::system::{chain, now};
+use crate::system::now;
+use shared::error::chain;
 
 /// Mails looked at in one go, and so in one transaction.
 const WINDOW: usize = 200;

@@ -12,7 +12,8 @@ use shared::envelope::{NewHeader, seal_head};
 use super::mail_in::apply;
 use super::{DaemonError, Shared};
 use crate::store::{BodyPlace, BodyRecord, Due, Recipient, RecipientOutcome, Store, Tx, TxResult};
-use crate::system::{chain, now, rng};
+use crate::system::{now, rng};
+use shared::error::chain;
 
 const NOTE: &str = "This mail carries a sealed order of a mailfleet manager for the machines that read this mailbox.\n\
                     It is not meant for people: please leave it in place.\n";

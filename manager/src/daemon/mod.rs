@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::home::{Home, HomeError, HomeLock, Keys};
 use crate::store::{Store, StoreError};
-use crate::system::chain;
+use shared::error::chain;
 
 use mail_in::MailIn;
 use mail_out::MailOut;

@@ -32,6 +32,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 
 mod compose;
+pub mod config;
 mod error;
 mod fetch_error;
 mod guarded;
