@@ -118,6 +118,40 @@ fn no_crate_links_openssl() {
 }
 
 #[test]
+fn every_dependency_has_a_licence_that_we_may_ship() {
+    const FINE: [&str; 12] = [
+        "MIT",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "ISC",
+        "Zlib",
+        "0BSD",
+        "Unlicense",
+        "CC0-1.0",
+        "Unicode-3.0",
+        "BSL-1.0",
+        "BlueOak-1.0.0",
+    ];
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", &platform])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        // An SPDX expression: one fine choice of each "OR" is enough, every "AND" is needed.
+        let licence = package["license"].as_str().unwrap_or("none").replace('/', " OR ");
+        let fine = licence.replace(['(', ')'], "").split(" AND ").all(|all| {
+            all.split(" OR ").any(|one| FINE.contains(&one.split(" WITH ").next().unwrap().trim()))
+        });
+        assert!(fine, "{} is under {licence}", package["name"]);
+    }
+}
+
+#[test]
 fn pure_crates_call_no_clock_files_or_sockets() {
     for (_, folder) in PURE {
         for file in rust_files(&format!("{folder}/src")) {
