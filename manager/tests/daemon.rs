@@ -18,9 +18,9 @@ use mailfleet::store::AgentState;
 use mailfleet::system::now;
 use manager_core::{CampaignState, Reason, TargetState};
 use office::{Box7, Office, goal, versions};
-use shared::AgentId;
 use shared::keys::SigningKey;
 use shared::message::{Cause, Ended, Failure, Order, Outcome, Phase, Report, Reported, Versions};
+use shared::{AgentId, Digest};
 
 #[test]
 fn an_invitation_is_accepted_once_and_refusals_are_logged_and_not_answered() {
@@ -145,6 +145,40 @@ fn verdicts_come_from_signed_reports_and_only_the_failed_are_mailed_again() {
     assert_ne!(again[0].0.id, install);
     assert!(again[0].0.sequence > orders[1][0].0.sequence);
     assert_eq!(agents[2].orders(&office).len(), 1);
+}
+
+#[test]
+fn a_replaced_box_is_heard_although_its_reports_are_numbered_from_one_again() {
+    let office = Office::new();
+    let mut agents = office.enrolled(1);
+    let id = office.campaign(&agents, 1_000);
+    for _ in 0..5 {
+        agents[0].report(
+            &office,
+            &Report::Versions(Versions { query: None, versions: versions(Reported::Nothing) }),
+        );
+    }
+    office.pass();
+    office.pass();
+    let query = agents[0].orders(&office)[1].0.id;
+    let mut replaced = Box7::new(1_001, &office.spool());
+    replaced.id = agents[0].id.clone();
+    let expires = now().plus(Duration::from_secs(3600));
+    let renewed = office.store().write(|tx| tx.renew_invitation(&replaced.id, Digest::of(&[8; 32]), expires));
+    assert!(renewed.unwrap());
+    replaced.report(&office, &replaced.enrol_request([8; 32]));
+    office.pass();
+    assert!(matches!(replaced.orders(&office)[0].1, Order::Enrolled(_)));
+    replaced.report(&office, &Report::Versions(Versions { query: Some(query), versions: versions(goal()) }));
+    // The old keys are worth nothing any more.
+    agents[0].report(
+        &office,
+        &Report::Versions(Versions { query: Some(query), versions: versions(Reported::Nothing) }),
+    );
+    office.pass();
+    assert_eq!(office.target(id, &replaced).0, TargetState::Verified);
+    let record = office.store().read(|tx| tx.agent(&replaced.id)).unwrap().unwrap();
+    assert_eq!(record.versions.unwrap().software, goal());
 }
 
 #[test]

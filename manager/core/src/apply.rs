@@ -22,6 +22,8 @@ pub enum TargetEvent {
     Refused(EnvelopeId, String),
     /// A bounce names this envelope and this agent. Unsigned: anyone on the way can write one.
     Bounced(EnvelopeId, String),
+    /// The agent has new keys (its box was replaced): its reports are numbered from 1 again.
+    Reenrolled,
     /// A signed report of the agent, verified and newer than its last.
     Report {
         /// The report.
@@ -62,6 +64,7 @@ impl Campaign {
                 let unheard = [TargetState::Queued, TargetState::Mailed];
                 target.undeliverable(*id, &unheard, Reason::Bounced(text.clone()));
             }
+            TargetEvent::Reenrolled => target.heard = 0,
             TargetEvent::Report { report, sequence } => {
                 // PROTOCOL 8.2: a report that was overtaken says nothing new.
                 if *sequence > target.heard {

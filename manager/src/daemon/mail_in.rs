@@ -221,6 +221,9 @@ fn enrol(
         }
         EnrolDecision::Accept => {
             tx.enrol(request, opened.sender, now)?;
+            for id in tx.campaigns_of(&request.agent, None)? {
+                apply(tx, id, &request.agent, &TargetEvent::Reenrolled, now)?;
+            }
             tx.log(now, agent, &format!("enrolled, reads its mail at {}", request.mail))?;
             tracing::info!(agent, "enrolled");
             answer_enrolment(tx, shared, &request.agent, now)

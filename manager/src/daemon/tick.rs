@@ -18,20 +18,31 @@ use crate::system::now;
 /// moment would be a fault of the planner; the next pass goes on.
 const ROUNDS_MAX: usize = 8;
 
+/// Expired orders are kept for late answers and for people.
+const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 24 * 3600);
+const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
+
 /// The loop's hands.
 pub(super) struct Tick {
     shared: Arc<Shared>,
     store: Store,
+    /// When old orders were forgotten last.
+    forgot_at: Option<UnixMillis>,
 }
 
 impl Tick {
     pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
-        Ok(Self { shared: Arc::clone(shared), store: Store::open(&shared.home.store_path())? })
+        let store = Store::open(&shared.home.store_path())?;
+        Ok(Self { shared: Arc::clone(shared), store, forgot_at: None })
     }
 
     /// Plans all live campaigns. Gives the time until something is due by itself.
     pub(super) fn pass(&mut self) -> Result<Option<Duration>, DaemonError> {
         let now = now();
+        if self.forgot_at.is_none_or(|at| now.since(at) > FORGET_EVERY) {
+            self.store.write(|tx| tx.forget_orders(now.minus(KEEP_EXPIRED)))?;
+            self.forgot_at = Some(now);
+        }
         let mut next: Option<UnixMillis> = None;
         for id in self.store.read(|tx| tx.live_campaigns())? {
             self.seal_bundle(id, now)?;

@@ -330,6 +330,22 @@ impl Tx<'_> {
             .transpose()
     }
 
+    /// Forgets orders that expired before `before`, with their bodies; but not installs, whose bodies a
+    /// campaign's retry needs. Queries are asked daily, and a store must not grow by them for ever.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn forget_orders(&self, before: UnixMillis) -> TxResult<()> {
+        let old = "SELECT envelope FROM outbox WHERE kind <> 'install' AND expires < ?1";
+        self.0.execute(&format!("DELETE FROM recipients WHERE envelope IN ({old})"), [before.0])?;
+        self.0.execute("DELETE FROM outbox WHERE kind <> 'install' AND expires < ?1", [before.0])?;
+        self.0.execute(
+            "DELETE FROM bodies WHERE content IS NOT NULL AND id NOT IN (SELECT body FROM outbox)",
+            [],
+        )?;
+        Ok(())
+    }
+
     /// When the newest order of a kind was made for an agent.
     ///
     /// # Errors

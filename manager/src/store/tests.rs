@@ -132,4 +132,9 @@ fn sequence_numbers_of_orders_only_rise() {
         })
         .collect();
     assert_eq!(sequences, [1, 2, 3]);
+    // Expired long ago, they are forgotten with their bodies; the numbers are not.
+    store.write(|tx| tx.forget_orders(UnixMillis(3))).unwrap();
+    assert!(store.read(|tx| tx.body(1)).is_err());
+    let next = store.read(|tx| tx.next_due(UnixMillis(1))).unwrap();
+    assert!(next.is_none());
 }
