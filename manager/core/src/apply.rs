@@ -14,6 +14,8 @@ pub enum TargetEvent {
     QueryQueued(EnvelopeId),
     /// The withdrawal of its order was put into the outbox.
     CancelQueued(EnvelopeId),
+    /// This envelope is about to be handed to the relay for it. Saved before the relay is spoken to.
+    Trying(EnvelopeId),
     /// The relay has taken this envelope for it.
     Sent(EnvelopeId),
     /// The relay did not take this envelope yet.
@@ -31,6 +33,8 @@ pub enum TargetEvent {
         /// Sequence number in its header.
         sequence: u64,
     },
+    /// The agent has enrolled with new keys: another box, which counts its reports from the start.
+    NewKeys,
 }
 
 /// What an event did.
@@ -52,6 +56,11 @@ impl Campaign {
             TargetEvent::OrderQueued(id) => target.order_queued(now, *id),
             TargetEvent::QueryQueued(id) => Ask::again(&mut target.query, *id),
             TargetEvent::CancelQueued(id) => Ask::again(&mut target.cancel, *id),
+            TargetEvent::Trying(id) => {
+                if target.order() == Some(*id) && target.state == TargetState::Queued {
+                    target.tried_at = target.tried_at.or(Some(now));
+                }
+            }
             TargetEvent::Sent(id) => target.sent(now, *id),
             TargetEvent::Delayed(id, delay) => {
                 if target.order() == Some(*id) && target.state == TargetState::Queued {
@@ -70,8 +79,11 @@ impl Campaign {
                 if *sequence > target.heard {
                     target.heard = *sequence;
                     target.report(now, report, |reported| reported.exact() == Some(&goal));
+                } else {
+                    target.overtaken(report);
                 }
             }
+            TargetEvent::NewKeys => target.heard = 0,
         }
         if *target == before { Applied::Ignored } else { Applied::Changed }
     }
@@ -93,8 +105,8 @@ impl Campaign {
         self.state = CampaignState::Running;
     }
 
-    /// The operator's retry (M13): everyone that is not verified gets one more attempt, in one go. Returns
-    /// them; nothing changes while the campaign still has targets on their way.
+    /// The operator's retry (M13): every target that has ended and is not verified gets one more attempt, in
+    /// one go. Returns them; targets that are still on their way are left alone.
     pub fn retry(&mut self) -> Vec<AgentId> {
         let failed: Vec<AgentId> = self
             .targets
@@ -113,15 +125,16 @@ impl Campaign {
         failed
     }
 
-    /// The operator's cancel: targets that were not mailed end at once; the plan withdraws the other orders.
+    /// The operator's cancel: targets whose mail the relay was never asked to take end at once; the plan
+    /// withdraws the other orders.
     pub fn cancel(&mut self) {
         if self.state != CampaignState::Running {
             return;
         }
         self.state = CampaignState::Cancelled;
         for target in self.targets.values_mut() {
-            let mailed = target.mailed_at.is_some();
-            if !target.state.is_end() && !mailed {
+            let may_be_out = target.mailed_at.is_some() || target.tried_at.is_some();
+            if !target.state.is_end() && !may_be_out {
                 target.end(TargetState::Cancelled, Some(Reason::Cancelled(Some(CancelResult::BeforeStart))));
             }
         }
@@ -143,9 +156,24 @@ impl Target {
             self.mailed_at = Some(now);
             self.settle_from = Some(now);
             self.delay = None;
-            // A report may have come before the mail server's word for its order was written down.
-            if self.state == TargetState::Queued {
-                self.state = TargetState::Mailed;
+            match self.state {
+                TargetState::Queued => self.state = TargetState::Mailed,
+                // The operator cancelled while the mail was being handed over: it must be called back.
+                TargetState::Cancelled => {
+                    self.state = TargetState::Mailed;
+                    self.reason = None;
+                }
+                // A report may have come before the mail server's word for its order was written down.
+                TargetState::Pending
+                | TargetState::Mailed
+                | TargetState::Received
+                | TargetState::Deferred
+                | TargetState::Installed
+                | TargetState::Verified
+                | TargetState::Failed
+                | TargetState::Silent
+                | TargetState::Undeliverable
+                | TargetState::Expired => {}
             }
         }
         for ask in [&mut self.query, &mut self.cancel].into_iter().flatten() {
@@ -156,9 +184,11 @@ impl Target {
     }
 
     fn refused(&mut self, id: EnvelopeId, text: &str) {
-        let unasked = self.query.as_ref().is_some_and(|ask| ask.ids.contains(&id) && ask.sent_at.is_none());
-        if unasked && !self.state.is_end() {
-            // The question cannot be mailed, so no answer can be waited for.
+        let unsent = |ask: &Option<Ask>| {
+            ask.as_ref().is_some_and(|ask| ask.ids.contains(&id) && ask.sent_at.is_none())
+        };
+        if (unsent(&self.query) || unsent(&self.cancel)) && !self.state.is_end() {
+            // What cannot be mailed is not answered, so there is nothing to wait for.
             self.end(TargetState::Undeliverable, Some(Reason::MailRefused(text.to_owned())));
         } else {
             self.undeliverable(id, &[TargetState::Queued], Reason::MailRefused(text.to_owned()));
@@ -248,6 +278,23 @@ impl Target {
     fn fail(&mut self, reason: Reason) {
         if !self.state.is_end() || self.may_still_turn_out_well() {
             self.end(TargetState::Failed, Some(reason));
+        }
+    }
+
+    /// A report that a newer one has overtaken. What the agent has was said by the newer one; but why the
+    /// order failed is said only here, and an agent that asked the relay again a little later must not turn
+    /// "rolled back: script ended with exit code 3" into "reports 1.0.00-1".
+    fn overtaken(&mut self, report: &Report) {
+        let Report::Ended(ended) = report else { return };
+        if self.order() != Some(ended.order) || self.state == TargetState::Pending {
+            return;
+        }
+        match &ended.outcome {
+            // The newer report knows the versions of after this.
+            Outcome::Installed | Outcome::AlreadyInstalled | Outcome::Refused(Refusal::Cancelled) => {}
+            Outcome::RolledBack(failure) => self.fail(Reason::RolledBack(failure.clone())),
+            Outcome::Damaged(failure) => self.fail(Reason::Damaged(failure.clone())),
+            Outcome::Refused(refusal) => self.fail(Reason::Refused(refusal.clone())),
         }
     }
 

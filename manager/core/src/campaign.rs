@@ -242,6 +242,10 @@ pub struct Target {
     /// Highest sequence number among its reports that were applied here.
     #[n(15)]
     pub heard: u64,
+    /// When the newest order was first about to be handed to the relay: from then on it may be out there,
+    /// whether or not the relay's answer was ever written down.
+    #[n(16)]
+    pub tried_at: Option<UnixMillis>,
 }
 
 /// Mail that the relay did not take yet.
@@ -303,6 +307,7 @@ impl Target {
             query: None,
             cancel: None,
             heard: 0,
+            tried_at: None,
         }
     }
 
@@ -327,6 +332,7 @@ impl Target {
         self.mailed_at = None;
         self.settle_from = None;
         self.query = None;
+        self.tried_at = None;
     }
 }
 
@@ -384,6 +390,8 @@ impl Reason {
             | Self::Damaged(_)
             | Self::OtherVersion(_)
             | Self::NoAnswer { .. }
+            // A full mailbox may have room the next time, and anyone on the way can write a bounce.
+            | Self::Bounced(_)
             | Self::Refused(Refusal::QueueFull | Refusal::BadBundle(_)) => true,
             Self::WrongClass
             | Self::WrongFromVersion(_)
@@ -396,7 +404,6 @@ impl Reason {
                 | Refusal::Cancelled,
             )
             | Self::MailRefused(_)
-            | Self::Bounced(_)
             | Self::Cancelled(_)
             | Self::OrderExpired(_) => false,
         }

@@ -123,7 +123,7 @@ pub fn plan(campaign: &Campaign, fleet: &Fleet, now: UnixMillis) -> Plan {
     match campaign.state {
         CampaignState::Finished => return planner.plan,
         CampaignState::Running => planner.running(fleet),
-        CampaignState::Cancelled => planner.cancelled(),
+        CampaignState::Cancelled => planner.cancelled(fleet),
     }
     planner.finish()
 }
@@ -140,6 +140,11 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn running(&mut self, fleet: &Fleet) {
         for (agent, target) in &self.campaign.targets {
+            if !target.state.is_end() && !is_enrolled(fleet, agent) {
+                // Removed on the way: nothing is mailed to it any more, and its reports are refused.
+                self.end(agent, TargetState::Failed, Reason::NotEnrolled);
+                continue;
+            }
             match target.state {
                 TargetState::Pending => match self.obstacle(fleet.get(agent)) {
                     Some(reason) => self.end(agent, TargetState::Failed, reason),
@@ -168,12 +173,12 @@ impl Planner<'_> {
                 | TargetState::Expired => {}
             }
         }
-        self.settle();
+        self.settle(fleet);
     }
 
     /// Why this agent cannot be mailed the bundle at all.
     fn obstacle(&self, facts: Option<&AgentFacts>) -> Option<Reason> {
-        let Some(facts) = facts.filter(|facts| facts.enrolled) else { return Some(Reason::NotEnrolled) };
+        let Some(facts) = facts else { return Some(Reason::NotEnrolled) };
         let bundle = &self.campaign.bundle;
         if !bundle.classes.is_empty() && !bundle.classes.iter().any(|class| facts.classes.contains(class)) {
             return Some(Reason::WrongClass);
@@ -227,16 +232,17 @@ impl Planner<'_> {
 
     /// Asks all targets whose settle time has passed, in one go: when all have settled, or when the first
     /// of them has waited long enough for the last (M12).
-    fn settle(&mut self) {
+    fn settle(&mut self, fleet: &Fleet) {
         let settle = self.campaign.settings.settle;
         let gather = settle.checked_div(10).unwrap_or(settle).min(GATHER_MAX);
         let settling: Vec<(&AgentId, UnixMillis)> = self
             .campaign
             .targets
             .iter()
-            .filter(|(_, t)| {
+            .filter(|(agent, t)| {
                 matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed)
                     && t.query.is_none()
+                    && is_enrolled(fleet, agent)
             })
             .filter_map(|(agent, t)| Some((agent, t.settle_from?.plus(settle))))
             .collect();
@@ -255,7 +261,7 @@ impl Planner<'_> {
     }
 
     /// Mailed targets of a cancelled campaign are told, and closed without an answer after a while.
-    fn cancelled(&mut self) {
+    fn cancelled(&mut self, fleet: &Fleet) {
         for (agent, target) in &self.campaign.targets {
             if target.state.is_end() {
                 continue;
@@ -268,6 +274,10 @@ impl Planner<'_> {
                     Some(other) => self.end(agent, TargetState::Failed, Reason::OtherVersion(other.clone())),
                     None => self.end(agent, TargetState::Cancelled, Reason::Cancelled(None)),
                 }
+                continue;
+            }
+            if !is_enrolled(fleet, agent) {
+                self.end(agent, TargetState::Cancelled, Reason::Cancelled(None));
                 continue;
             }
             let Some(ask) = &target.cancel else {
@@ -316,7 +326,10 @@ impl Planner<'_> {
             .iter()
             .filter(|(_, t)| {
                 t.attempts < t.attempts_allowed
-                    && matches!(t.state, TargetState::Failed | TargetState::Silent)
+                    && matches!(
+                        t.state,
+                        TargetState::Failed | TargetState::Silent | TargetState::Undeliverable
+                    )
                     && t.reason.as_ref().is_some_and(Reason::allows_automatic_retry)
             })
             .map(|(agent, _)| agent.clone())
@@ -350,4 +363,8 @@ impl Planner<'_> {
             self.plan.next_wake = Some((at, why));
         }
     }
+}
+
+fn is_enrolled(fleet: &Fleet, agent: &AgentId) -> bool {
+    fleet.get(agent).is_some_and(|facts| facts.enrolled)
 }

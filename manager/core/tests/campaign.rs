@@ -383,6 +383,18 @@ fn cancelling_ends_the_unmailed_at_once_and_withdraws_the_rest() {
 }
 
 #[test]
+fn an_order_that_was_being_handed_over_while_it_was_cancelled_is_called_back() {
+    let mut desk = Desk::new(1, 0);
+    let order = EnvelopeId([9; 16]);
+    desk.campaign.apply(T0, &id(1), &TargetEvent::OrderQueued(order));
+    desk.campaign.cancel();
+    assert_eq!(desk.state(1), TargetState::Cancelled);
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Sent(order));
+    desk.tick();
+    assert_eq!((desk.state(1), desk.mails("cancel")), (TargetState::Mailed, vec![1]));
+}
+
+#[test]
 fn a_withdrawn_order_without_an_answer_is_closed_and_a_late_report_still_counts() {
     let mut desk = Desk::new(2, 0);
     desk.tick();
