@@ -3,7 +3,8 @@
 use shared::message::{CancelResult, Outcome, Refusal, Report, Reported, Step};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
-use crate::campaign::{Ask, Campaign, CampaignState, Delay, Reason, Target, TargetState};
+use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
+use crate::reason::Reason;
 
 /// Something that happened to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,6 @@ pub enum TargetEvent {
         /// Sequence number in its header.
         sequence: u64,
     },
-    /// The agent has enrolled with new keys: another box, which counts its reports from the start.
-    NewKeys,
 }
 
 /// What an event did.
@@ -83,7 +82,6 @@ impl Campaign {
                     target.overtaken(report);
                 }
             }
-            TargetEvent::NewKeys => target.heard = 0,
         }
         if *target == before { Applied::Ignored } else { Applied::Changed }
     }

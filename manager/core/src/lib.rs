@@ -10,12 +10,14 @@ pub mod apply;
 pub mod campaign;
 pub mod enrol;
 pub mod plan;
+pub mod reason;
 pub mod rows;
 pub mod select;
 
 pub use apply::{Applied, TargetEvent};
 pub use campaign::{
-    Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Reason, Settings, Target, TargetState,
+    Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Settings, Target, TargetState,
 };
 pub use enrol::{EnrolDecision, EnrolRefusal, Enrolment};
 pub use plan::{Action, AgentFacts, Fleet, Plan, WaitingFor, plan};
+pub use reason::Reason;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use shared::message::{Reported, Waiting};
 use shared::{AgentId, Label, UnixMillis};
 
-use crate::campaign::{Ask, Campaign, CampaignState, Delay, Reason, Target, TargetState};
+use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
+use crate::reason::Reason;
 
 /// At most this long do the first targets whose settle time has passed wait for the last, so that the
 /// query goes out in one go.

@@ -395,6 +395,83 @@ fn an_order_that_was_being_handed_over_while_it_was_cancelled_is_called_back() {
 }
 
 #[test]
+fn an_order_that_the_relay_was_asked_to_take_is_called_back_even_if_its_answer_was_never_written_down() {
+    let mut desk = Desk::new(2, 0);
+    let order = EnvelopeId([9; 16]);
+    for n in 1..=2 {
+        desk.campaign.apply(T0, &id(n), &TargetEvent::OrderQueued(order));
+    }
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Trying(order));
+    // The daemon is killed here, after the relay has taken the mail.
+    desk.campaign.cancel();
+    assert_eq!((desk.state(1), desk.state(2)), (TargetState::Queued, TargetState::Cancelled));
+    desk.tick();
+    assert_eq!(desk.mails("cancel"), [1]);
+}
+
+#[test]
+fn an_agent_that_is_removed_on_the_way_ends_and_holds_nobody_up() {
+    for cancelled in [false, true] {
+        let mut desk = Desk::new(2, 3);
+        desk.tick();
+        desk.fleet.get_mut(&id(1)).unwrap().enrolled = false;
+        if cancelled {
+            desk.campaign.cancel();
+        }
+        desk.tick();
+        let expected = if cancelled { TargetState::Cancelled } else { TargetState::Failed };
+        assert_eq!(desk.state(1), expected);
+        assert!(cancelled || desk.target(1).reason == Some(Reason::NotEnrolled));
+        desk.pass(SETTLE);
+        assert_eq!(desk.mails(if cancelled { "cancel" } else { "query" }), [1]);
+    }
+}
+
+#[test]
+fn a_withdrawal_that_cannot_be_mailed_is_not_waited_for() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    desk.campaign.cancel();
+    let withdrawal = EnvelopeId([98; 16]);
+    desk.campaign.apply(T0, &id(1), &TargetEvent::CancelQueued(withdrawal));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Refused(withdrawal, "550 5.1.1".to_owned()));
+    assert_eq!(desk.state(1), TargetState::Undeliverable);
+}
+
+#[test]
+fn the_cause_of_a_failure_is_kept_although_its_report_was_overtaken() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    let order = desk.target(1).order().unwrap();
+    desk.pass(SETTLE);
+    desk.sequence = 5;
+    desk.versions(1, Reported::Nothing);
+    assert!(matches!(desk.target(1).reason, Some(Reason::OtherVersion(_))));
+    let ended = |outcome| {
+        let ended = Ended { order, outcome, output: None, versions: report_of(goal()) };
+        TargetEvent::Report { report: Box::new(Report::Ended(ended)), sequence: 2 }
+    };
+    // The newer report has said what is there: an older "installed" does not outweigh it.
+    assert_eq!(desk.campaign.apply(desk.now, &id(1), &ended(Outcome::Installed)), Applied::Ignored);
+    desk.campaign.apply(desk.now, &id(1), &ended(failure()));
+    assert!(matches!(desk.target(1).reason, Some(Reason::RolledBack(_))));
+}
+
+#[test]
+fn a_bounced_order_is_mailed_again_with_the_failed_ones() {
+    let mut desk = Desk::new(1, 1);
+    desk.tick();
+    let order = desk.target(1).order().unwrap();
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, "5.2.2 mailbox is full".to_owned()));
+    desk.tick();
+    assert_eq!((desk.mails("install"), desk.state(1)), (vec![1, 1], TargetState::Mailed));
+    let order = desk.target(1).order().unwrap();
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, "5.2.2 mailbox is full".to_owned()));
+    desk.tick();
+    assert_eq!((desk.state(1), desk.campaign.state), (TargetState::Undeliverable, CampaignState::Finished));
+}
+
+#[test]
 fn a_withdrawn_order_without_an_answer_is_closed_and_a_late_report_still_counts() {
     let mut desk = Desk::new(2, 0);
     desk.tick();

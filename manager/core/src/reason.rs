@@ -1,0 +1,103 @@
+//! Why a target ended as it did, and whether another try can help. Only names reasons; `apply` and `plan` find
+//! them.
+
+use core::fmt;
+
+use minicbor::{Decode, Encode};
+use shared::UnixMillis;
+use shared::message::{CancelResult, Failure, Refusal, Reported, Waiting};
+
+/// Why a target ended as it did.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reason {
+    /// The bundle is for other classes. Not mailed.
+    #[n(0)]
+    WrongClass,
+    /// The agent's version is not one that the bundle goes over. Not mailed.
+    #[n(1)]
+    WrongFromVersion(#[n(0)] Reported),
+    /// The agent has not enrolled, or was removed. Not mailed.
+    #[n(2)]
+    NotEnrolled,
+    /// The install failed and was undone.
+    #[n(3)]
+    RolledBack(#[n(0)] Failure),
+    /// The install failed and could not be undone.
+    #[n(4)]
+    Damaged(#[n(0)] Failure),
+    /// The agent refused the order.
+    #[n(5)]
+    Refused(#[n(0)] Refusal),
+    /// The agent reports another version after the settle time.
+    #[n(6)]
+    OtherVersion(#[n(0)] Reported),
+    /// No answer to the version query.
+    #[n(7)]
+    NoAnswer {
+        /// When the query was sent.
+        #[n(0)]
+        asked_at: UnixMillis,
+    },
+    /// The relay refused the mail for good.
+    #[n(8)]
+    MailRefused(#[n(0)] String),
+    /// A bounce came back.
+    #[n(9)]
+    Bounced(#[n(0)] String),
+    /// What became of a withdrawn order; `None`: no answer.
+    #[n(10)]
+    Cancelled(#[n(0)] Option<CancelResult>),
+    /// The order's life ended; the agent's last word on it, if any.
+    #[n(11)]
+    OrderExpired(#[n(0)] Option<Waiting>),
+}
+
+impl Reason {
+    /// False if sending the same bundle again cannot help: only the operator may do so.
+    #[must_use]
+    pub fn allows_automatic_retry(&self) -> bool {
+        match self {
+            Self::RolledBack(_)
+            | Self::Damaged(_)
+            | Self::OtherVersion(_)
+            | Self::NoAnswer { .. }
+            // A full mailbox may have room the next time, and anyone on the way can write a bounce.
+            | Self::Bounced(_)
+            | Self::Refused(Refusal::QueueFull | Refusal::BadBundle(_)) => true,
+            Self::WrongClass
+            | Self::WrongFromVersion(_)
+            | Self::NotEnrolled
+            | Self::Refused(
+                Refusal::Superseded
+                | Refusal::WrongClass
+                | Refusal::WrongFromVersion
+                | Refusal::NotSigned
+                | Refusal::Cancelled,
+            )
+            | Self::MailRefused(_)
+            | Self::Cancelled(_)
+            | Self::OrderExpired(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongClass => f.write_str("the bundle is for other classes"),
+            Self::WrongFromVersion(has) => write!(f, "runs {has}, which the bundle does not go over"),
+            Self::NotEnrolled => f.write_str("not enrolled"),
+            Self::RolledBack(failure) => write!(f, "rolled back: {failure}"),
+            Self::Damaged(failure) => write!(f, "damaged, old files not all back: {failure}"),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::OtherVersion(reported) => write!(f, "reports {reported}"),
+            Self::NoAnswer { asked_at } => write!(f, "no answer to the version query of {asked_at}"),
+            Self::MailRefused(text) => write!(f, "mail refused: {text}"),
+            Self::Bounced(text) => write!(f, "mail bounced: {text}"),
+            Self::Cancelled(None) => f.write_str("cancelled; the agent did not answer"),
+            Self::Cancelled(Some(result)) => result.fmt(f),
+            Self::OrderExpired(None) => f.write_str("the order expired before anything came of it"),
+            Self::OrderExpired(Some(waiting)) => write!(f, "the order expired while {}", waiting.reason),
+        }
+    }
+}
