@@ -21,6 +21,10 @@ use shared::error::chain;
 /// Mails looked at in one go, and so in one transaction.
 const WINDOW: usize = 200;
 
+/// Attachments held in memory before they are kept: one largest report more than this. Anyone who knows the
+/// address can fill the mailbox; he must not fill the memory.
+const WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
 /// An enrolment is answered at most so often: a repeated request must not make us a mail gun.
 const ANSWER_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
 
@@ -36,6 +40,15 @@ enum Incoming {
     Attachment(Vec<u8>),
     Bounce(Bounce),
     Junk(String),
+}
+
+impl Incoming {
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Attachment(bytes) => bytes.len(),
+            Self::Bounce(_) | Self::Junk(_) => 0,
+        }
+    }
 }
 
 impl MailIn {
@@ -55,17 +68,39 @@ impl MailIn {
             if fresh.is_empty() {
                 return Ok(count);
             }
-            let mut incoming = Vec::new();
-            for mail in fresh {
-                if let Some(content) = self.fetch(&mail).await? {
-                    incoming.push((mail.key, content));
-                }
-            }
+            let (incoming, failed) = self.fetch_some(fresh).await;
+            let stuck = incoming.is_empty();
             count = count.saturating_add(incoming.len() as u64);
             let disposals = self.take(incoming)?;
             self.mailbox.dispose(&disposals).await?;
             disposed.extend(disposals.into_iter().map(|(key, _)| key));
+            match failed {
+                Some(err) => return Err(err),
+                None if stuck => return Ok(count),
+                None => {}
+            }
         }
+    }
+
+    /// Fetches as many of these mails as fit in the memory set aside for them. What was fetched before a
+    /// failure counts: a mailbox that fails at every hundredth mail gets emptied all the same.
+    async fn fetch_some(&mut self, mails: Vec<Found>) -> (Vec<(MailKey, Incoming)>, Option<DaemonError>) {
+        let mut incoming = Vec::new();
+        let mut held_bytes = 0usize;
+        for mail in mails {
+            match self.fetch(&mail).await {
+                Ok(Some(content)) => {
+                    held_bytes = held_bytes.saturating_add(content.held_bytes());
+                    incoming.push((mail.key, content));
+                }
+                Ok(None) => {}
+                Err(err) => return (incoming, Some(err)),
+            }
+            if held_bytes > WINDOW_BYTES {
+                break;
+            }
+        }
+        (incoming, None)
     }
 
     pub(super) async fn close(&mut self) {
@@ -221,7 +256,8 @@ fn enrol(
         }
         EnrolDecision::Accept => {
             tx.enrol(request, opened.sender, now)?;
-            for id in tx.campaigns_of(&request.agent, None)? {
+            // Also the finished ones: the operator may retry them.
+            for id in tx.all_campaigns_of(&request.agent)? {
                 apply(tx, id, &request.agent, &TargetEvent::Reenrolled, now)?;
             }
             tx.log(now, agent, &format!("enrolled, reads its mail at {}", request.mail))?;

@@ -38,25 +38,23 @@ impl MailOut {
         })
     }
 
-    /// Sends everything that is due. Stops at the first failure that is not about one mail.
-    pub(super) async fn pass(&mut self) -> Result<(), DaemonError> {
-        loop {
-            let at = now();
-            let Some((due, body)) = self.store.read(|tx| {
-                let Some(due) = tx.next_due(at)? else { return Ok(None) };
-                let body = tx.body(due.body)?;
-                Ok(Some((due, body)))
-            })?
-            else {
-                return Ok(());
-            };
-            if due.expires <= at {
+    /// Sends everything that is due. Stops at the first failure that is not about one mail. Gives the number
+    /// of envelopes that were dealt with.
+    pub(super) async fn pass(&mut self) -> Result<u64, DaemonError> {
+        let mut count = 0u64;
+        while let Some(due) = self.store.read(|tx| tx.next_due(now()))? {
+            count = count.saturating_add(1);
+            if due.expires <= now() {
                 self.note(&due, |_| (RecipientOutcome::Dropped, None))?;
                 continue;
             }
             self.rate.wait().await;
-            self.send(&due, &body).await?;
+            // Read anew: while this loop waited for its turn, an operator may have cancelled.
+            if let Some((due, body)) = self.store.write(|tx| claim(tx, now()))? {
+                self.send(&due, &body).await?;
+            }
         }
+        Ok(count)
     }
 
     /// Mails handed to the relay since the start.
@@ -152,6 +150,20 @@ impl MailOut {
         })?;
         Ok(())
     }
+}
+
+/// Takes the next order that is due and writes down that the relay is about to be asked. Whoever cancels
+/// after this knows that the order may be out there; whoever cancelled before it has stopped it.
+fn claim(tx: &Tx<'_>, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
+    let Some(due) = tx.next_due(at)? else { return Ok(None) };
+    for recipient in &due.recipients {
+        tx.count_attempt(due.envelope, &recipient.agent)?;
+        if let Some(id) = due.campaign {
+            apply(tx, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
+        }
+    }
+    let body = tx.body(due.body)?;
+    Ok(Some((due, body)))
 }
 
 fn note_one(

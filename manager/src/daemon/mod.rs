@@ -21,14 +21,16 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::home::{Home, HomeError, HomeLock, Keys};
 use crate::store::{Store, StoreError};
-use shared::error::chain;
 
 use mail_in::MailIn;
 use mail_out::MailOut;
-use pause::Pause;
+use pause::{Grumble, Pause};
 use tick::Tick;
 
 pub use seal::queue_query;
+
+/// No loop comes round faster than this, whatever its deadlines say.
+const SHORTEST: Duration = Duration::from_millis(20);
 
 /// A daemon that has a home for itself.
 #[derive(Debug)]
@@ -123,12 +125,12 @@ impl Daemon {
             Err(err @ DaemonError::Store(_)) => return Err(err),
             Err(err) => pass.failures.push(err),
         }
-        Tick::new(&self.shared)?.pass()?;
+        pass.failures.extend(Tick::new(&self.shared)?.pass()?.failures);
         let mut mail_out = MailOut::new(&self.shared)?;
         let failed = mail_out.pass().await;
         pass.mails_out = mail_out.sent_count();
         match failed {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(err @ DaemonError::Store(_)) => return Err(err),
             Err(err) => pass.failures.push(err),
         }
@@ -160,34 +162,53 @@ async fn mail_in_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
 
 async fn tick_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
     let mut tick = Tick::new(shared)?;
+    let mut log = Grumble::default();
     loop {
-        let next = tick.pass()?;
-        shared.outbox.notify_one();
+        let next = tick_step(shared, &mut tick, &mut log)?;
         // Another process (a command beside this daemon) may change the store at any time, unheard.
         let wait = next.unwrap_or(shared.config.poll).min(shared.config.poll);
-        let _ = tokio::time::timeout(wait, shared.news.notified()).await;
+        let _ = tokio::time::timeout(wait.max(SHORTEST), shared.news.notified()).await;
     }
+}
+
+/// Rings for the outbox only if it has put something in: the loops wake each other, and two bells that ring
+/// for nothing would never be still.
+fn tick_step(shared: &Shared, tick: &mut Tick, log: &mut Grumble) -> Result<Option<Duration>, DaemonError> {
+    let ticked = tick.pass()?;
+    if ticked.acted {
+        shared.outbox.notify_one();
+    }
+    match ticked.failures.first() {
+        Some(err) => log.failed(err),
+        None => log.worked(),
+    }
+    Ok(ticked.next)
 }
 
 async fn mail_out_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
     let mut pause = Pause::new(shared.config.poll);
     let mut mail_out = MailOut::new(shared)?;
     loop {
-        match mail_out.pass().await {
-            Ok(()) => {
-                pause.worked();
-                shared.news.notify_one();
-            }
+        match mail_out_step(shared, &mut mail_out).await {
+            Ok(()) => pause.worked(),
             Err(err @ DaemonError::Store(_)) => return Err(err),
             Err(err) => pause.failed(&err),
         }
         if pause.is_calm() {
             let wait = mail_out.next_try()?.unwrap_or(pause.length()).min(pause.length());
-            let _ = tokio::time::timeout(wait.max(Duration::from_millis(20)), shared.outbox.notified()).await;
+            let _ = tokio::time::timeout(wait.max(SHORTEST), shared.outbox.notified()).await;
         } else {
             tokio::time::sleep(pause.length()).await;
         }
     }
+}
+
+/// Rings for the tick only if the relay was asked about something.
+async fn mail_out_step(shared: &Shared, mail_out: &mut MailOut) -> Result<(), DaemonError> {
+    if mail_out.pass().await? > 0 {
+        shared.news.notify_one();
+    }
+    Ok(())
 }
 
 impl DaemonError {
@@ -201,12 +222,44 @@ impl DaemonError {
             Self::Store(_) | Self::File(..) => false,
         }
     }
+}
 
-    fn log(&self) {
-        if self.needs_operator() {
-            tracing::error!(error = chain(self), "needs the operator");
-        } else {
-            tracing::warn!(error = chain(self), "tried again later");
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(dir: &std::path::Path) -> Arc<Shared> {
+        let spool = dir.join("post");
+        let address = shared::MailAddress::parse("manager@lab.test").unwrap();
+        mailio::Mailbox::create_spool(&spool, &address).unwrap();
+        let url = format!("spool:{}", spool.display());
+        let choices = crate::config::Choices {
+            address,
+            send: url.clone(),
+            receive: url,
+            ca: None,
+            password_file: None,
+        };
+        let home = Home::create(&dir.join("home"), &crate::config::new_text(&choices)).unwrap();
+        Store::create(&home.store_path()).unwrap();
+        let (config, keys) = (home.config().unwrap(), home.keys().unwrap());
+        Arc::new(Shared { home, config, keys, news: Notify::new(), outbox: Notify::new() })
+    }
+
+    async fn is_rung(bell: &Notify) -> bool {
+        tokio::time::timeout(Duration::ZERO, bell.notified()).await.is_ok()
+    }
+
+    #[test]
+    fn loops_that_had_nothing_to_do_do_not_wake_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = shared(dir.path());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tick_step(&shared, &mut Tick::new(&shared).unwrap(), &mut Grumble::default()).unwrap();
+            assert!(!is_rung(&shared.outbox).await);
+            mail_out_step(&shared, &mut MailOut::new(&shared).unwrap()).await.unwrap();
+            assert!(!is_rung(&shared.news).await);
+        });
     }
 }

@@ -1,6 +1,9 @@
-//! How long a loop rests: its poll interval, and longer after each failure in a row.
+//! How long a loop rests: its poll interval, and longer after each failure in a row. And how it complains:
+//! once for each cause, not once for each try.
 
 use std::time::Duration;
+
+use shared::error::chain;
 
 use super::DaemonError;
 
@@ -12,20 +15,50 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub(super) struct Pause {
     poll: Duration,
     failures: u32,
+    log: Grumble,
+}
+
+/// Says what does not work, once until it changes: a wrong password is tried for days.
+#[derive(Debug, Default)]
+pub(super) struct Grumble {
+    last: Option<String>,
+}
+
+impl Grumble {
+    pub(super) fn failed(&mut self, err: &DaemonError) {
+        let error = chain(err);
+        if self.last.as_ref() == Some(&error) {
+            tracing::debug!(error, "still does not work");
+            return;
+        }
+        if err.needs_operator() {
+            tracing::error!(error, "needs the operator");
+        } else {
+            tracing::warn!(error, "tried again later");
+        }
+        self.last = Some(error);
+    }
+
+    pub(super) fn worked(&mut self) {
+        if let Some(error) = self.last.take() {
+            tracing::info!(error, "works again");
+        }
+    }
 }
 
 impl Pause {
     pub(super) fn new(poll: Duration) -> Self {
-        Self { poll, failures: 0 }
+        Self { poll, failures: 0, log: Grumble::default() }
     }
 
     pub(super) fn worked(&mut self) {
+        self.log.worked();
         self.failures = 0;
     }
 
     pub(super) fn failed(&mut self, err: &DaemonError) {
         self.failures = self.failures.saturating_add(1);
-        err.log();
+        self.log.failed(err);
     }
 
     /// True if the last pass worked.

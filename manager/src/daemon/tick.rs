@@ -30,27 +30,46 @@ pub(super) struct Tick {
     forgot_at: Option<UnixMillis>,
 }
 
+/// What a pass over the campaigns did.
+#[derive(Debug, Default)]
+pub(super) struct Ticked {
+    /// Time until something is due by itself.
+    pub(super) next: Option<Duration>,
+    /// Whether anything was due.
+    pub(super) acted: bool,
+    /// What did not work: a bundle file that cannot be read, a disk that is full.
+    pub(super) failures: Vec<DaemonError>,
+}
+
 impl Tick {
     pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
         let store = Store::open(&shared.home.store_path())?;
         Ok(Self { shared: Arc::clone(shared), store, forgot_at: None })
     }
 
-    /// Plans all live campaigns. Gives the time until something is due by itself.
-    pub(super) fn pass(&mut self) -> Result<Option<Duration>, DaemonError> {
+    /// Plans all live campaigns and does what is due. A campaign that cannot go on holds up no other.
+    pub(super) fn pass(&mut self) -> Result<Ticked, DaemonError> {
         let now = now();
         if self.forgot_at.is_none_or(|at| now.since(at) > FORGET_EVERY) {
             self.store.write(|tx| tx.forget_orders(now.minus(KEEP_EXPIRED)))?;
             self.forgot_at = Some(now);
         }
         let mut next: Option<UnixMillis> = None;
+        let mut ticked = Ticked::default();
         for id in self.store.read(|tx| tx.live_campaigns())? {
-            self.seal_bundle(id, now)?;
+            match self.seal_bundle(id, now) {
+                Ok(()) => {}
+                Err(err @ DaemonError::Store(_)) => return Err(err),
+                // Its other orders (queries, withdrawals) need no bundle, so the campaign is planned all the same.
+                Err(err) => ticked.failures.push(err),
+            }
             let shared = &self.shared;
-            let wake = self.store.write(|tx| carry_out(tx, shared, id, now))?;
+            let (wake, acted) = self.store.write(|tx| carry_out(tx, shared, id, now))?;
             next = [next, wake].into_iter().flatten().min();
+            ticked.acted |= acted;
         }
-        Ok(next.map(|at| at.since(now)))
+        ticked.next = next.map(|at| at.since(now));
+        Ok(ticked)
     }
 
     /// Makes the sealed body of a campaign's orders, if it needs one and has none: outside the transaction
@@ -76,12 +95,18 @@ impl Tick {
     }
 }
 
-fn carry_out(tx: &Tx<'_>, shared: &Shared, id: CampaignId, now: UnixMillis) -> TxResult<Option<UnixMillis>> {
-    let Some(mut campaign) = tx.campaign(id)? else { return Ok(None) };
+/// Gives the time of the next thing that is due by itself, and whether anything was due now.
+fn carry_out(
+    tx: &Tx<'_>,
+    shared: &Shared,
+    id: CampaignId,
+    now: UnixMillis,
+) -> TxResult<(Option<UnixMillis>, bool)> {
+    let Some(mut campaign) = tx.campaign(id)? else { return Ok((None, false)) };
     let before = campaign.clone();
     let fleet = tx.fleet(id)?;
     let body = tx.campaign_body(id)?;
-    let mut wake = None;
+    let (mut wake, mut acted) = (None, false);
     for _ in 0..ROUNDS_MAX {
         let due = plan(&campaign, &fleet, now);
         wake = due.next_wake.map(|(at, _)| at);
@@ -94,6 +119,7 @@ fn carry_out(tx: &Tx<'_>, shared: &Shared, id: CampaignId, now: UnixMillis) -> T
         if actions.is_empty() {
             break;
         }
+        acted = true;
         for action in actions {
             act(tx, shared, &mut campaign, action, body, now)?;
         }
@@ -107,7 +133,7 @@ fn carry_out(tx: &Tx<'_>, shared: &Shared, id: CampaignId, now: UnixMillis) -> T
         tracing::info!(campaign = %id, state = campaign.state.as_str(), "campaign");
         tx.save_campaign_state(id, campaign.state)?;
     }
-    Ok(wake)
+    Ok((wake, acted))
 }
 
 fn act(

@@ -223,6 +223,17 @@ impl Tx<'_> {
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
+    /// Every campaign that an agent was ever in.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn all_campaigns_of(&self, agent: &AgentId) -> TxResult<Vec<CampaignId>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT campaign FROM targets WHERE agent = ?1 ORDER BY campaign")?;
+        let ids = statement.query_map([agent.as_str()], |row| row.get(0).map(CampaignId))?;
+        Ok(ids.collect::<Result<_, _>>()?)
+    }
+
     /// Saves a campaign's state.
     ///
     /// # Errors

@@ -21,8 +21,8 @@ pub use events::Event;
 pub use outbox::{BodyPlace, BodyRecord, Due, NewBody, NewOrder, OrderKind, Recipient, RecipientOutcome};
 pub use reports::{NewReport, QueryProgress};
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ use thiserror::Error;
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Append only: a migration that has left the house is never edited.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_outbox_indexes.sql")];
 
 /// The open store.
 #[derive(Debug)]
@@ -112,7 +113,15 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        // Made here, so that it is never readable by others, nor are the files that SQLite puts beside it.
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|err| sort(path, rusqlite::Error::ToSqlConversionFailure(Box::new(err))))?;
+        Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
     fn connect(path: &Path, flags: OpenFlags) -> Result<Self, StoreError> {

@@ -122,7 +122,7 @@ pub struct Recipient {
     pub mail: MailAddress,
     /// Its key now.
     pub seal_key: SealingKey,
-    /// How often the relay was asked.
+    /// How often the relay was asked before.
     pub attempts: u32,
 }
 
@@ -234,8 +234,9 @@ impl Tx<'_> {
     /// The database's, or a bad row.
     pub fn next_due(&self, now: UnixMillis) -> TxResult<Option<Due>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT o.* FROM outbox o WHERE EXISTS (
-                 SELECT 1 FROM recipients r WHERE r.envelope = o.envelope AND r.state = 'queued' AND r.next_try <= ?1)
+            // Begins with the few that are due: the outbox keeps the orders of years.
+            "SELECT o.* FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
+             WHERE r.state = 'queued' AND r.next_try <= ?1
              ORDER BY o.sequence LIMIT 1",
         )?;
         let mut rows = statement.query([now.0])?;
@@ -270,6 +271,19 @@ impl Tx<'_> {
         Ok(next.map(UnixMillis))
     }
 
+    /// Counts an attempt, before the relay is spoken to.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn count_attempt(&self, envelope: EnvelopeId, agent: &AgentId) -> TxResult<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE recipients SET attempts = attempts + 1 WHERE envelope = ?1 AND agent = ?2",
+            )?
+            .execute(params![envelope.0, agent.as_str()])?;
+        Ok(())
+    }
+
     /// Notes what the relay said.
     ///
     /// # Errors
@@ -288,7 +302,7 @@ impl Tx<'_> {
         };
         self.0
             .prepare_cached(
-                "UPDATE recipients SET state = ?3, attempts = attempts + 1, next_try = coalesce(?4, next_try), answer = ?5
+                "UPDATE recipients SET state = ?3, next_try = coalesce(?4, next_try), answer = ?5
                  WHERE envelope = ?1 AND agent = ?2",
             )?
             .execute(params![envelope.0, agent.as_str(), state, next_try, answer])?;
