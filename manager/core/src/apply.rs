@@ -224,15 +224,11 @@ impl Target {
     }
 
     fn progress(&mut self, now: UnixMillis, step: &Step) {
-        if self.state.is_end() {
+        if self.state.is_end() || self.state == TargetState::Installed {
             return;
         }
         match step {
-            Step::Received => {
-                if self.state != TargetState::Installed {
-                    self.state = TargetState::Received;
-                }
-            }
+            Step::Received => self.state = TargetState::Received,
             Step::Waiting(waiting) => {
                 self.state = TargetState::Deferred;
                 self.waiting = Some(waiting.clone());
@@ -263,10 +259,7 @@ impl Target {
             }
             // An earlier round's failure says nothing of the order that is on its way now.
             Outcome::RolledBack(_) | Outcome::Refused(_) | Outcome::Damaged(_) if !current => {}
-            Outcome::Refused(Refusal::Cancelled) => {
-                let reason = Reason::Cancelled(Some(CancelResult::BeforeStart));
-                self.end(TargetState::Cancelled, Some(reason));
-            }
+            Outcome::Refused(Refusal::Cancelled) => self.cancelled(CancelResult::BeforeStart),
             Outcome::RolledBack(failure) => self.fail(Reason::RolledBack(failure.clone())),
             Outcome::Damaged(failure) => self.fail(Reason::Damaged(failure.clone())),
             Outcome::Refused(refusal) => self.fail(Reason::Refused(refusal.clone())),
@@ -310,7 +303,9 @@ impl Target {
     fn cancelled(&mut self, result: CancelResult) {
         match result {
             CancelResult::BeforeStart | CancelResult::Unknown => {
-                if !self.state.is_end() || self.may_still_turn_out_well() {
+                // An agent that has installed the order meanwhile may have forgotten it: its install counts.
+                let installed = self.state == TargetState::Installed;
+                if !installed && (!self.state.is_end() || self.may_still_turn_out_well()) {
                     self.end(TargetState::Cancelled, Some(Reason::Cancelled(Some(result))));
                 }
             }

@@ -16,8 +16,8 @@ use manager_core::{
 };
 use proptest::prelude::*;
 use shared::message::{
-    Cause, Ended, Failure, Outcome, Phase, Progress, Report, Reported, Step, VersionReport, Versions,
-    WaitReason, Waiting,
+    CancelAnswer, CancelResult, Cause, Ended, Failure, Outcome, Phase, Progress, Refusal, Report, Reported,
+    Step, VersionReport, Versions, WaitReason, Waiting,
 };
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
@@ -489,7 +489,7 @@ proptest! {
 
     #[test]
     fn every_target_reaches_an_end_and_verified_needs_a_report_of_the_target_version(
-        events in prop::collection::vec((1usize..4, 0u8..8, 0u64..4_000), 0..40),
+        events in prop::collection::vec((1usize..4, 0u8..10, 0u64..4_000), 0..40),
         retries in 0u32..3,
     ) {
         let mut desk = Desk::new(3, retries);
@@ -508,6 +508,8 @@ proptest! {
                     desk.report(n, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
                 }
                 (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, String::new())); }
+                (7, Some(_)) => { desk.ended(n, Outcome::Refused(Refusal::Cancelled), Reported::Nothing); }
+                (8, Some(order)) => { desk.report(n, Report::Cancelled(CancelAnswer { order, result: CancelResult::Unknown })); }
                 (6, Some(order)) => { desk.report(n, Report::Progress(Progress { order, step: Step::Received })); }
                 _ => {}
             }
