@@ -12,6 +12,8 @@ mod outbox;
 mod reports;
 mod rows;
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;
 
 pub use agents::{AgentRecord, AgentState, NewAgent};

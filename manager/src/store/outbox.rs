@@ -9,6 +9,19 @@ use shared::{AgentId, EnvelopeId, MailAddress, UnixMillis};
 use super::rows::{agent_id, bad, digest, envelope, mail, signed, time, unsigned};
 use super::{Tx, TxResult};
 
+/// Begins with the few that are due: the outbox keeps the orders of years.
+pub(super) const NEXT_DUE: &str =
+    "SELECT o.* FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
+     WHERE r.state = 'queued' AND r.next_try <= ?1
+     ORDER BY o.sequence LIMIT 1";
+
+pub(super) const NEXT_TRY: &str = "SELECT min(next_try) FROM recipients WHERE state = 'queued'";
+
+/// Begins with the agent's own rows: it is asked for each of ten thousand targets that end at once.
+pub(super) const DROP_QUEUED: &str = "UPDATE recipients SET state = 'dropped'
+     WHERE agent = ?2 AND state = 'queued'
+         AND (SELECT campaign FROM outbox o WHERE o.envelope = recipients.envelope) = ?1";
+
 /// A body that was just sealed.
 #[derive(Clone, Debug)]
 pub struct NewBody {
@@ -233,12 +246,7 @@ impl Tx<'_> {
     /// # Errors
     /// The database's, or a bad row.
     pub fn next_due(&self, now: UnixMillis) -> TxResult<Option<Due>> {
-        let mut statement = self.0.prepare_cached(
-            // Begins with the few that are due: the outbox keeps the orders of years.
-            "SELECT o.* FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
-             WHERE r.state = 'queued' AND r.next_try <= ?1
-             ORDER BY o.sequence LIMIT 1",
-        )?;
+        let mut statement = self.0.prepare_cached(NEXT_DUE)?;
         let mut rows = statement.query([now.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let mut due = due(row)?;
@@ -264,10 +272,7 @@ impl Tx<'_> {
     /// # Errors
     /// The database's.
     pub fn next_try(&self) -> TxResult<Option<UnixMillis>> {
-        let next: Option<i64> =
-            self.0.query_row("SELECT min(next_try) FROM recipients WHERE state = 'queued'", [], |row| {
-                row.get(0)
-            })?;
+        let next: Option<i64> = self.0.query_row(NEXT_TRY, [], |row| row.get(0))?;
         Ok(next.map(UnixMillis))
     }
 
@@ -314,10 +319,7 @@ impl Tx<'_> {
     /// # Errors
     /// The database's.
     pub fn drop_queued(&self, campaign: CampaignId, agents: &[AgentId]) -> TxResult<()> {
-        let mut statement = self.0.prepare_cached(
-            "UPDATE recipients SET state = 'dropped' WHERE agent = ?2 AND state = 'queued'
-                 AND envelope IN (SELECT envelope FROM outbox WHERE campaign = ?1)",
-        )?;
+        let mut statement = self.0.prepare_cached(DROP_QUEUED)?;
         for agent in agents {
             statement.execute(params![campaign.0, agent.as_str()])?;
         }
