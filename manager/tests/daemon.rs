@@ -169,6 +169,9 @@ fn a_replaced_box_is_heard_although_its_reports_are_numbered_from_one_again() {
     replaced.report(&office, &replaced.enrol_request([8; 32]));
     office.pass();
     assert!(matches!(replaced.orders(&office)[0].1, Order::Enrolled(_)));
+    // What the old box had says nothing of the new one.
+    let record = office.store().read(|tx| tx.agent(&replaced.id)).unwrap().unwrap();
+    assert_eq!((record.versions, record.versions_at), (None, None));
     replaced.report(&office, &Report::Versions(Versions { query: Some(query), versions: versions(goal()) }));
     // The old keys are worth nothing any more.
     agents[0].report(

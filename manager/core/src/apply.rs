@@ -72,7 +72,7 @@ impl Campaign {
                 let unheard = [TargetState::Queued, TargetState::Mailed];
                 target.undeliverable(*id, &unheard, Reason::Bounced(text.clone()));
             }
-            TargetEvent::Reenrolled => target.heard = 0,
+            TargetEvent::Reenrolled => target.replaced(now),
             TargetEvent::Report { report, sequence } => {
                 // PROTOCOL 8.2: a report that was overtaken says nothing new.
                 if *sequence > target.heard {
@@ -123,6 +123,16 @@ impl Campaign {
         failed
     }
 
+    /// A newer campaign has begun for these agents: they get this one's bundle again only if the operator says
+    /// so, or the older bundle would take back what the newer one brings.
+    pub fn overtaken_by_newer(&mut self, agents: &[AgentId]) {
+        for agent in agents {
+            if let Some(target) = self.targets.get_mut(agent) {
+                target.attempts_allowed = target.attempts_allowed.min(target.attempts.max(1));
+            }
+        }
+    }
+
     /// The operator's cancel: targets whose mail the relay was never asked to take end at once; the plan
     /// withdraws the other orders.
     pub fn cancel(&mut self) {
@@ -131,7 +141,11 @@ impl Campaign {
         }
         self.state = CampaignState::Cancelled;
         for target in self.targets.values_mut() {
-            let may_be_out = target.mailed_at.is_some() || target.tried_at.is_some();
+            let spoken_of = matches!(
+                target.state,
+                TargetState::Received | TargetState::Deferred | TargetState::Installed
+            );
+            let may_be_out = spoken_of || target.mailed_at.is_some() || target.tried_at.is_some();
             if !target.state.is_end() && !may_be_out {
                 target.end(TargetState::Cancelled, Some(Reason::Cancelled(Some(CancelResult::BeforeStart))));
             }
@@ -140,6 +154,18 @@ impl Campaign {
 }
 
 impl Target {
+    /// What the old box had put off is not known to the new one, which cannot even open it: it is asked for
+    /// its version, and its answer ends the round.
+    fn replaced(&mut self, now: UnixMillis) {
+        self.heard = 0;
+        if self.state == TargetState::Deferred {
+            self.state = TargetState::Mailed;
+            self.waiting = None;
+            self.query = None;
+            self.settle_from = Some(now);
+        }
+    }
+
     fn order_queued(&mut self, now: UnixMillis, id: EnvelopeId) {
         if self.state == TargetState::Pending && !self.orders.contains(&id) {
             self.orders.push(id);

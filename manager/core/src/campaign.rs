@@ -319,6 +319,11 @@ impl Target {
         self.orders.last().copied()
     }
 
+    /// From when on this round's time counts: its order, or, if a report of the order before came first, that.
+    pub(crate) fn began_at(&self) -> Option<UnixMillis> {
+        self.ordered_at.or(self.settle_from)
+    }
+
     pub(crate) fn end(&mut self, state: TargetState, reason: Option<Reason>) {
         self.state = state;
         self.reason = reason;

@@ -194,8 +194,8 @@ impl Planner<'_> {
 
     /// Ends a target whose order's life is over.
     fn expires(&mut self, agent: &AgentId, target: &Target) -> bool {
-        let Some(ordered_at) = target.ordered_at else { return false };
-        let expiry = ordered_at.plus(self.campaign.settings.order_life);
+        let Some(began_at) = target.began_at() else { return false };
+        let expiry = began_at.plus(self.campaign.settings.order_life);
         if self.now < expiry {
             self.wake(expiry, "an order expires");
             return false;
@@ -286,7 +286,7 @@ impl Planner<'_> {
                 self.wait(agent, WaitingFor::CancelAnswer);
                 continue;
             };
-            let since = ask.sent_at.or(target.ordered_at).unwrap_or(self.now);
+            let since = ask.sent_at.or(target.began_at()).unwrap_or(self.campaign.created);
             let patience = if ask.sent_at.is_some() {
                 self.campaign.settings.reply_timeout
             } else {

@@ -298,6 +298,87 @@ fn a_deferral_is_no_failure_and_the_settle_time_begins_with_the_install() {
 }
 
 #[test]
+fn a_late_word_on_the_last_order_does_not_keep_a_retried_target_for_ever() {
+    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0 };
+    for step in [Step::Received, Step::Waiting(waiting)] {
+        let mut desk = Desk::new(1, 0);
+        desk.tick();
+        desk.pass(SETTLE);
+        desk.pass(TIMEOUT);
+        assert_eq!(desk.state(1), TargetState::Silent);
+        desk.campaign.retry();
+        // Before the new order is made, the box speaks of the one before; then the relay is gone.
+        let order = desk.target(1).order().unwrap();
+        desk.report(1, Report::Progress(Progress { order, step }));
+        let query = EnvelopeId([99; 16]);
+        if desk.state(1) == TargetState::Received {
+            desk.campaign.apply(desk.now, &id(1), &TargetEvent::QueryQueued(query));
+        }
+        desk.pass(LIFE);
+        assert_eq!(desk.state(1), TargetState::Expired);
+    }
+}
+
+#[test]
+fn a_retried_target_that_speaks_of_its_last_order_is_called_back_when_cancelled() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    desk.pass(SETTLE);
+    desk.pass(TIMEOUT);
+    desk.campaign.retry();
+    let order = desk.target(1).order().unwrap();
+    desk.report(1, Report::Progress(Progress { order, step: Step::Received }));
+    desk.campaign.cancel();
+    assert_eq!(desk.state(1), TargetState::Received);
+    let made = plan(&desk.campaign, &desk.fleet, desk.now);
+    assert_eq!(made.actions, [Action::Withdraw { agents: vec![id(1)] }]);
+    desk.campaign.apply(desk.now, &id(1), &TargetEvent::CancelQueued(EnvelopeId([99; 16])));
+    desk.pass(LIFE);
+    assert_eq!(desk.state(1), TargetState::Cancelled);
+}
+
+#[test]
+fn a_box_that_is_replaced_while_it_put_the_install_off_is_asked_and_mailed_again() {
+    let mut desk = Desk::new(1, 1);
+    desk.tick();
+    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0.plus(LIFE) };
+    let order = desk.target(1).order().unwrap();
+    desk.report(1, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
+    desk.pass(TIMEOUT);
+    // The order was sealed for the old box: the new one cannot even open it.
+    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Reenrolled);
+    desk.sequence = 0;
+    desk.tick();
+    desk.pass(SETTLE);
+    assert_eq!(desk.mails("query"), [1]);
+    desk.versions(1, Reported::Nothing);
+    desk.tick();
+    assert_eq!(desk.mails("install"), [1, 1]);
+}
+
+#[test]
+fn agents_of_a_newer_campaign_are_not_mailed_the_older_bundle_again_by_themselves() {
+    let mut desk = Desk::new(2, 2);
+    desk.tick();
+    desk.campaign.overtaken_by_newer(&[id(1)]);
+    desk.pass(SETTLE);
+    let newer = Reported::Exact(version("1.0.03-0"));
+    desk.versions(1, newer.clone());
+    desk.versions(2, newer);
+    desk.tick();
+    assert_eq!(desk.mailed.last().unwrap().1, [id(2)]);
+    assert_eq!(desk.state(1), TargetState::Failed);
+    // The operator may want just that.
+    desk.pass(SETTLE);
+    desk.versions(2, goal());
+    desk.tick();
+    assert_eq!(desk.campaign.state, CampaignState::Finished);
+    assert_eq!(desk.campaign.retry(), [id(1)]);
+    desk.tick();
+    assert_eq!(desk.mailed.last().unwrap().1, [id(1)]);
+}
+
+#[test]
 fn a_bounce_says_nothing_of_an_install_and_a_signed_report_outweighs_it() {
     let mut desk = Desk::new(2, 2);
     desk.tick();

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use mailfleet::config::Config;
 use mailfleet::home::Home;
-use mailfleet::store::{BundleRecord, NewCampaign, NewTarget, Store};
+use mailfleet::store::{BundleRecord, NewCampaign, NewTarget, Store, Tx, TxResult};
 use mailfleet::system::now;
-use manager_core::{BundleFacts, CampaignId, Settings};
-use shared::Hasher;
+use manager_core::{BundleFacts, CampaignId, CampaignState, Settings, TargetState};
 use shared::limits::{CHUNK_BYTES, ORDER_LIFE};
 use shared::time::format_duration;
+use shared::{AgentId, Hasher};
 
 use super::args::CampaignStart;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
@@ -38,8 +38,14 @@ pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
     let chosen = choose(&args.selection, &agents)?;
     keep(&home, &looked)?;
     let new = campaign(args, &looked, &chosen);
-    let id = enter(&mut store, &looked, &new)?;
+    let (id, overtaken) = enter(&mut store, &looked, &new)?;
     tell(id, args, &new, &chosen, &config)?;
+    for (older, agents) in overtaken {
+        show::say(&format!(
+            "Campaign {older} is still running: it no longer tries again by itself with {} of these.",
+            show::count(agents, "agent")
+        ))?;
+    }
     if args.wait {
         return follow::follow(&home, id);
     }
@@ -149,7 +155,11 @@ fn campaign(args: &CampaignStart, looked: &Looked, chosen: &Chosen<'_>) -> NewCa
     }
 }
 
-fn enter(store: &mut Store, looked: &Looked, new: &NewCampaign) -> Result<CampaignId, Fail> {
+/// Campaigns that no longer retry some agents by themselves, with the number of those.
+type Overtaken = Vec<(CampaignId, usize)>;
+
+/// Enters the campaign, and takes its agents out of the automatic retries of older ones.
+fn enter(store: &mut Store, looked: &Looked, new: &NewCampaign) -> Result<(CampaignId, Overtaken), Fail> {
     let at = now();
     let bundle = BundleRecord {
         digest: looked.digest,
@@ -160,9 +170,31 @@ fn enter(store: &mut Store, looked: &Looked, new: &NewCampaign) -> Result<Campai
     };
     let entered = store.write(|tx| {
         tx.add_bundle(&bundle)?;
-        tx.start_campaign(new, at)
+        let overtaken = overtake(tx, new)?;
+        Ok((tx.start_campaign(new, at)?, overtaken))
     });
     entered.map_err(|err| Fail::of(Kind::Outside, err, "the campaign was not started"))
+}
+
+fn overtake(tx: &Tx<'_>, new: &NewCampaign) -> TxResult<Overtaken> {
+    let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
+    let mut overtaken = Vec::new();
+    for id in tx.live_campaigns()? {
+        let Some(before) = tx.campaign(id)? else { continue };
+        let mut campaign = before.clone();
+        campaign.overtaken_by_newer(&agents);
+        let changed = campaign.targets.iter().filter(|(agent, t)| before.targets.get(*agent) != Some(t));
+        let mut count = 0usize;
+        for (agent, target) in changed {
+            tx.save_target(id, agent, target)?;
+            // One that is verified would not have been tried again.
+            count = count.saturating_add(usize::from(target.state != TargetState::Verified));
+        }
+        if count > 0 && campaign.state == CampaignState::Running {
+            overtaken.push((id, count));
+        }
+    }
+    Ok(overtaken)
 }
 
 /// Says what will happen.

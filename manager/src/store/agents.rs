@@ -244,7 +244,8 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// Accepts an agent's keys, and notes which secret was used for it.
+    /// Accepts an agent's keys, and notes which secret was used for it. With a new key it is another box: what
+    /// the old one had installed says nothing of it.
     ///
     /// # Errors
     /// The database's.
@@ -252,7 +253,9 @@ impl Tx<'_> {
         self.0.execute(
             "UPDATE agents SET state = 'enrolled', sign_key = ?2, key_id = ?3, seal_key = ?4, mail = ?5,
                  agent_version = ?6, enrolled_at = ?7, enrolled_with = secret_digest, last_report_at = ?7,
-                 versions_seq = 0
+                 versions_seq = 0,
+                 versions = CASE WHEN sign_key = ?2 THEN versions END,
+                 versions_at = CASE WHEN sign_key = ?2 THEN versions_at END
              WHERE id = ?1",
             params![
                 request.agent.as_str(),
