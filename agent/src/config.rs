@@ -12,7 +12,6 @@ use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
 use shared::invitation::Invitation;
-use shared::keys::{SealingKey, VerifyingKey};
 use shared::time::format_duration;
 use shared::{AgentId, Label, MailAddress};
 
@@ -25,9 +24,6 @@ pub(crate) struct Config {
     pub(crate) root: PathBuf,
     pub(crate) mail: MailSettings,
     pub(crate) manager: MailAddress,
-    pub(crate) order_key: VerifyingKey,
-    pub(crate) release_keys: Vec<VerifyingKey>,
-    pub(crate) seal_key: SealingKey,
     pub(crate) poll: Duration,
     pub(crate) script_timeout: Duration,
     pub(crate) max_bundle_bytes: u64,
@@ -72,14 +68,11 @@ struct Raw {
     manager: RawManager,
 }
 
-/// Whom the agent believes: from the invitation.
+/// Where the manager reads its mail. Whom the agent believes is in its state, because it can change by mail.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawManager {
     address: String,
-    order_key: String,
-    release_keys: Vec<String>,
-    seal_key: String,
 }
 
 const POLL_DEFAULT: Duration = Duration::from_secs(300);
@@ -120,12 +113,7 @@ pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
         max_bundle_bytes: None,
         rom_version: None,
         rom_version_file: None,
-        manager: RawManager {
-            address: invitation.manager.to_string(),
-            order_key: invitation.order_key.to_text(),
-            release_keys: invitation.release_keys.iter().map(VerifyingKey::to_text).collect(),
-            seal_key: invitation.seal_key.to_text(),
-        },
+        manager: RawManager { address: invitation.manager.to_string() },
     };
     // Plain strings and lists always have a TOML form. Settings stand above the table, so the defaults do too.
     let toml = toml::to_string(&raw).unwrap_or_default();
@@ -163,8 +151,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
     let in_file = Values::of(file);
     let labels = raw.class.iter().map(|c| in_file.value("class", Label::parse(c)));
-    let release_keys =
-        raw.manager.release_keys.iter().map(|k| in_file.value("release_keys", VerifyingKey::parse_text(k)));
     if !raw.root.is_absolute() {
         let why = format!("expected an absolute path, found \"{}\"", raw.root.display());
         return Err(in_file.bad("root", why));
@@ -188,9 +174,6 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         classes: labels.collect::<Result<_, _>>()?,
         mail,
         manager: in_file.value("manager.address", MailAddress::parse(&raw.manager.address))?,
-        order_key: in_file.value("order_key", VerifyingKey::parse_text(&raw.manager.order_key))?,
-        release_keys: release_keys.collect::<Result<_, _>>()?,
-        seal_key: in_file.value("seal_key", SealingKey::parse_text(&raw.manager.seal_key))?,
         poll: in_file.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
         script_timeout: in_file.duration(
             "script_timeout",

@@ -24,8 +24,8 @@ use std::path::{Path, PathBuf};
 use agent_core::{BundleFacts, InspectFault, Module, ModulesFound};
 use shared::bundle::{BundleError, BundleReader, Manifest, VerifiedBundle};
 use shared::error::chain;
-use shared::keys::VerifyingKey;
 use shared::path::AGENT_FOLDER;
+use shared::trust::Trust;
 use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
 
 use crate::files::{copy_seen, private_folder, remove_tree};
@@ -135,13 +135,10 @@ impl Disk {
 }
 
 /// Reads a kept bundle's manifest; believes it only with a release key's signature.
-pub(crate) fn inspect(
-    bundle: &Path,
-    release_keys: &[VerifyingKey],
-) -> Result<Box<BundleFacts>, InspectFault> {
-    let facts = open_bundle(bundle, release_keys).map(|verified| Box::new(facts_of(verified.manifest())));
+pub(crate) fn inspect(bundle: &Path, trust: &Trust) -> Result<Box<BundleFacts>, InspectFault> {
+    let facts = open_bundle(bundle, trust).map(|verified| Box::new(facts_of(verified.manifest())));
     facts.map_err(|err| match &err {
-        BundleError::NotSigned { .. } => InspectFault::NotSigned,
+        BundleError::NotSigned { .. } | BundleError::TooFewSigned { .. } => InspectFault::NotSigned,
         local if local.is_local() => InspectFault::Io(Label::lossy(&chain(&err))),
         _ => InspectFault::Bad(Label::lossy(&chain(&err))),
     })
@@ -149,10 +146,10 @@ pub(crate) fn inspect(
 
 type OpenBundle = VerifiedBundle<io::BufReader<File>>;
 
-fn open_bundle(bundle: &Path, release_keys: &[VerifyingKey]) -> Result<OpenBundle, BundleError> {
+fn open_bundle(bundle: &Path, trust: &Trust) -> Result<OpenBundle, BundleError> {
     let file = File::open(bundle).map_err(BundleError::Read)?;
     // PROTOCOL 6.1: whoever has ordered it, only a release key makes a bundle.
-    BundleReader::open(io::BufReader::new(file))?.verify(release_keys)
+    BundleReader::open(io::BufReader::new(file))?.verify(&trust.release_keys, trust.threshold)
 }
 
 fn facts_of(manifest: &Manifest) -> BundleFacts {

@@ -87,7 +87,7 @@ pub(crate) async fn doctor(home: &Home) -> ExitCode {
         check_mail(&mut findings, config).await;
     }
     if let Ok(loaded) = &state {
-        let (now, floor) = (now(), loaded.state.fresh.clock_floor);
+        let (now, floor) = (now(), loaded.state.fresh.clock_floor());
         findings.line(
             Area::Box,
             "clock",

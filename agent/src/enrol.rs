@@ -71,7 +71,10 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         mail: invitation.mail.clone(),
         agent_version: Label::lossy(env!("CARGO_PKG_VERSION")),
     };
-    ledger::save(&home.state(), &State::enrolling(message, invitation.created).encode())?;
+    ledger::save(
+        &home.state(),
+        &State::enrolling(message, invitation.created, invitation.trust.clone()).encode(),
+    )?;
     println!("Agent {} is set up in {}.", invitation.agent, home_path.display());
 
     let loaded = ledger::load(&home.state())?;

@@ -8,9 +8,9 @@ use agent_core::{Disposal, EnvelopeFacts, Event, JunkReason, MailHandle, OpenFau
 use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox, Marker};
 use shared::envelope::{EnvelopeError, Header, RawHead, check_body, open_body};
 use shared::error::chain;
-use shared::keys::VerifyingKey;
 use shared::limits::{CHUNK_BYTES, HEADER_MAX_BYTES, MESSAGE_MAX_BYTES};
 use shared::message::{Order, decode_order};
+use shared::trust::{Statement, Trust, TrustError};
 use shared::{Hasher, KeyId, Label};
 
 use crate::files::{copy_seen, create_private, remove_if_there, sync_parent};
@@ -24,7 +24,6 @@ const LOOK_MAX_COUNT: usize = 200;
 pub(crate) struct Inbox {
     mailbox: Mailbox,
     home: Home,
-    order_key: VerifyingKey,
     max_bundle_bytes: u64,
     last_handle: u64,
     in_hand: Option<InHand>,
@@ -36,13 +35,18 @@ pub(crate) struct Inbox {
 struct InHand {
     handle: MailHandle,
     key: MailKey,
-    envelope: Option<(Header, KeyId, u64)>,
+    head: Option<RawHead>,
+    envelope: Option<(Header, KeyId)>,
+    /// Where the body begins in the file.
+    body_at: u64,
 }
 
 /// What was found out about a mail before the core is asked.
 pub(crate) enum Taken {
     /// Something to tell the core.
     Event(Event),
+    /// An envelope whose signature is to be checked, once these statements are weighed.
+    Claims(MailHandle, Vec<Statement>),
     /// It stays in the mailbox.
     Left(Left),
 }
@@ -58,8 +62,8 @@ pub(crate) enum Left {
 }
 
 impl Inbox {
-    pub(crate) fn new(mailbox: Mailbox, home: Home, order_key: VerifyingKey, max_bundle_bytes: u64) -> Self {
-        Self { mailbox, home, order_key, max_bundle_bytes, last_handle: 0, in_hand: None, disposed: 0 }
+    pub(crate) fn new(mailbox: Mailbox, home: Home, max_bundle_bytes: u64) -> Self {
+        Self { mailbox, home, max_bundle_bytes, last_handle: 0, in_hand: None, disposed: 0 }
     }
 
     /// The mails that are there.
@@ -83,7 +87,8 @@ impl Inbox {
     pub(crate) async fn take(&mut self, found: Found) -> Taken {
         self.last_handle = self.last_handle.saturating_add(1);
         let mail = MailHandle(self.last_handle);
-        self.in_hand = Some(InHand { handle: mail, key: found.key.clone(), envelope: None });
+        self.in_hand =
+            Some(InHand { handle: mail, key: found.key.clone(), head: None, envelope: None, body_at: 0 });
         // PROTOCOL 1.1: headers only decide what is worth downloading.
         let reason = match found.class {
             Class::Ours(marker) => return self.fetch(mail, &found.key, &marker).await,
@@ -128,43 +133,55 @@ impl Inbox {
             Err(err @ FetchError::Transport(_)) => return Taken::Left(Left::Unreachable(chain(&err))),
             Err(err @ FetchError::Output(_)) => return Taken::Left(Left::Local(chain(&err))),
         }
-        self.verify(mail, file)
+        self.read_head(mail, file)
     }
 
-    /// Reads the envelope's head and checks the manager's signature.
-    fn verify(&mut self, mail: MailHandle, mut file: File) -> Taken {
-        let mut read = || -> Result<(Header, KeyId, u64), EnvelopeError> {
+    /// Reads the envelope's head and what introduces it. Nothing is believed yet.
+    fn read_head(&mut self, mail: MailHandle, mut file: File) -> Taken {
+        let mut read = || -> Result<(Vec<Statement>, RawHead, u64), EnvelopeError> {
             file.seek(SeekFrom::Start(0)).map_err(EnvelopeError::Read)?;
-            let head = RawHead::read(&mut file)?;
-            let header = head.verify(&self.order_key)?;
-            let body_at = file.stream_position().map_err(EnvelopeError::Read)?;
-            Ok((header, head.sender(), body_at))
+            let (statements, head) = RawHead::read_introduced(&mut file)?;
+            Ok((statements, head, file.stream_position().map_err(EnvelopeError::Read)?))
         };
         match read() {
-            Ok(envelope) => {
-                let header = &envelope.0;
-                let facts = facts_of(header);
+            Ok((statements, head, body_at)) => {
                 if let Some(in_hand) = &mut self.in_hand {
-                    in_hand.envelope = Some(envelope);
+                    in_hand.head = Some(head);
+                    in_hand.body_at = body_at;
                 }
+                Taken::Claims(mail, statements)
+            }
+            Err(err) => refused(mail, &err),
+        }
+    }
+
+    /// Checks the manager's signature over the head in hand.
+    pub(crate) fn verify(&mut self, mail: MailHandle, trust: &Trust) -> Taken {
+        let in_hand = self.in_hand.as_mut().filter(|in_hand| in_hand.handle == mail);
+        let Some((in_hand, head)) = in_hand.and_then(|it| it.head.take().map(|head| (it, head))) else {
+            return Taken::Left(Left::Gone);
+        };
+        // PROTOCOL 3.4: a key that the agent does not hold decides nothing.
+        let Some(key) = trust.order_key(head.sender()) else {
+            tracing::info!(sender = %head.sender(), "A mail is signed by a key that is not trusted");
+            return Taken::Event(Event::Junk { mail, reason: JunkReason::NotSigned });
+        };
+        match head.verify(key) {
+            Ok(header) => {
+                let facts = facts_of(&header, head.sender());
+                in_hand.envelope = Some((header, head.sender()));
                 Taken::Event(Event::Envelope { mail, facts })
             }
-            Err(err) => {
-                tracing::info!(err = chain(&err), "A mail is no order of the manager");
-                match fault_of(&err) {
-                    OpenFault::Mail(reason) => Taken::Event(Event::Junk { mail, reason }),
-                    OpenFault::Local(why) => Taken::Left(Left::Local(why.to_string())),
-                }
-            }
+            Err(err) => refused(mail, &err),
         }
     }
 
     /// Opens the envelope in hand; keeps an install order's bundle.
     pub(crate) fn open(&mut self, mail: MailHandle, keys: &Keys) -> Event {
         let opened = match self.in_hand.as_ref().filter(|in_hand| in_hand.handle == mail) {
-            Some(InHand { envelope: Some((header, sender, body_at)), .. }) => self
+            Some(InHand { envelope: Some((header, sender)), body_at, .. }) => self
                 .open_envelope(header, *sender, *body_at, keys)
-                .map(|(order, payload)| (facts_of(header), order, payload)),
+                .map(|(order, payload)| (facts_of(header, *sender), order, payload)),
             Some(_) | None => Err(OpenFault::Local(Label::lossy("the mail is not in hand"))),
         };
         match opened {
@@ -199,7 +216,7 @@ impl Inbox {
                 let payload = self.keep_bundle(header, &mut payload)?;
                 Ok((order, payload))
             }
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => {
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent)),
@@ -268,13 +285,22 @@ impl Inbox {
     }
 }
 
-fn facts_of(header: &Header) -> EnvelopeFacts {
+fn refused(mail: MailHandle, err: &EnvelopeError) -> Taken {
+    tracing::info!(err = chain(err), "A mail is no order of the manager");
+    match fault_of(err) {
+        OpenFault::Mail(reason) => Taken::Event(Event::Junk { mail, reason }),
+        OpenFault::Local(why) => Taken::Left(Left::Local(why.to_string())),
+    }
+}
+
+fn facts_of(header: &Header, signer: KeyId) -> EnvelopeFacts {
     EnvelopeFacts {
         id: header.id,
         created: header.created,
         expires: header.expires,
         sequence: header.sequence,
         body_bytes: header.body_bytes,
+        signer,
     }
 }
 
@@ -294,7 +320,7 @@ fn fault_of_payload(err: &io::Error) -> OpenFault {
 /// Whose fault an envelope's error is.
 fn fault_of(err: &EnvelopeError) -> OpenFault {
     OpenFault::Mail(match err {
-        EnvelopeError::Read(err) => return local(err),
+        EnvelopeError::Read(err) | EnvelopeError::Introduction(TrustError::Read(err)) => return local(err),
         EnvelopeError::NotForUs => JunkReason::NotForUs,
         EnvelopeError::OtherSender { .. } | EnvelopeError::Signature => JunkReason::NotSigned,
         EnvelopeError::Truncated { .. }
@@ -302,6 +328,7 @@ fn fault_of(err: &EnvelopeError) -> OpenFault {
         | EnvelopeError::BodyDigest { .. }
         | EnvelopeError::Chunk { .. } => JunkReason::Damaged,
         EnvelopeError::NotOurs
+        | EnvelopeError::Introduction(_)
         | EnvelopeError::HeaderTooLarge { .. }
         | EnvelopeError::Header(_)
         | EnvelopeError::Contradiction { .. }

@@ -129,10 +129,15 @@ fn read(path: &Path) -> Result<State, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shared::keys::{OpeningKey, SigningKey};
     use shared::message::EnrolRequest;
+    use shared::trust::Trust;
     use shared::{AgentId, Label, MailAddress, UnixMillis};
 
     fn state(invited: i64) -> State {
+        let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
+        let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
+        let trust = Trust::new(1, UnixMillis(0), vec![key(1)], vec![key(2)], 1, seal);
         let request = EnrolRequest {
             agent: AgentId::parse("A1").unwrap(),
             secret: [0; 32],
@@ -141,7 +146,7 @@ mod tests {
             mail: MailAddress::parse("a@b.test").unwrap(),
             agent_version: Label::lossy("1"),
         };
-        State::enrolling(request, UnixMillis(invited))
+        State::enrolling(request, UnixMillis(invited), trust)
     }
 
     #[test]

@@ -22,7 +22,6 @@ pub(crate) struct Post {
     folder: PathBuf,
     from: MailAddress,
     manager: MailAddress,
-    seal_key: SealingKey,
     sender: Sender,
     /// The mail was not reachable when it was last tried.
     pub(crate) unreachable: bool,
@@ -35,14 +34,9 @@ struct Sealed {
 }
 
 impl Post {
-    pub(crate) fn new(
-        folder: PathBuf,
-        settings: &mailio::MailSettings,
-        manager: MailAddress,
-        seal_key: SealingKey,
-    ) -> Self {
+    pub(crate) fn new(folder: PathBuf, settings: &mailio::MailSettings, manager: MailAddress) -> Self {
         let sender = Sender::new(settings.clone());
-        Self { folder, from: settings.address.clone(), manager, seal_key, sender, unreachable: false }
+        Self { folder, from: settings.address.clone(), manager, sender, unreachable: false }
     }
 
     /// Sends one report. `None`: told to stop before it was known what became of it.
@@ -50,10 +44,11 @@ impl Post {
         &mut self,
         outgoing: &Report_,
         keys: &Keys,
+        seal_key: &SealingKey,
         stop: &mut Stop,
     ) -> Option<PostResult> {
         let later = |text: &str| Some(PostResult::Later(Label::lossy(text)));
-        let sealed = match self.sealed(outgoing, keys) {
+        let sealed = match self.sealed(outgoing, keys, seal_key) {
             Ok(sealed) => sealed,
             Err(err) => return later(&format!("cannot keep the sealed report: {err}")),
         };
@@ -108,7 +103,7 @@ impl Post {
         Ok(all)
     }
 
-    fn sealed(&self, outgoing: &Report_, keys: &Keys) -> io::Result<Sealed> {
+    fn sealed(&self, outgoing: &Report_, keys: &Keys, seal_key: &SealingKey) -> io::Result<Sealed> {
         let message = encode(&outgoing.report);
         // The message's digest in the name: after a state was lost, a number may stand for another report.
         let digest = Digest::of(&message).to_hex();
@@ -126,7 +121,7 @@ impl Post {
             expires: outgoing.expires,
             sequence: outgoing.sequence.0,
         };
-        let recipients = [self.seal_key.clone()];
+        let recipients = [seal_key.clone()];
         let bytes =
             seal_small(&new, &message, &recipients, &keys.sign, &mut rng()).map_err(io::Error::other)?;
         write_whole(&self.folder.join(format!("{prefix}{}.env", new.id)), &bytes)?;
@@ -142,6 +137,7 @@ impl Post {
             Report::Ended(ended) => ("install result", Some(ended.order)),
             Report::Versions(versions) => ("version report", versions.query),
             Report::Cancelled(answer) => ("cancel result", Some(answer.order)),
+            Report::Standing(_) => ("standing", None),
         };
         Outgoing {
             from: self.from.clone(),

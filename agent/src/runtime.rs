@@ -14,6 +14,7 @@ use agent_core::{AgentCore, Event, Profile};
 use mailio::Mailbox;
 use shared::error::chain;
 use shared::message::Outcome;
+use shared::trust::Statement;
 
 use crate::config::Config;
 use crate::disk::Disk;
@@ -66,15 +67,14 @@ impl Shell {
         let Parts { config, home, keys, loaded, locks, stop, mode } = parts;
         let profile = Profile { agent: config.agent.clone(), classes: config.classes.clone() };
         let mailbox = Mailbox::new(config.mail.clone());
-        let (manager, seal_key) = (config.manager.clone(), config.seal_key.clone());
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
         }
         Self {
             disk: Disk::new(config.root.clone()),
             core: AgentCore::new(profile, loaded.state),
-            inbox: Inbox::new(mailbox, home.clone(), config.order_key.clone(), config.max_bundle_bytes),
-            post: Post::new(home.outbox(), &config.mail, manager, seal_key),
+            inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes),
+            post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
             recovered: loaded.recovered.is_some(),
             summary: Summary::default(),
             #[cfg(debug_assertions)]
@@ -197,12 +197,33 @@ impl Shell {
                 taken = self.inbox.take(mail) => taken,
                 () = self.stop.wanted() => return Err(RunError::Stopped),
             };
+            let taken = match taken {
+                Taken::Claims(mail, statements) => {
+                    self.weigh(statements).await?;
+                    self.inbox.verify(mail, &self.core.state().trust)
+                }
+                other => other,
+            };
             match taken {
                 Taken::Event(event) => self.feed(event).await?,
                 Taken::Left(left) => self.left(left),
+                Taken::Claims(mail, _) => tracing::error!(?mail, "A mail was read twice"),
             }
         }
         Ok(self.inbox.disposed.saturating_sub(before))
+    }
+
+    /// Lets the core weigh what a mail says about whom to trust.
+    async fn weigh(&mut self, statements: Vec<Statement>) -> Result<(), RunError> {
+        let before = self.core.state().trust.version;
+        if !statements.is_empty() {
+            self.feed(Event::Introduced { statements }).await?;
+        }
+        let after = self.core.state().trust.version;
+        if after != before {
+            tracing::warn!(before, after, "The release keys say whom to trust from now on");
+        }
+        Ok(())
     }
 
     /// A mail stays in the mailbox and is looked at again with the next poll.

@@ -31,6 +31,11 @@ struct StatusDocument {
     last_mail_at: Option<String>,
     refused_mails: BTreeMap<String, u64>,
     clock_floor: String,
+    trust_version: u32,
+    order_keys: Vec<String>,
+    release_keys: Vec<String>,
+    release_threshold: u8,
+    possible_freeze: bool,
 }
 
 #[derive(Serialize)]
@@ -143,7 +148,12 @@ fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusD
         }),
         last_mail_at: state.last_mail.as_ref().map(UnixMillis::to_string),
         refused_mails: state.junk.iter().map(|(reason, n)| (JunkReason::to_string(reason), *n)).collect(),
-        clock_floor: state.fresh.clock_floor.to_string(),
+        clock_floor: state.fresh.clock_floor().to_string(),
+        trust_version: state.trust.version,
+        order_keys: state.trust.order_keys.iter().map(|key| key.key_id().to_string()).collect(),
+        release_keys: state.trust.release_keys.iter().map(|key| key.key_id().to_string()).collect(),
+        release_threshold: state.trust.threshold,
+        possible_freeze: state.unheard,
     }
 }
 
@@ -200,5 +210,17 @@ fn text(d: &StatusDocument) -> String {
     let junk: Vec<String> = d.refused_mails.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
     lines.push(("Refused mails", if junk.is_empty() { "none".to_owned() } else { junk.join(", ") }));
     lines.push(("Clock floor", d.clock_floor.clone()));
+    let trust = format!(
+        "version {}; orders by {}; bundles by {} of {}",
+        d.trust_version,
+        d.order_keys.join(", "),
+        d.release_threshold,
+        d.release_keys.join(", ")
+    );
+    lines.push(("Trust", trust));
+    if d.possible_freeze {
+        let since = format!("no heartbeat of the manager since {}: are its mails held back?", d.clock_floor);
+        lines.push(("Possible freeze", since));
+    }
     lines.into_iter().map(|(name, value)| format!("{name:<20}{value}\n")).collect()
 }

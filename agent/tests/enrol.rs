@@ -26,7 +26,7 @@ fn enrolling_mails_one_request_and_waits_for_the_answer() {
     assert_eq!((request.agent.as_str(), request.secret), (AGENT, [9; 32]));
     assert!(w.status().contains("Enrolment           requested 1 times"), "{}", w.status());
 
-    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap() }));
+    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap(), heartbeat: None }));
     assert_eq!(w.once(), 0);
     assert!(w.status().contains("Enrolment           accepted"), "{}", w.status());
     w.collect();

@@ -146,7 +146,7 @@ fn an_old_order_stays_expired_when_the_clock_of_the_box_is_dead() {
 #[test]
 fn an_enrolment_answer_for_another_agent_is_removed() {
     let mut w = World::enrolled();
-    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse("B2").unwrap() }));
+    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse("B2").unwrap(), heartbeat: None }));
     refused(&mut w, "for another agent 1");
 }
 

@@ -110,7 +110,7 @@ fn an_agent_enrols_installs_and_reports_over_smtps_and_imaps() {
         w.collect();
         !w.reports.is_empty()
     });
-    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap() }));
+    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap(), heartbeat: None }));
     wait_until("the agent is enrolled", || {
         assert_eq!(w.once(), 0);
         w.status().contains("Enrolment           accepted")

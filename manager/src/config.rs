@@ -26,6 +26,8 @@ pub struct Config {
     pub retry_min: Duration,
     /// The longest pause.
     pub retry_max: Duration,
+    /// How often each agent is told that the manager is there; `None`: never.
+    pub heartbeat: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +48,7 @@ struct Raw {
     mail_max_bytes: Option<u64>,
     retry_min: Option<String>,
     retry_max: Option<String>,
+    heartbeat: Option<String>,
     junk: Option<String>,
 }
 
@@ -55,6 +58,10 @@ const RECIPIENTS_DEFAULT: usize = 50;
 const MAILS_PER_MINUTE_DEFAULT: u32 = 25;
 const RETRY_MIN_DEFAULT: Duration = Duration::from_secs(300);
 const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(6 * 3600);
+/// Relays deliver late by days, so an hour would say nothing; a week costs a mail per 50 agents.
+const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+const HEARTBEAT_MIN: Duration = Duration::from_secs(60);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(45 * 24 * 3600);
 
 /// What `init` was told on its command line.
 #[derive(Clone, Debug)]
@@ -94,6 +101,7 @@ pub fn new_text(choices: &Choices) -> String {
          # mail_max_bytes = {mail_max}    # largest mail; the server may allow less\n\
          # retry_min = \"{retry_min}\"            # pause after the server said \"later\", doubled each time\n\
          # retry_max = \"{retry_max}\"\n\
+         # heartbeat = \"{heartbeat}\"             # agents that miss two of these say \"possible freeze\"; or \"off\"\n\
          # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n",
         address = quoted(choices.address.as_str()),
         send = quoted(&choices.send),
@@ -110,6 +118,7 @@ pub fn new_text(choices: &Choices) -> String {
         mail_max = MAIL_MAX_DEFAULT_BYTES,
         retry_min = format_duration(RETRY_MIN_DEFAULT),
         retry_max = format_duration(RETRY_MAX_DEFAULT),
+        heartbeat = format_duration(HEARTBEAT_DEFAULT),
     )
 }
 
@@ -162,8 +171,22 @@ impl Config {
             mails_per_minute,
             retry_min: at.duration("retry_min", raw.retry_min.as_deref(), RETRY_MIN_DEFAULT)?,
             retry_max: at.duration("retry_max", raw.retry_max.as_deref(), RETRY_MAX_DEFAULT)?,
+            heartbeat: heartbeat(&at, raw.heartbeat.as_deref())?,
         })
     }
+}
+
+fn heartbeat(at: &Values<'_>, text: Option<&str>) -> Result<Option<Duration>, ConfigError> {
+    if text == Some("off") {
+        return Ok(None);
+    }
+    let every = at.duration("heartbeat", text, HEARTBEAT_DEFAULT)?;
+    if (HEARTBEAT_MIN..=HEARTBEAT_MAX).contains(&every) {
+        return Ok(Some(every));
+    }
+    let (min, max) = (format_duration(HEARTBEAT_MIN), format_duration(HEARTBEAT_MAX));
+    let why = format!("expected \"off\", or {min} to {max}, found {}", format_duration(every));
+    Err(at.bad("heartbeat", why))
 }
 
 #[cfg(test)]
@@ -192,7 +215,7 @@ mod tests {
         let uncommented: String = text()
             .lines()
             .map(|line| {
-                let setting = ["poll", "recipients", "mails", "mail_max", "retry", "junk"]
+                let setting = ["poll", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk"]
                     .iter()
                     .any(|key| line.starts_with(&format!("# {key}")));
                 format!("{}\n", if setting { line.trim_start_matches("# ") } else { line })
@@ -210,6 +233,7 @@ mod tests {
             ("recipients_per_mail = 0", "recipients_per_mail"),
             ("mails_per_minute = 0", "mails_per_minute"),
             ("junk = \"burn\"", "junk"),
+            ("heartbeat = \"1s\"", "heartbeat"),
             ("tls = \"maybe\"", "tls"),
             ("password_env = \"A\"", "password_file"),
         ] {

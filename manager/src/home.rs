@@ -1,10 +1,10 @@
 //! The manager's folder: where its files are, its keys, and the lock that keeps a second daemon out.
 //!
 //! ```text
-//! HOME/manager.toml   configuration          HOME/order.key    signs orders (0600)
-//! HOME/store.db       everything known       HOME/open.key     opens reports (0600)
+//! HOME/manager.toml   configuration          HOME/order*.key   sign orders (0600)
+//! HOME/store.db       everything known       HOME/open*.key    open reports (0600)
 //! HOME/bundles/       bundle files           HOME/release.key  signs bundles (0600); may be kept elsewhere
-//! HOME/bodies/        sealed bodies          HOME/release.pub  public release keys, one a line
+//! HOME/bodies/        sealed bodies          HOME/trust        the trust statements in force, oldest first
 //! HOME/daemon.lock    held by the daemon; its text is the daemon's process ID
 //! ```
 
@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 
 use mailio::config::ConfigError;
 use rustix::fs::FlockOperation;
-use shared::keys::{KeyError, OpeningKey, SigningKey, VerifyingKey};
+use shared::Digest;
+use shared::keys::{KeyError, OpeningKey, SealingKey, SigningKey, VerifyingKey};
+use shared::trust::{Statement, Trust, TrustError, introduction};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::system::{random, write_whole};
+use crate::system::{now, random, write_whole};
 
 /// A manager's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,21 @@ pub enum HomeError {
     /// A key file that holds no key.
     #[error("{} holds no usable key", .0.display())]
     Key(PathBuf, #[source] KeyError),
+    /// The statements in the file `trust` do not follow from each other.
+    #[error("{} is damaged", .0.display())]
+    Trust(PathBuf, #[source] TrustError),
+    /// The trust names a key whose secret half is not in the home.
+    #[error("{} trusts the {what} key {id}, and no file {pattern} in the home holds its secret half", path.display())]
+    NoSecret {
+        /// The file with the trust.
+        path: PathBuf,
+        /// Which kind of key.
+        what: &'static str,
+        /// The key.
+        id: String,
+        /// Where it should be.
+        pattern: &'static str,
+    },
     /// The configuration cannot be used.
     #[error("the configuration cannot be used")]
     Config(#[source] ConfigError),
@@ -65,17 +82,20 @@ pub enum HomeError {
 }
 
 const CONFIG: &str = "manager.toml";
+const TRUST: &str = "trust";
 const KEY_FILE_MAX_BYTES: u64 = 4096;
 
-/// The manager's secret keys but the release key.
+/// The manager's secret keys but the release keys, and what its agents are to trust.
 #[derive(Debug)]
 pub struct Keys {
-    /// Signs orders.
+    /// Signs orders: the first order key of the trust.
     pub order: SigningKey,
-    /// Opens reports.
-    pub open: OpeningKey,
-    /// Bundles signed by one of these can be sent. Their secret halves may be far away.
-    pub release: Vec<VerifyingKey>,
+    /// Open reports: the trust's opening key first, then those before it, for reports that are still on their way.
+    pub open: Vec<OpeningKey>,
+    /// What agents are to trust now.
+    pub trust: Trust,
+    /// The statements that stand before an envelope, so that any agent can follow.
+    pub introduction: Vec<u8>,
 }
 
 impl Home {
@@ -111,8 +131,14 @@ impl Home {
         home.write_once("open.key", &open.to_secret_text())?;
         home.write_once("release.key", &release.to_secret_text())?;
         // A retry after a cut-off `init` keeps the keys that are there, so the public half is read back.
-        let release = home.release_key(None)?.verifying_key();
-        home.write("release.pub", &format!("{}\n", release.to_text()))?;
+        let release = home.release_key(None)?;
+        let order = home.secret("order.key", SigningKey::parse_secret_text)?;
+        let open = home.secret("open.key", OpeningKey::parse_secret_text)?;
+        let orders = vec![order.verifying_key()];
+        let trust = Trust::new(1, now(), orders, vec![release.verifying_key()], 1, open.sealing_key());
+        let mut statement = Statement::unsigned(&trust);
+        statement.sign(&release);
+        home.write_bytes(TRUST, &statement.to_bytes())?;
         home.write(CONFIG, config_text)?;
         Ok(home)
     }
@@ -158,33 +184,102 @@ impl Home {
     /// Reads the keys.
     ///
     /// # Errors
-    /// A key file is missing, exposed, or holds no key.
+    /// A key file is missing, exposed, or holds no key; the trust is damaged.
     pub fn keys(&self) -> Result<Keys, HomeError> {
-        let secret = |name: &str| self.read_secret(&self.dir.join(name));
-        let key_error = |name: &str| {
-            let path = self.dir.join(name);
-            move |err| HomeError::Key(path, err)
-        };
-        Ok(Keys {
-            order: SigningKey::parse_secret_text(&secret("order.key")?).map_err(key_error("order.key"))?,
-            open: OpeningKey::parse_secret_text(&secret("open.key")?).map_err(key_error("open.key"))?,
-            release: self.release_public_keys()?,
-        })
+        let chain = self.trust_chain()?;
+        let trust = self.follow(&chain)?;
+        let missing =
+            |what, id: String, pattern| HomeError::NoSecret { path: self.trust_path(), what, id, pattern };
+        let orders = self.secrets("order", SigningKey::parse_secret_text)?;
+        let signs = trust.order_keys.first();
+        let order = orders.into_iter().find(|key| signs == Some(&key.verifying_key())).ok_or_else(|| {
+            missing("order", signs.map(|key| key.key_id().to_string()).unwrap_or_default(), "order*.key")
+        })?;
+        let mut open = self.secrets("open", OpeningKey::parse_secret_text)?;
+        open.sort_by_key(|key| key.sealing_key() != trust.seal_key);
+        if open.first().is_none_or(|key| key.sealing_key() != trust.seal_key) {
+            return Err(missing("opening", short_id(&trust.seal_key), "open*.key"));
+        }
+        Ok(Keys { order, open, introduction: introduction(&chain), trust })
     }
 
-    /// The public release keys.
+    /// What agents are to trust now. Needs no secret.
     ///
     /// # Errors
-    /// The file is missing, empty, or holds something else.
-    pub fn release_public_keys(&self) -> Result<Vec<VerifyingKey>, HomeError> {
-        let path = self.dir.join("release.pub");
-        let text = fs::read_to_string(&path).map_err(|err| HomeError::Io(path.clone(), err))?;
-        let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
-        let keys: Vec<VerifyingKey> = lines
-            .map(VerifyingKey::parse_text)
-            .collect::<Result<_, _>>()
-            .map_err(|err| HomeError::Key(path.clone(), err))?;
-        if keys.is_empty() { Err(HomeError::Key(path, KeyError::NotAKey)) } else { Ok(keys) }
+    /// The file is missing, or its statements do not follow from each other.
+    pub fn trust(&self) -> Result<Trust, HomeError> {
+        self.follow(&self.trust_chain()?)
+    }
+
+    /// Puts a statement into force that enough release keys have signed. The caller holds the home's lock.
+    ///
+    /// # Errors
+    /// It does not follow from the trust in force, or the file cannot be written.
+    pub fn accept(&self, statement: &Statement) -> Result<Trust, HomeError> {
+        let mut chain = self.trust_chain()?;
+        let known = self.follow(&chain)?;
+        let trust = statement.accept(&known).map_err(|err| HomeError::Trust(self.trust_path(), err))?;
+        chain.push(statement.clone());
+        let bytes: Vec<u8> = chain.iter().flat_map(Statement::to_bytes).collect();
+        self.write_bytes(TRUST, &bytes)?;
+        Ok(trust)
+    }
+
+    /// Makes a new order key and keeps it. It signs nothing before the trust names it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn new_order_key(&self) -> Result<VerifyingKey, HomeError> {
+        let key = SigningKey::from_seed(&Zeroizing::new(random()));
+        let public = key.verifying_key();
+        self.write(&format!("order-{}.key", public.key_id()), &key.to_secret_text())?;
+        Ok(public)
+    }
+
+    /// Makes a new opening key and keeps it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn new_opening_key(&self) -> Result<SealingKey, HomeError> {
+        let key = OpeningKey::from_seed(&Zeroizing::new(random()));
+        let public = key.sealing_key();
+        self.write(&format!("open-{}.key", short_id(&public)), &key.to_secret_text())?;
+        Ok(public)
+    }
+
+    fn trust_path(&self) -> PathBuf {
+        self.dir.join(TRUST)
+    }
+
+    fn trust_chain(&self) -> Result<Vec<Statement>, HomeError> {
+        let path = self.trust_path();
+        let bytes = fs::read(&path).map_err(|err| HomeError::Io(path.clone(), err))?;
+        Statement::read_all(&bytes).map_err(|err| HomeError::Trust(path, err))
+    }
+
+    fn follow(&self, chain: &[Statement]) -> Result<Trust, HomeError> {
+        let damaged = |err| HomeError::Trust(self.trust_path(), err);
+        let (first, later) = chain.split_first().ok_or_else(|| damaged(TrustError::Truncated))?;
+        let first = first.inspect_unverified().map_err(damaged)?;
+        later.iter().try_fold(first, |known, statement| statement.accept(&known)).map_err(damaged)
+    }
+
+    /// The keys in the files `prefix*.key`.
+    fn secrets<K>(&self, prefix: &str, parse: fn(&str) -> Result<K, KeyError>) -> Result<Vec<K>, HomeError> {
+        let io_error = |err| HomeError::Io(self.dir.clone(), err);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(io_error)? {
+            let name = entry.map_err(io_error)?.file_name();
+            names.extend(name.into_string().ok().filter(|n| n.starts_with(prefix) && n.ends_with(".key")));
+        }
+        names.sort();
+        names.iter().map(|name| self.secret(name, parse)).collect()
+    }
+
+    fn secret<K>(&self, name: &str, parse: fn(&str) -> Result<K, KeyError>) -> Result<K, HomeError> {
+        let path = self.dir.join(name);
+        let text = self.read_secret(&path)?;
+        parse(&text).map_err(|err| HomeError::Key(path, err))
     }
 
     /// The secret release key: the home's, or the one in `file`. The daemon never needs it (PROTOCOL 2.1).
@@ -231,8 +326,12 @@ impl Home {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), HomeError> {
+        self.write_bytes(name, text.as_bytes())
+    }
+
+    fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<(), HomeError> {
         let path = self.dir.join(name);
-        write_whole(&path, text.as_bytes()).map_err(|err| HomeError::Io(path, err))
+        write_whole(&path, bytes).map_err(|err| HomeError::Io(path, err))
     }
 
     fn write_once(&self, name: &str, secret: &Zeroizing<String>) -> Result<(), HomeError> {
@@ -251,6 +350,11 @@ impl Home {
         file.take(KEY_FILE_MAX_BYTES).read_to_string(&mut text).map_err(io_error)?;
         Ok(text)
     }
+}
+
+/// Names an opening key in file names and messages.
+fn short_id(key: &SealingKey) -> String {
+    Digest::of(&key.to_bytes()).to_hex().chars().take(16).collect()
 }
 
 /// The right to work on a home. Given back when dropped, and by the system when the process dies.

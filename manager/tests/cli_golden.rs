@@ -32,6 +32,7 @@ golden! {
     doctor
     help
     import
+    keys
     usage
 }
 

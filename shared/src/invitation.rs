@@ -8,8 +8,11 @@
 //! mail = "agent0001@lab.test"
 //! classes = ["office-gateway"]
 //! manager = "manager@lab.test"
-//! order_key = "ed25519:…"
+//! trust_version = 1
+//! trust_made = "1795000000000"
+//! order_keys = ["ed25519:…"]
 //! release_keys = ["ed25519:…"]
+//! release_threshold = 1
 //! seal_key = "x25519:…"
 //! secret = "…"
 //! created = "2026-11-21T06:10:00Z"
@@ -32,6 +35,7 @@ use crate::id::{AgentId, Digest, Label};
 use crate::keys::{SealingKey, VerifyingKey};
 use crate::limits::INVITATION_MAX_BYTES;
 use crate::time::UnixMillis;
+use crate::trust::Trust;
 
 /// A checked invitation.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,12 +48,8 @@ pub struct Invitation {
     pub classes: Vec<Label>,
     /// Where its reports go.
     pub manager: MailAddress,
-    /// The key that signs orders.
-    pub order_key: VerifyingKey,
-    /// The keys that sign bundles.
-    pub release_keys: Vec<VerifyingKey>,
-    /// The key that reports are sealed to.
-    pub seal_key: SealingKey,
+    /// Whom it is to believe.
+    pub trust: Trust,
     /// The one-time secret.
     pub secret: Zeroizing<[u8; 32]>,
     /// When it was made.
@@ -76,8 +76,11 @@ struct Raw {
     #[serde(default)]
     classes: Vec<String>,
     manager: String,
-    order_key: String,
+    trust_version: u32,
+    trust_made: String,
+    order_keys: Vec<String>,
     release_keys: Vec<String>,
+    release_threshold: u8,
     seal_key: String,
     secret: String,
     created: String,
@@ -98,9 +101,12 @@ impl Invitation {
             mail: self.mail.to_string(),
             classes: self.classes.iter().map(Label::to_string).collect(),
             manager: self.manager.to_string(),
-            order_key: self.order_key.to_text(),
-            release_keys: self.release_keys.iter().map(VerifyingKey::to_text).collect(),
-            seal_key: self.seal_key.to_text(),
+            trust_version: self.trust.version,
+            trust_made: self.trust.made.0.to_string(),
+            order_keys: self.trust.order_keys.iter().map(VerifyingKey::to_text).collect(),
+            release_keys: self.trust.release_keys.iter().map(VerifyingKey::to_text).collect(),
+            release_threshold: self.trust.threshold,
+            seal_key: self.trust.seal_key.to_text(),
             secret: STANDARD.encode(*self.secret),
             created: self.created.to_string(),
             expires: self.expires.to_string(),
@@ -137,9 +143,6 @@ impl Invitation {
         let secret = Zeroizing::new(STANDARD.decode(&raw.secret).unwrap_or_default());
         let secret: [u8; 32] =
             secret.as_slice().try_into().map_err(|_| bad("secret", "expected 32 bytes in base64"))?;
-        if raw.release_keys.is_empty() {
-            return Err(bad("release_keys", "expected at least one key"));
-        }
         Ok(Self {
             agent: AgentId::parse(&raw.agent).map_err(|e| bad("agent", e))?,
             mail: MailAddress::parse(&raw.mail).map_err(|e| bad("mail", e))?,
@@ -150,14 +153,7 @@ impl Invitation {
                 .collect::<Result<_, _>>()
                 .map_err(|e| bad("classes", e))?,
             manager: MailAddress::parse(&raw.manager).map_err(|e| bad("manager", e))?,
-            order_key: VerifyingKey::parse_text(&raw.order_key).map_err(|e| bad("order_key", e))?,
-            release_keys: raw
-                .release_keys
-                .iter()
-                .map(|k| VerifyingKey::parse_text(k))
-                .collect::<Result<_, _>>()
-                .map_err(|e| bad("release_keys", e))?,
-            seal_key: SealingKey::parse_text(&raw.seal_key).map_err(|e| bad("seal_key", e))?,
+            trust: raw.trust()?,
             secret: Zeroizing::new(secret),
             created: UnixMillis::parse(&raw.created).map_err(|e| bad("created", e))?,
             expires: UnixMillis::parse(&raw.expires).map_err(|e| bad("expires", e))?,
@@ -166,16 +162,37 @@ impl Invitation {
 }
 
 impl Raw {
+    fn trust(&self) -> Result<Trust, InvitationError> {
+        let keys = |setting, texts: &[String]| {
+            let parsed: Result<Vec<_>, _> = texts.iter().map(|k| VerifyingKey::parse_text(k)).collect();
+            parsed.map_err(|e| bad(setting, e))
+        };
+        let made = self.trust_made.parse().map_err(|_| bad("trust_made", "expected Unix milliseconds"))?;
+        let trust = Trust::new(
+            self.trust_version,
+            UnixMillis(made),
+            keys("order_keys", &self.order_keys)?,
+            keys("release_keys", &self.release_keys)?,
+            self.release_threshold,
+            SealingKey::parse_text(&self.seal_key).map_err(|e| bad("seal_key", e))?,
+        );
+        trust.check().map_err(|e| bad("trust_version", e))?;
+        Ok(trust)
+    }
+
     /// SHA-256 over all values, each with its name and length, so that no two sets of values collide.
     fn checksum(&self) -> String {
         let mut text = Zeroizing::new(String::new());
         let format = self.format.to_string();
+        let (version, threshold) = (self.trust_version.to_string(), self.release_threshold.to_string());
         let singles = [
             ("format", &format),
             ("agent", &self.agent),
             ("mail", &self.mail),
             ("manager", &self.manager),
-            ("order_key", &self.order_key),
+            ("trust_version", &version),
+            ("trust_made", &self.trust_made),
+            ("release_threshold", &threshold),
             ("seal_key", &self.seal_key),
             ("secret", &self.secret),
             ("created", &self.created),
@@ -183,7 +200,8 @@ impl Raw {
         ];
         let classes = self.classes.iter().map(|c| ("class", c));
         let keys = self.release_keys.iter().map(|k| ("release_key", k));
-        for (name, value) in singles.into_iter().chain(classes).chain(keys) {
+        let orders = self.order_keys.iter().map(|k| ("order_key", k));
+        for (name, value) in singles.into_iter().chain(classes).chain(keys).chain(orders) {
             text.push_str(&format!("{name} {} {value}\n", value.len()));
         }
         hex::encode(&Digest::of(text.as_bytes()).0)
@@ -248,9 +266,14 @@ mod tests {
             mail: MailAddress::parse("agent0001@lab.test").unwrap(),
             classes: vec![Label::lossy("office-gateway")],
             manager: MailAddress::parse("manager@lab.test").unwrap(),
-            order_key: SigningKey::from_seed(&[1; 32]).verifying_key(),
-            release_keys: vec![SigningKey::from_seed(&[2; 32]).verifying_key()],
-            seal_key: OpeningKey::from_seed(&[3; 32]).sealing_key(),
+            trust: Trust::new(
+                1,
+                UnixMillis(1_795_000_000_123),
+                vec![SigningKey::from_seed(&[1; 32]).verifying_key()],
+                vec![SigningKey::from_seed(&[2; 32]).verifying_key()],
+                1,
+                OpeningKey::from_seed(&[3; 32]).sealing_key(),
+            ),
             secret: Zeroizing::new([4; 32]),
             created: UnixMillis::parse("2026-11-21T06:10:00Z").unwrap(),
             expires: UnixMillis::parse("2026-12-21T06:10:00Z").unwrap(),

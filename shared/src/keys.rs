@@ -206,6 +206,42 @@ impl fmt::Debug for SealingKey {
     }
 }
 
+impl<C> minicbor::Encode<C> for VerifyingKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.to_bytes())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for VerifyingKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::from_bytes(&key_bytes(d)?).map_err(minicbor::decode::Error::custom)
+    }
+}
+
+impl<C> minicbor::Encode<C> for SealingKey {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.to_bytes())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for SealingKey {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::from_bytes(&key_bytes(d)?).map_err(minicbor::decode::Error::custom)
+    }
+}
+
+fn key_bytes(d: &mut minicbor::Decoder<'_>) -> Result<[u8; 32], minicbor::decode::Error> {
+    d.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a key of 32 bytes"))
+}
+
 /// `label ‖ 0x00 ‖ message` (PROTOCOL 2.2). Labels hold no zero byte, so no two pairs collide.
 pub(crate) fn labelled(label: &str, message: &[u8]) -> Vec<u8> {
     [label.as_bytes(), &[0], message].concat()

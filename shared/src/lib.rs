@@ -17,6 +17,7 @@ pub mod limits;
 pub mod message;
 pub mod path;
 pub mod time;
+pub mod trust;
 pub mod version;
 
 pub use address::MailAddress;

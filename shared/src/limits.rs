@@ -29,6 +29,18 @@ pub const MANIFEST_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Release signatures in one bundle.
 pub const RELEASE_SIGNATURES_MAX_COUNT: usize = 8;
 
+/// Order keys that are trusted at the same time: the old one, the new one, and a spare each.
+pub const ORDER_KEYS_MAX_COUNT: usize = 4;
+
+/// One trust statement: 13 keys of 35 bytes and up to 16 signatures of 72 bytes.
+pub const TRUST_MAX_BYTES: usize = 4 * 1024;
+
+/// Signatures under one trust statement: by the old release keys and by the new ones.
+pub const TRUST_SIGNATURES_MAX_COUNT: usize = 2 * RELEASE_SIGNATURES_MAX_COUNT;
+
+/// Trust statements that introduce one envelope: only those that changed the release keys, and the newest.
+pub const INTRODUCTION_MAX_COUNT: usize = 16;
+
 /// Files of a bundle before compression, in sum.
 pub const BUNDLE_UNPACKED_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 

@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
-//! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel
+//! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
+//!         / [5, {…}] standing
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
@@ -36,6 +37,9 @@ pub enum Order {
     /// Do not begin these orders if they have not begun.
     #[n(3)]
     Cancel(#[n(0)] CancelOrder),
+    /// The manager is there; its time is the envelope's.
+    #[n(4)]
+    Heartbeat(#[n(0)] Heartbeat),
 }
 
 /// Confirms an enrolment.
@@ -45,6 +49,18 @@ pub struct Enrolled {
     /// The agent that was accepted.
     #[n(0)]
     pub agent: AgentId,
+    /// When to expect heartbeats; `None`: there are none.
+    #[n(1)]
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// Says that another one comes after so long (PROTOCOL 12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Heartbeat {
+    /// Milliseconds between two heartbeats.
+    #[n(0)]
+    pub every_ms: u64,
 }
 
 /// Brings the bundle in the envelope's payload.
@@ -89,6 +105,22 @@ pub enum Report {
     /// Answer to a cancel order, one for each order that it named.
     #[n(4)]
     Cancelled(#[n(0)] CancelAnswer),
+    /// Whom the agent trusts, and whether it hears the manager. Sent when one of them changes.
+    #[n(5)]
+    Standing(#[n(0)] Standing),
+}
+
+/// How an agent stands to its manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Standing {
+    /// Version of the trust that it holds.
+    #[n(0)]
+    pub trust_version: u32,
+    /// The last heartbeat came then, and several that should have followed did not: somebody may keep the
+    /// manager's mails from this agent. `None`: heartbeats come.
+    #[n(1)]
+    pub unheard_since: Option<UnixMillis>,
 }
 
 /// The first mail of an agent.
@@ -625,7 +657,7 @@ pub fn decode_report(bytes: &[u8]) -> Result<Report, MessageError> {
     let modules = match &report {
         Report::Ended(ended) => ended.versions.modules.len(),
         Report::Versions(versions) => versions.versions.modules.len(),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => 0,
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => 0,
     };
     if modules > MODULES_MAX_COUNT {
         return Err(MessageError::TooManyModules { found: modules });

@@ -9,6 +9,7 @@ use shared::bundle::{BundleSpec, Compression, pack, write_head};
 use shared::envelope::{ContentKey, NewHeader, RawHead, check_body, open_body, seal_body, seal_head};
 use shared::keys::{OpeningKey, SigningKey};
 use shared::message::{Order, decode_order, encode};
+use shared::trust::{Statement, Trust};
 use shared::{Digest, EnvelopeId, UnixMillis, hex};
 
 /// Bytes 00 01 02 …, as the vectors say.
@@ -105,6 +106,13 @@ fn vectors() -> String {
     );
     out.push_str(&wrapped(&hex::encode(&bundle)));
     writeln!(out, "  SHA-256   {}", Digest::of(&bundle)).unwrap();
+    let made = UnixMillis(1_795_000_000_000);
+    let opening = OpeningKey::from_seed(&[6; 32]).sealing_key();
+    let trust = Trust::new(2, made, vec![public], vec![release_key.verifying_key()], 1, opening);
+    let mut statement = Statement::unsigned(&trust);
+    statement.sign(&release_key);
+    out.push_str("trust statement: version 2, made 1795000000000, opening key of seed 06 × 32\n");
+    out.push_str(&wrapped(&hex::encode(&statement.to_bytes())));
     out
 }
 
@@ -112,7 +120,7 @@ fn vectors() -> String {
 fn the_vectors_in_the_protocol_text_are_what_the_code_makes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../PROTOCOL.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let heading = "## 11. Test vectors";
+    let heading = "## 13. Test vectors";
     let start = text.find(heading).unwrap();
     let expected = format!("```text\n{}```\n", vectors());
     let after_heading = &text[start..];

@@ -59,7 +59,9 @@ impl AgentCore {
             Enrolment::Requested(r) if !self.state.outbox.holds_enrol() => Some((r.next, "enrolment is due")),
             Enrolment::Requested(_) | Enrolment::Accepted => None,
         };
-        [wait, post, enrol].into_iter().flatten().min()
+        let unheard =
+            self.unheard_at().filter(|_| !self.state.unheard).map(|at| (at, "heartbeats are missing"));
+        [wait, post, enrol, unheard].into_iter().flatten().min()
     }
 
     /// Takes an event and adds the effects that it has, in their order.
@@ -70,6 +72,7 @@ impl AgentCore {
             Event::Started { recovered } => self.started(now, recovered, &mut effects),
             Event::Tick => self.signal(now, None, Signal::Tick, &mut effects),
             Event::Junk { mail, reason } => self.junk(now, mail, reason, &mut effects),
+            Event::Introduced { statements } => self.introduced(clock, &statements),
             Event::Envelope { mail, facts } => self.envelope(now, mail, &facts, &mut effects),
             Event::Order { mail, facts, order, payload } => {
                 self.order(now, mail, &facts, order, payload, &mut effects);
@@ -122,6 +125,7 @@ impl AgentCore {
 
     /// Whatever is due and not under way: idempotent, takes no hint from the event.
     fn pump(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
+        self.listen(now);
         self.enrol_if_due(now);
         self.begin_next_job(now, out);
         self.read_for_owed(out);

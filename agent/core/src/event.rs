@@ -1,6 +1,7 @@
 //! What happens to an agent: the only input of the core. Each variant says which effect it answers.
 
 use shared::message::{Order, OutputTail, Phase};
+use shared::trust::Statement;
 use shared::{EnvelopeId, Label};
 
 use crate::effect::ReadFor;
@@ -23,6 +24,11 @@ pub enum Event {
         mail: MailHandle,
         /// Why.
         reason: JunkReason,
+    },
+    /// A mail brought trust statements, before its envelope. Nobody has checked them.
+    Introduced {
+        /// The statements, oldest first.
+        statements: Vec<Statement>,
     },
     /// A mail holds an envelope whose header bears the manager's signature.
     Envelope {

@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::{Digest, EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
+use shared::{Digest, EnvelopeId, KeyId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 /// Names a mail in the mailbox until the shell has disposed of it. Means nothing after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub struct EnvelopeFacts {
     pub sequence: u64,
     /// Sealed bytes that follow the header.
     pub body_bytes: u64,
+    /// The trusted order key that signed it.
+    pub signer: KeyId,
 }
 
 /// What came after an order's message.

@@ -6,8 +6,10 @@
 
 use shared::limits::ORDER_LIFE_MAX;
 use shared::message::{
-    CancelAnswer, CancelOrder, CancelResult, InstallOrder, Order, Outcome, Progress, Refusal, Report, Step,
+    CancelAnswer, CancelOrder, CancelResult, Heartbeat, InstallOrder, Order, Outcome, Progress, Refusal,
+    Report, Standing, Step,
 };
+use shared::trust::Statement;
 use shared::{EnvelopeId, Label, UnixMillis};
 
 use crate::agent::AgentCore;
@@ -15,7 +17,9 @@ use crate::effect::{Disposal, Effect};
 use crate::event::OpenFault;
 use crate::facts::{EnvelopeFacts, JunkReason, MailHandle, Payload};
 use crate::install::{End, Install, Job, Signal};
-use crate::limits::{CANCEL_MAX_COUNT, CANCELLED_MAX_COUNT, QUEUE_MAX_COUNT};
+use crate::limits::{
+    CANCEL_MAX_COUNT, CANCELLED_MAX_COUNT, HEARTBEAT_MAX_MS, HEARTBEAT_MIN_MS, QUEUE_MAX_COUNT,
+};
 use crate::state::{Enrolment, Owed};
 
 impl AgentCore {
@@ -97,17 +101,57 @@ impl AgentCore {
         self.dirty = true;
         self.state.last_mail = Some(now);
         self.state.fresh.take(facts);
-        let floor = self.state.fresh.clock_floor;
+        let floor = self.state.fresh.clock_floor();
         self.state.cancelled.retain(|_, until| *until >= floor);
         // Whoever can seal an order to our key has our key: any order shows that we are enrolled.
         self.enrolled(out);
         match order {
-            Order::Enrolled(_) => {}
+            Order::Enrolled(enrolled) => self.expect(enrolled.heartbeat),
             Order::Install(install) => self.install(now, facts, &install, payload, out),
             Order::QueryVersions => self.owe(Owed::Versions(Some(facts.id))),
             Order::Cancel(cancel) => self.cancel(now, facts, &cancel, out),
+            Order::Heartbeat(heartbeat) => self.expect(Some(heartbeat)),
         }
         out.push(Effect::Dispose { mail, disposal: Disposal::Done });
+    }
+
+    /// A mail brings trust statements: whatever its envelope is worth, they speak for themselves.
+    pub(crate) fn introduced(&mut self, clock: UnixMillis, statements: &[Statement]) {
+        for statement in statements {
+            // PROTOCOL 11.1 to 11.4; what is not newer is the usual case.
+            let Ok(trust) = statement.accept(&self.state.trust) else { continue };
+            self.state.fresh.trust(trust.made, &trust.order_keys);
+            self.state.trust = trust;
+            self.stands(self.state.fresh.effective(clock));
+        }
+    }
+
+    /// From now on heartbeats are to come.
+    fn expect(&mut self, heartbeat: Option<Heartbeat>) {
+        let every_ms = |h: Heartbeat| h.every_ms.clamp(HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS);
+        self.state.heartbeat_every_ms = heartbeat.map(every_ms);
+    }
+
+    /// Notices that heartbeats stay out, or come again (PROTOCOL 12.3). By the manager's signed time: heartbeats
+    /// that somebody holds back and lets through one by one are missing all the same.
+    pub(crate) fn listen(&mut self, now: UnixMillis) {
+        let unheard = self.unheard_at().is_some_and(|at| now > at);
+        if unheard != self.state.unheard {
+            self.state.unheard = unheard;
+            self.stands(now);
+        }
+    }
+
+    /// When the next missing heartbeat is one too many.
+    pub(crate) fn unheard_at(&self) -> Option<UnixMillis> {
+        let patience = self.state.heartbeat_every_ms?.saturating_mul(5).checked_div(2)?;
+        Some(self.state.fresh.clock_floor().plus(core::time::Duration::from_millis(patience)))
+    }
+
+    fn stands(&mut self, now: UnixMillis) {
+        let unheard_since = self.state.unheard.then(|| self.state.fresh.clock_floor());
+        let trust_version = self.state.trust.version;
+        self.say(now, Report::Standing(Standing { trust_version, unheard_since }));
     }
 
     fn enrolled(&mut self, out: &mut Vec<Effect>) {
@@ -129,7 +173,7 @@ impl AgentCore {
         out: &mut Vec<Effect>,
     ) {
         let refusal = self.refusal_of(facts, order, payload);
-        self.state.newest_install = self.state.newest_install.max(facts.sequence);
+        self.state.fresh.take_install(facts);
         self.state.cancelled.remove(&facts.id);
         if let Some(refusal) = refusal {
             return self.job_ended(now, End::without_change(facts.id, Outcome::Refused(refusal)), out);
@@ -152,7 +196,7 @@ impl AgentCore {
             return Some(Refusal::Cancelled);
         }
         // PROTOCOL 7.5: a delayed old update never undoes a newer one.
-        if facts.sequence <= self.state.newest_install {
+        if facts.sequence <= self.state.fresh.newest_install() {
             return Some(Refusal::Superseded);
         }
         match payload {

@@ -17,6 +17,11 @@ pub(crate) const CANCEL_MAX_COUNT: usize = 256;
 /// Withdrawn orders that are remembered although they never came.
 pub(crate) const CANCELLED_MAX_COUNT: usize = 1_000;
 
+/// Shortest and longest time between two heartbeats that an agent believes (PROTOCOL 12.2): a second would make it cry wolf, ten
+/// years would make it deaf.
+pub(crate) const HEARTBEAT_MIN_MS: u64 = 60_000;
+pub(crate) const HEARTBEAT_MAX_MS: u64 = 90 * 86_400_000;
+
 /// Interruptions (power cut, kill) of one install after which it is given up: a bundle whose script
 /// kills the box must not do so for ever.
 pub const INTERRUPTIONS_MAX_COUNT: u8 = 3;

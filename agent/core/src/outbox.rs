@@ -47,7 +47,7 @@ impl Queued {
         match &self.report {
             Report::Progress(_) => 0,
             Report::Versions(_) => 1,
-            Report::Cancelled(_) => 2,
+            Report::Cancelled(_) | Report::Standing(_) => 2,
             Report::Enrol(_) => 3,
             Report::Ended(_) => 4,
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 use shared::message::{EnrolRequest, Outcome, OutputTail, VersionReport};
+use shared::trust::Trust;
 use shared::{EnvelopeId, ModulePath, UnixMillis};
 use thiserror::Error;
 
@@ -45,9 +46,6 @@ pub struct State {
     /// Orders that were withdrawn before they came, with the time until which they could still come.
     #[n(7)]
     pub cancelled: BTreeMap<EnvelopeId, UnixMillis>,
-    /// Sequence of the newest install order that was taken.
-    #[n(8)]
-    pub newest_install: u64,
     /// Mails that were no orders, by reason.
     #[n(9)]
     pub junk: BTreeMap<JunkReason, u64>,
@@ -60,6 +58,15 @@ pub struct State {
     /// An install that left damage: its folder with the old files is kept for a person.
     #[n(12)]
     pub keep_folder: Option<EnvelopeId>,
+    /// Whom this agent believes.
+    #[n(13)]
+    pub trust: Trust,
+    /// Milliseconds between two heartbeats, if the manager sends any.
+    #[n(14)]
+    pub heartbeat_every_ms: Option<u64>,
+    /// Heartbeats are missing, and that was reported.
+    #[n(15)]
+    pub unheard: bool,
 }
 
 /// Whether the manager knows this agent.
@@ -132,9 +139,10 @@ pub enum StateError {
 }
 
 impl State {
-    /// The state of an agent that asks to be enrolled. `invited` is the invitation's creation time.
+    /// The state of an agent that asks to be enrolled. `invited` is the invitation's creation time, `trust` what it
+    /// says.
     #[must_use]
-    pub fn enrolling(message: EnrolRequest, invited: UnixMillis) -> Self {
+    pub fn enrolling(message: EnrolRequest, invited: UnixMillis, trust: Trust) -> Self {
         let request = Request { message, attempts: 0, next: invited };
         Self {
             enrolment: Enrolment::Requested(request),
@@ -145,11 +153,13 @@ impl State {
             owed: Vec::new(),
             outbox: Outbox::default(),
             cancelled: BTreeMap::new(),
-            newest_install: 0,
             junk: BTreeMap::new(),
             last_mail: None,
             last_end: None,
             keep_folder: None,
+            trust,
+            heartbeat_every_ms: None,
+            unheard: false,
         }
     }
 

@@ -12,14 +12,23 @@ use agent_core::{
     AgentCore, BundleFacts, Effect, EnvelopeFacts, Event, MailHandle, Module, ModulesFound, Payload,
     PostResult, Profile, ReadFor, ScriptEnd, State,
 };
+use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::ORDER_LIFE;
 use shared::message::{
     CancelOrder, CancelResult, EnrolRequest, InstallOrder, Order, Outcome, OutputTail, Phase, Refusal,
     Report, Reported, Step, WaitReason,
 };
+use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
 
 const T0: UnixMillis = UnixMillis(1_750_000_000_000);
+
+/// Whom the agent believes.
+fn trust() -> Trust {
+    let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
+    let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
+    Trust::new(1, T0, vec![key(1)], vec![key(2)], 1, seal)
+}
 
 /// The core with nobody behind it: the test answers by hand.
 struct Hand {
@@ -41,7 +50,7 @@ impl Hand {
             agent_version: Label::lossy("1"),
         };
         let profile = Profile { agent: request.agent.clone(), classes: vec![] };
-        let core = AgentCore::new(profile, State::enrolling(request, T0));
+        let core = AgentCore::new(profile, State::enrolling(request, T0, trust()));
         let mut hand = Self { core, sequence: 0, effects: vec![], sent: vec![] };
         hand.feed(Event::Started { recovered: false });
         hand
@@ -73,10 +82,13 @@ impl Hand {
             expires: T0.plus(ORDER_LIFE),
             sequence: self.sequence,
             body_bytes: 1,
+            signer: trust().order_keys[0].key_id(),
         };
         let payload = match &order {
             Order::Install(install) => Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes },
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
+                Payload::Absent
+            }
         };
         self.feed(Event::Order { mail: MailHandle(self.sequence), facts, order, payload });
         id
@@ -185,7 +197,8 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Enrol(_)
         | Report::Progress(_)
         | Report::Ended(_)
-        | Report::Cancelled(_) => None,
+        | Report::Cancelled(_)
+        | Report::Standing(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));
 }

@@ -16,14 +16,23 @@ use agent_core::{
     ModulesFound, OpenFault, Payload, PostResult, Profile, ReadFor, ScriptEnd, State,
 };
 use proptest::prelude::*;
-use shared::limits::ORDER_LIFE;
+use shared::keys::{OpeningKey, SigningKey};
+use shared::limits::{ORDER_LIFE, ORDER_LIFE_MAX};
 use shared::message::{
-    CancelOrder, CancelResult, EnrolRequest, Enrolled, InstallOrder, Order, Outcome, OutputTail, Phase,
-    Refusal, Report, Reported,
+    CancelOrder, CancelResult, EnrolRequest, Enrolled, Heartbeat, InstallOrder, Order, Outcome, OutputTail,
+    Phase, Refusal, Report, Reported,
 };
+use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
 
 const T0: UnixMillis = UnixMillis(1_750_000_000_000);
+
+/// Whom the agent believes.
+fn trust() -> Trust {
+    let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
+    let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
+    Trust::new(1, T0, vec![key(1)], vec![key(2)], 1, seal)
+}
 
 /// A box: what is on its disk, in its mailbox, and what went out.
 struct Site {
@@ -88,7 +97,7 @@ impl Site {
             mail: MailAddress::parse("a1@lab.test").unwrap(),
             agent_version: Label::lossy("0"),
         };
-        let state = State::enrolling(request, T0);
+        let state = State::enrolling(request, T0, trust());
         let mut it = Self {
             saved: state.encode(),
             core: AgentCore::new(profile(), state),
@@ -108,12 +117,21 @@ impl Site {
     }
 
     fn mail(&mut self, n: u64, order: Order) {
+        self.mail_living(n, T0, ORDER_LIFE, order);
+    }
+
+    fn mail_made(&mut self, n: u64, created: UnixMillis, order: Order) {
+        self.mail_living(n, created, ORDER_LIFE_MAX, order);
+    }
+
+    fn mail_living(&mut self, n: u64, created: UnixMillis, life: core::time::Duration, order: Order) {
         let facts = EnvelopeFacts {
             id: id(n),
-            created: T0,
-            expires: T0.plus(ORDER_LIFE),
+            created,
+            expires: created.plus(life),
             sequence: n,
             body_bytes: 10,
+            signer: trust().order_keys[0].key_id(),
         };
         self.next_mail += 1;
         self.mailbox.insert(self.next_mail, (facts, order));
@@ -269,7 +287,9 @@ impl Site {
         };
         let payload = match &order {
             Order::Install(i) => Payload::Kept { digest: i.bundle, bytes: i.bundle_bytes },
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
+                Payload::Absent
+            }
         };
         Event::Order { mail, facts, order, payload }
     }
@@ -291,7 +311,11 @@ impl Site {
     fn outcomes(&self) -> Vec<(u64, Outcome)> {
         let ended = |r: &Report| match r {
             Report::Ended(e) => Some((bundle_of(e.order), e.outcome.clone())),
-            Report::Enrol(_) | Report::Progress(_) | Report::Versions(_) | Report::Cancelled(_) => None,
+            Report::Enrol(_)
+            | Report::Progress(_)
+            | Report::Versions(_)
+            | Report::Cancelled(_)
+            | Report::Standing(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -303,7 +327,8 @@ impl Site {
             | Report::Ended(_)
             | Report::Enrol(_)
             | Report::Progress(_)
-            | Report::Cancelled(_) => None,
+            | Report::Cancelled(_)
+            | Report::Standing(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }
@@ -326,7 +351,7 @@ fn an_agent_asks_until_it_is_enrolled_and_then_says_what_it_has() {
     b.run_for_hours(80);
     let asked = b.sent.values().filter(|r| matches!(r, Report::Enrol(_))).count();
     assert_eq!(asked, 8, "after 0, 1, 3, 7, 15, 31, 55 and 79 hours: the first at once");
-    b.mail(1, Order::Enrolled(Enrolled { agent: profile().agent }));
+    b.mail(1, Order::Enrolled(Enrolled { agent: profile().agent, heartbeat: None }));
     b.run_for_hours(80);
     assert_eq!(b.core.state().enrolment, Enrolment::Accepted);
     assert_eq!(b.sent.values().filter(|r| matches!(r, Report::Enrol(_))).count(), asked);
@@ -334,9 +359,33 @@ fn an_agent_asks_until_it_is_enrolled_and_then_says_what_it_has() {
 }
 
 #[test]
+fn missing_heartbeats_are_reported_once_and_so_is_their_return() {
+    let standing = |b: &Site| {
+        let of = |r: &Report| if let Report::Standing(s) = r { Some(s.unheard_since) } else { None };
+        b.sent.values().filter_map(of).collect::<Vec<_>>()
+    };
+    let day = 24;
+    let every = Heartbeat { every_ms: 7 * 86_400_000 };
+    let mut b = Site::new();
+    b.mail(1, Order::Enrolled(Enrolled { agent: profile().agent, heartbeat: Some(every) }));
+    b.run_for_hours(17 * day);
+    assert_eq!(standing(&b), [], "two and a half periods have not passed");
+    b.run_for_hours(day);
+    b.run_for_hours(60 * day);
+    assert_eq!(standing(&b), [Some(T0)]);
+    // A heartbeat that was held back for two months is no sign of life.
+    b.mail_made(2, T0.plus(core::time::Duration::from_secs(7 * 86_400)), Order::Heartbeat(every));
+    b.run_for_hours(1);
+    assert_eq!(standing(&b).len(), 1);
+    b.mail_made(3, b.now, Order::Heartbeat(every));
+    b.run_for_hours(1);
+    assert_eq!(standing(&b), [Some(T0), None]);
+}
+
+#[test]
 fn an_order_for_another_agent_is_junk() {
     let mut b = Site::new();
-    b.mail(1, Order::Enrolled(Enrolled { agent: AgentId::parse("B2").unwrap() }));
+    b.mail(1, Order::Enrolled(Enrolled { agent: AgentId::parse("B2").unwrap(), heartbeat: None }));
     b.poll();
     assert!(matches!(b.core.state().enrolment, Enrolment::Requested(_)));
     assert!(b.mailbox.is_empty());

@@ -4,17 +4,22 @@ use super::*;
 use shared::UnixMillis;
 use shared::error::chain;
 use shared::keys::{OpeningKey, SigningKey};
+use shared::trust::Trust;
 
 fn text() -> String {
-    let key = SigningKey::from_seed(&[1; 32]).verifying_key();
     let invitation = Invitation {
         agent: AgentId::parse("A1").unwrap(),
         mail: MailAddress::parse("a1@lab.test").unwrap(),
         classes: vec![Label::lossy("office-gateway")],
         manager: MailAddress::parse("manager@lab.test").unwrap(),
-        order_key: key.clone(),
-        release_keys: vec![key],
-        seal_key: OpeningKey::from_seed(&[2; 32]).sealing_key(),
+        trust: Trust::new(
+            1,
+            UnixMillis(0),
+            vec![SigningKey::from_seed(&[1; 32]).verifying_key()],
+            vec![SigningKey::from_seed(&[3; 32]).verifying_key()],
+            1,
+            OpeningKey::from_seed(&[2; 32]).sealing_key(),
+        ),
         secret: [0; 32].into(),
         created: UnixMillis(0),
         expires: UnixMillis(1),

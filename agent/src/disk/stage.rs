@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use agent_core::{Module, StageFault};
 use shared::bundle::{BundleError, Entry};
 use shared::error::chain;
-use shared::keys::VerifyingKey;
+use shared::trust::Trust;
 use shared::{EnvelopeId, Label};
 
 use super::{Disk, facts_of, open_bundle};
@@ -26,7 +26,7 @@ impl Disk {
         &self,
         order: EnvelopeId,
         bundle: &Path,
-        release_keys: &[VerifyingKey],
+        trust: &Trust,
         modules: &[Module],
         unpacked_bytes: u64,
     ) -> Result<(), StageFault> {
@@ -40,7 +40,7 @@ impl Disk {
             return Err(StageFault::NoSpace);
         }
         private_folder(&self.stage_folder(order)).map_err(io_fault)?;
-        let result = self.unpack(order, bundle, release_keys, modules);
+        let result = self.unpack(order, bundle, trust, modules);
         if result.is_err() {
             // Half a stage is of no use, and a full disk needs the room.
             let _ = remove_tree(&job);
@@ -52,10 +52,10 @@ impl Disk {
         &self,
         order: EnvelopeId,
         bundle: &Path,
-        release_keys: &[VerifyingKey],
+        trust: &Trust,
         modules: &[Module],
     ) -> Result<(), StageFault> {
-        let verified = open_bundle(bundle, release_keys).map_err(|err| fault_of(&err))?;
+        let verified = open_bundle(bundle, trust).map_err(|err| fault_of(&err))?;
         // The kept file was inspected before: if its manifest is another one since, somebody changed it.
         if facts_of(verified.manifest()).modules != modules {
             return Err(StageFault::Bad(Label::lossy("the kept bundle is another one than before")));

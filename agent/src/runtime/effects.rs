@@ -81,14 +81,14 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             return Ok(None);
         }
         Effect::Inspect { order } => {
-            let result = inspect(&shell.home.bundle(order), &shell.config.release_keys);
+            let result = inspect(&shell.home.bundle(order), &shell.core.state().trust);
             Event::Inspected { order, result }
         }
         Effect::ReadModules { read, paths } => read_modules(shell, read, &paths),
         Effect::Stage { order, modules, unpacked_bytes } => {
             let bundle = shell.home.bundle(order);
-            let keys = &shell.config.release_keys;
-            Event::Staged { order, result: shell.disk.stage(order, &bundle, keys, &modules, unpacked_bytes) }
+            let trust = &shell.core.state().trust;
+            Event::Staged { order, result: shell.disk.stage(order, &bundle, trust, &modules, unpacked_bytes) }
         }
         Effect::RunScript { order, phase, from, to } => {
             shell.run_script(order, phase, from.as_ref(), &to).await?
@@ -103,7 +103,8 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             return Ok(None);
         }
         Effect::Post(outgoing) => {
-            let sent = shell.post.send(&outgoing, &shell.keys, &mut shell.stop).await;
+            let seal_key = &shell.core.state().trust.seal_key;
+            let sent = shell.post.send(&outgoing, &shell.keys, seal_key, &mut shell.stop).await;
             let result = sent.ok_or(RunError::Stopped)?;
             tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
             Event::Posted { report: outgoing.sequence, result }

@@ -30,6 +30,7 @@ use shared::message::{
     CancelOrder, Ended, Enrolled, InstallOrder, Order, Outcome, Report, VersionReport, Versions,
     decode_report, encode,
 };
+use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
 use tempfile::TempDir;
 
@@ -110,11 +111,17 @@ impl World {
         let out = w.enrol(&w.invitation());
         assert!(out.status.success(), "{}", text(&out));
         w.collect();
-        w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap() }));
+        w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse(AGENT).unwrap(), heartbeat: None }));
         assert_eq!(w.once(), 0);
         w.collect();
         w.reports.clear();
         w
+    }
+
+    /// What the invitation says.
+    pub fn trust(&self) -> Trust {
+        let (order, release) = (self.sign.verifying_key(), self.release.verifying_key());
+        Trust::new(1, UnixMillis(0), vec![order], vec![release], 1, self.open.sealing_key())
     }
 
     pub fn spool(&self) -> PathBuf {
@@ -143,9 +150,7 @@ impl World {
             mail: Self::agent_address(),
             classes: vec![Label::lossy("office-gateway")],
             manager: Self::manager_address(),
-            order_key: self.sign.verifying_key(),
-            release_keys: vec![self.release.verifying_key()],
-            seal_key: self.open.sealing_key(),
+            trust: self.trust(),
             secret: [9; 32].into(),
             created: now().minus(Duration::from_secs(60)),
             expires: now().plus(Duration::from_secs(3_600)),

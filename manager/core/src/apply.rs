@@ -245,7 +245,11 @@ impl Target {
                 self.versions(software, asked, reaches_goal(software));
             }
             Report::Cancelled(answer) if self.order() == Some(answer.order) => self.cancelled(answer.result),
-            Report::Enrol(_) | Report::Progress(_) | Report::Ended(_) | Report::Cancelled(_) => {}
+            Report::Enrol(_)
+            | Report::Progress(_)
+            | Report::Ended(_)
+            | Report::Cancelled(_)
+            | Report::Standing(_) => {}
         }
     }
 

@@ -164,6 +164,8 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
         "invite_expires": record.invite_expires.to_string(),
         "enrolled_at": time(record.enrolled_at),
         "agent_version": record.agent_version,
+        "trust_version": record.trust_version,
+        "possible_freeze_since": time(record.unheard_since),
     })
 }
 
@@ -183,6 +185,12 @@ fn full(record: &AgentRecord) -> Value {
     value
 }
 
+fn freeze(record: &AgentRecord) -> String {
+    record.unheard_since.map_or(String::new(), |at| {
+        format!("it has heard no heartbeat since {at}: are our mails kept from it?")
+    })
+}
+
 fn describe(record: &AgentRecord) -> String {
     let time = |t: Option<shared::UnixMillis>| t.map_or("never".to_owned(), |t| t.to_string());
     let classes: Vec<String> = record.classes.iter().map(ToString::to_string).collect();
@@ -199,6 +207,8 @@ fn describe(record: &AgentRecord) -> String {
         ("Agent program", record.agent_version.clone()),
         ("Last heard of", time(record.last_report_at)),
         ("Versions of", time(record.versions_at)),
+        ("Trust", record.trust_version.map_or(String::new(), |version| format!("version {version}"))),
+        ("Possible freeze", freeze(record)),
     ];
     let mut text: String = lines
         .into_iter()

@@ -51,7 +51,10 @@ fn table(agents: &[AgentRecord], targets: &BTreeMap<AgentId, AgentTarget>) -> St
             cell(target.map_or("", |t| mark(t.state)), Colour::Red),
             plain(agent.id.to_string()),
             plain(agent.mail.to_string()),
-            plain(agent.state.as_str().to_owned()),
+            match agent.unheard_since {
+                Some(_) => cell("possible freeze", Colour::Red),
+                None => plain(agent.state.as_str().to_owned()),
+            },
             plain(agent.versions.as_ref().map_or("-".to_owned(), |v| v.software.to_string())),
             plain(agent.versions_at.map_or("-".to_owned(), |at| at.to_string())),
             plain(agent.note.to_string()),

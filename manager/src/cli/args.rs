@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use shared::keys::VerifyingKey;
 use shared::time::parse_duration;
-use shared::{AgentId, Label, MailAddress, UnixMillis};
+use shared::{AgentId, KeyId, Label, MailAddress, UnixMillis};
 
 /// Keep a fleet of remote agents up to date over e-mail alone.
 #[derive(Debug, Parser)]
@@ -52,6 +53,15 @@ pub(crate) enum Command {
     /// Ask agents what they have installed
     #[command(subcommand, after_help = "Example:\n  mailfleet query versions --all --wait")]
     Query(Query),
+    /// Whom the agents trust: list the keys, change them
+    #[command(
+        subcommand,
+        after_help = "A change is proposed here, signed with release keys (on the offline machine that holds them), and \
+                      accepted here; every mail then brings it to the agents.\n\nExample:\n  \
+                      mailfleet keys propose --new-order-key -o next.trust\n  \
+                      mailfleet keys sign next.trust --release-key release.key\n  mailfleet keys accept next.trust"
+    )]
+    Keys(Keys),
     /// The daemon: mail in, decide, mail out
     #[command(
         after_help = "Ctrl-C stops it; it can be stopped or killed at any moment, and goes on where it was.\n\n\
@@ -192,6 +202,11 @@ pub(crate) enum Bundle {
     /// Show a bundle's manifest, sizes and signature
     #[command(after_help = "Example:\n  mailfleet bundle inspect gateway.mfb --json")]
     Inspect(BundleInspect),
+    /// Add a release key's signature to a bundle: where several must sign
+    #[command(
+        after_help = "Example:\n  mailfleet bundle sign gateway.mfb --release-key /media/stick/release.key"
+    )]
+    Sign(BundleSign),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -218,6 +233,90 @@ pub(crate) struct BundleBuild {
     /// Sign with this release key [default: release.key in the home]
     #[arg(long, value_name = "FILE")]
     pub(crate) release_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BundleSign {
+    /// The bundle; the signature is added to it
+    #[arg(value_name = "FILE.mfb")]
+    pub(crate) file: PathBuf,
+    /// Sign with this release key [default: release.key in the home]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) release_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Show the trust in force, and how many agents hold it
+    #[command(after_help = "Example:\n  mailfleet keys list --json")]
+    List(Doctor),
+    /// Write a change of the trust to a file, for release keys to sign
+    #[command(
+        after_help = "Dropping an order key that was stolen also undoes what its thief could raise at the agents \
+                            (far-off times and numbers).\n\nExample:\n  \
+                            mailfleet keys propose --new-order-key --drop-order-key 694046f94bbbd8e5 -o next.trust"
+    )]
+    Propose(KeysPropose),
+    /// Add a release key's signature to a change; needs no home
+    #[command(
+        after_help = "Example:\n  mailfleet keys sign next.trust --release-key /media/stick/release.key"
+    )]
+    Sign(KeysSign),
+    /// Put a signed change into force; the daemon must not run
+    #[command(after_help = "Example:\n  mailfleet keys accept next.trust")]
+    Accept(KeysAccept),
+    /// Make a new release key: the secret half in FILE, the public half printed; needs no home
+    #[command(after_help = "Example:\n  mailfleet keys new-release -o /media/stick/release-2.key")]
+    NewRelease(KeysNewRelease),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysPropose {
+    /// Make a new order key, which signs from then on; the old ones still count
+    #[arg(long)]
+    pub(crate) new_order_key: bool,
+    /// This order key counts no more: orders signed by it that are still on their way are refused
+    #[arg(long = "drop-order-key", value_name = "KEY-ID", value_parser = KeyId::parse_hex)]
+    pub(crate) drop_order_keys: Vec<KeyId>,
+    /// Make a new opening key, which reports are sealed to from then on
+    #[arg(long)]
+    pub(crate) new_opening_key: bool,
+    /// This release key (ed25519:...) signs too
+    #[arg(long = "add-release-key", value_name = "KEY", value_parser = VerifyingKey::parse_text)]
+    pub(crate) add_release_keys: Vec<VerifyingKey>,
+    /// This release key signs no more
+    #[arg(long = "drop-release-key", value_name = "KEY-ID", value_parser = KeyId::parse_hex)]
+    pub(crate) drop_release_keys: Vec<KeyId>,
+    /// So many release keys must sign bundles and changes
+    #[arg(long, value_name = "N")]
+    pub(crate) threshold: Option<u8>,
+    /// The file to write
+    #[arg(short, long = "output", value_name = "FILE.trust")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysSign {
+    /// The change
+    #[arg(value_name = "FILE.trust")]
+    pub(crate) file: PathBuf,
+    /// Sign with this release key [default: release.key in the home]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) release_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysAccept {
+    /// The change; several copies that were signed apart are joined
+    #[arg(value_name = "FILE.trust", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysNewRelease {
+    /// The file to write (mode 0600)
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Args)]

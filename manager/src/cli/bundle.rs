@@ -8,11 +8,11 @@ use std::path::Path;
 
 use mailfleet::system::now;
 use shared::bundle::spec::SourceFile;
-use shared::bundle::{BundleSpec, Compression, Manifest, PackError, pack, write_head};
+use shared::bundle::{BundleReader, BundleSpec, Compression, Manifest, PackError, pack, write_head};
 use shared::keys::SigningKey;
 use shared::limits::{BUNDLE_TOML_MAX_BYTES, BUNDLE_UNPACKED_MAX_BYTES};
 
-use super::args::{BundleBuild, CompressionArg};
+use super::args::{BundleBuild, BundleSign, CompressionArg};
 use super::fail::{Done, Fail, Kind, Next as _, OrFail as _, Outcome, cannot_write};
 use super::files::{NewFile, PlainFolder, folder_of, read_text};
 use super::inspect::{self, Signature};
@@ -27,7 +27,7 @@ const KEY_FILE_MAX_BYTES: u64 = 16 * 1024;
 
 pub(crate) fn build(home: Option<&Path>, args: &BundleBuild) -> Outcome {
     let (compression, level) = compression(args)?;
-    let key = release_key(home, args)?;
+    let key = release_key(home, args.release_key.as_deref())?;
     let folder = PlainFolder::open(&args.dir)
         .or_usage(format!("cannot open the bundle's folder {}", args.dir.display()))?;
     let toml = args.dir.join("bundle.toml");
@@ -53,7 +53,7 @@ pub(crate) fn build(home: Option<&Path>, args: &BundleBuild) -> Outcome {
     write_bundle(&args.output, &manifest, payload, &key)?;
 
     // What is printed is what a reader finds in the file, not what was meant to be written.
-    let looked = inspect::look(&args.output, &[key.verifying_key()])?;
+    let looked = inspect::look(&args.output, (&[key.verifying_key()], 1))?;
     debug_assert!(matches!(looked.signature, Signature::Good(_)), "just signed");
     show::print(&looked.summary())?;
     Ok(Done::All)
@@ -75,8 +75,9 @@ fn compression(args: &BundleBuild) -> Result<(Compression, i32), Fail> {
     )))
 }
 
-fn release_key(home: Option<&Path>, args: &BundleBuild) -> Result<SigningKey, Fail> {
-    let Some(path) = &args.release_key else {
+/// The release key in this file, or else in the home.
+pub(crate) fn release_key(home: Option<&Path>, file: Option<&Path>) -> Result<SigningKey, Fail> {
+    let Some(path) = file else {
         let home = open::home(home)
             .next("name the release key with --release-key FILE, or the manager's home with --home DIR")?;
         return home.release_key(None).map_err(open::home_failed).next(
@@ -95,6 +96,29 @@ fn release_key(home: Option<&Path>, args: &BundleBuild) -> Result<SigningKey, Fa
     let text = read_text(path, "the release key", KEY_FILE_MAX_BYTES)?;
     let line = text.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#')).unwrap_or_default();
     SigningKey::parse_secret_text(line).or_usage(format!("{} is not a release key", path.display()))
+}
+
+/// Adds a signature to a bundle. The new file stands in the old one's place as a whole.
+pub(crate) fn sign(home: Option<&Path>, args: &BundleSign) -> Outcome {
+    let key = release_key(home, args.release_key.as_deref())?;
+    let path = &args.file;
+    // Whoever signs has seen that it is whole.
+    inspect::look(path, (&[], 1))?;
+    let bad = || format!("{} is no bundle that can be signed", path.display());
+    let file = File::open(path).or_usage(bad())?;
+    let reader = BundleReader::open(io::BufReader::new(file)).or_usage(bad())?;
+    let (head, mut payload) = reader.signed_also_by(&key).or_usage(bad())?;
+    let mut write = || {
+        let mut new = NewFile::create(path, 0o644)?;
+        new.file().write_all(&head)?;
+        io::copy(&mut payload, new.file())?;
+        new.finish()
+    };
+    write().map_err(|err| cannot_write(err, path))?;
+    let id = key.verifying_key().key_id();
+    show::print(&inspect::look(path, (&[], 1))?.summary())?;
+    show::say(&format!("Signed by {id} too."))?;
+    Ok(Done::All)
 }
 
 /// Opens every file once before the work begins: all that is wrong is named at once, and the size is known.

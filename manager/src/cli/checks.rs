@@ -88,14 +88,14 @@ fn keys(home: &Home) -> Check {
         Err(err) => return key_failed(&err),
     };
     let order = keys.order.verifying_key().key_id();
-    let release: Vec<String> = keys.release.iter().map(|key| key.key_id().to_string()).collect();
+    let release: Vec<String> = keys.trust.release_keys.iter().map(|key| key.key_id().to_string()).collect();
     let text = format!("order key {order}, release key {}", release.join(", "));
     match home.release_key(None) {
         Ok(key) if !release.contains(&key.verifying_key().key_id().to_string()) => Check::fail(
             Kind::Usage,
             name,
-            format!("release.key ({}) is not among the keys in release.pub", key.verifying_key().key_id()),
-            "put both files back from your backup",
+            format!("release.key ({}) is not a key that agents trust", key.verifying_key().key_id()),
+            "put the right file back from your backup, or remove it; `mailfleet keys list` shows what counts",
         ),
         Ok(_) => Check::ok(name, format!("{text}; release.key is here, it is safer offline")),
         Err(_) if !home.dir().join("release.key").exists() => {

@@ -55,9 +55,7 @@ impl Inviter {
             mail: config.mail.address.clone(),
             classes: Vec::new(),
             manager: config.mail.address,
-            order_key: keys.order.verifying_key(),
-            release_keys: keys.release,
-            seal_key: keys.open.sealing_key(),
+            trust: keys.trust,
             secret: Zeroizing::new([0; 32]),
             created,
             expires: created.plus(INVITATION_LIFE),
@@ -96,9 +94,10 @@ impl Inviter {
             Ok(there) if there.agent != *agent => {
                 Err(format!("{} is the invitation of {}", path.display(), there.agent))
             }
-            Ok(there) if there.order_key != self.template.order_key => {
-                Err(format!("{} is an invitation of another manager", path.display()))
-            }
+            Ok(there) if there.trust != self.template.trust => Err(format!(
+                "{} is an invitation of another manager, or from before the keys changed",
+                path.display()
+            )),
             Ok(there) => Ok(Some(there)),
             // A cut-off or altered invitation is of no use to anyone.
             Err(_) if text.is_empty() || text.starts_with("# mailfleet invitation") => Ok(None),

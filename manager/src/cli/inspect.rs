@@ -10,6 +10,7 @@ use shared::bundle::{BundleError, BundleReader, FileEntry, Manifest};
 use shared::keys::VerifyingKey;
 use shared::limits::{CHUNK_BYTES, MAIL_MAX_DEFAULT_BYTES};
 use shared::time::format_duration;
+use shared::trust::Trust;
 use shared::{Digest, Hasher, KeyId};
 
 use super::args::BundleInspect;
@@ -20,8 +21,10 @@ use super::{open, show};
 /// What is known of a bundle's signature.
 #[derive(Clone, Debug)]
 pub(crate) enum Signature {
-    /// By this release key of ours.
-    Good(KeyId),
+    /// By these release keys of ours, and that is enough.
+    Good(Vec<KeyId>),
+    /// By some release keys of ours: so many, and so many must.
+    TooFew(Vec<KeyId>, u8),
     /// Only by keys that this manager does not know.
     Unknown(Vec<KeyId>),
     /// There are no keys to compare with: no home was given.
@@ -38,11 +41,11 @@ pub(crate) struct Looked {
 }
 
 pub(crate) fn inspect(home: Option<&Path>, args: &BundleInspect) -> Outcome {
-    let keys = match home {
-        Some(_) => open::home(home)?.release_public_keys().map_err(open::home_failed)?,
-        None => Vec::new(),
+    let known = match home {
+        Some(_) => Some(open::home(home)?.trust().map_err(open::home_failed)?),
+        None => None,
     };
-    let looked = look(&args.file, &keys)?;
+    let looked = look(&args.file, known.as_ref().map_or((&[], 1), signing))?;
     if args.format.json {
         show::print_json(&looked.json())?;
     } else {
@@ -51,30 +54,39 @@ pub(crate) fn inspect(home: Option<&Path>, args: &BundleInspect) -> Outcome {
     }
     Ok(match looked.signature {
         Signature::Good(_) | Signature::NotChecked(_) => Done::All,
-        Signature::Unknown(_) => Done::Partly,
+        Signature::Unknown(_) | Signature::TooFew(..) => Done::Partly,
     })
 }
 
+/// Release keys, and how many of them must sign.
+pub(crate) type Known<'k> = (&'k [VerifyingKey], u8);
+
+/// What a manager knows.
+pub(crate) fn signing(trust: &Trust) -> Known<'_> {
+    (&trust.release_keys, trust.threshold)
+}
+
 /// Reads a bundle file to its end and checks all of it that can be checked without unpacking.
-pub(crate) fn look(path: &Path, keys: &[VerifyingKey]) -> Result<Looked, Fail> {
+pub(crate) fn look(path: &Path, known: Known<'_>) -> Result<Looked, Fail> {
     let file = File::open(path).or_usage(format!("cannot read the bundle {}", path.display()))?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
         return Err(Fail::usage(format!("{} is a folder, expected a bundle file", path.display()))
             .next("`mailfleet bundle build DIR -o FILE.mfb` makes a bundle of a folder"));
     }
-    look_into(path, file, keys).map_err(|err| bundle_failed(err, path))
+    look_into(path, file, known).map_err(|err| bundle_failed(err, path))
 }
 
-fn look_into(path: &Path, file: File, keys: &[VerifyingKey]) -> Result<Looked, BundleError> {
+fn look_into(path: &Path, file: File, (keys, threshold): Known<'_>) -> Result<Looked, BundleError> {
     let (digest, bytes) = digest(&file).map_err(BundleError::Read)?;
     let reader = BundleReader::open(BufReader::new(&file))?;
     let signers = reader.signers();
     let claims_ours = keys.iter().any(|key| signers.contains(&key.key_id()));
     let (mut bundle, signature) = if claims_ours {
         // A signature in our key's name that does not fit is an altered bundle, not a stranger's.
-        let bundle = reader.verify(keys)?;
-        let signer = bundle.signer();
-        (bundle, Signature::Good(signer))
+        let bundle = reader.verify(keys, 1)?;
+        let signers = bundle.signers().to_vec();
+        let enough = signers.len() >= usize::from(threshold);
+        (bundle, if enough { Signature::Good(signers) } else { Signature::TooFew(signers, threshold) })
     } else if keys.is_empty() {
         (reader.inspect_unverified()?, Signature::NotChecked(signers))
     } else {
@@ -217,7 +229,17 @@ impl Signature {
     fn text(&self) -> String {
         let names = |keys: &[KeyId]| keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         match self {
-            Self::Good(key) => paint_stdout(Colour::Green, &format!("good, by release key {key}")),
+            Self::Good(keys) => {
+                let word = if keys.len() == 1 { "key" } else { "keys" };
+                paint_stdout(Colour::Green, &format!("good, by release {word} {}", names(keys)))
+            }
+            Self::TooFew(keys, needed) => {
+                let text = format!(
+                    "by {} only, expected {needed} release keys: `mailfleet bundle sign` adds one",
+                    names(keys)
+                );
+                paint_stdout(Colour::Yellow, &text)
+            }
             Self::Unknown(keys) => {
                 let text = format!("by unknown keys only ({}): agents will refuse it", names(keys));
                 paint_stdout(Colour::Red, &text)
@@ -231,6 +253,7 @@ impl Signature {
     fn word(&self) -> &'static str {
         match self {
             Self::Good(_) => "good",
+            Self::TooFew(..) => "too-few",
             Self::Unknown(_) => "unknown-key",
             Self::NotChecked(_) => "not-checked",
         }
@@ -238,8 +261,9 @@ impl Signature {
 
     fn keys(&self) -> Vec<KeyId> {
         match self {
-            Self::Good(key) => vec![*key],
-            Self::Unknown(keys) | Self::NotChecked(keys) => keys.clone(),
+            Self::Good(keys) | Self::TooFew(keys, _) | Self::Unknown(keys) | Self::NotChecked(keys) => {
+                keys.clone()
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod follow;
 mod import;
 mod init;
 mod inspect;
+mod keys;
 mod names;
 mod open;
 mod progress;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Agent, Bundle, Campaign, Cli, Command, Query, Report};
+use args::{Agent, Bundle, Campaign, Cli, Command, Keys, Query, Report};
 use fail::Outcome;
 
 /// Runs the command that the process was started with.
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Bundle(command) => match command {
             Bundle::Build(args) => bundle::build(home, &args),
             Bundle::Inspect(args) => inspect::inspect(home, &args),
+            Bundle::Sign(args) => bundle::sign(home, &args),
         },
         Command::Campaign(command) => match command {
             Campaign::Start(args) => start::start(home, &args),
@@ -68,6 +70,13 @@ fn run(cli: Cli) -> Outcome {
             Campaign::Cancel(args) => campaign::cancel(home, &args),
         },
         Command::Query(Query::Versions(args)) => query::versions(home, &args),
+        Command::Keys(command) => match command {
+            Keys::List(args) => keys::list(home, &args),
+            Keys::Propose(args) => keys::propose(home, &args),
+            Keys::Sign(args) => keys::sign(home, &args),
+            Keys::Accept(args) => keys::accept(home, &args),
+            Keys::NewRelease(args) => keys::new_release(&args),
+        },
         Command::Run(args) => daemon::run(home, &args),
         Command::Report(command) => match command {
             Report::Versions(args) => report::versions(home, &args),

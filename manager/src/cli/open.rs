@@ -32,7 +32,9 @@ pub(crate) fn home_failed(err: HomeError) -> Fail {
         }
         HomeError::Io(..) => (Kind::Outside, None),
         HomeError::Exposed { .. } => (Kind::Usage, None),
-        HomeError::Key(..) => (Kind::Usage, Some("put the file back from your backup")),
+        HomeError::Key(..) | HomeError::Trust(..) | HomeError::NoSecret { .. } => {
+            (Kind::Usage, Some("put the file back from your backup"))
+        }
         HomeError::Config(_) => (Kind::Usage, Some("mend manager.toml; `mailfleet doctor` checks it")),
         HomeError::Locked { .. } => {
             (Kind::Usage, Some("stop the other one, or leave the work to it and use `campaign watch`"))

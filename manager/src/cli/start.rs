@@ -18,7 +18,7 @@ use shared::{AgentId, Hasher};
 use super::args::CampaignStart;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
 use super::files::{NewFile, clear_leftovers};
-use super::inspect::{Looked, Signature, look, mail_bytes};
+use super::inspect::{Looked, Signature, look, mail_bytes, signing};
 use super::select::{Chosen, choose};
 use super::view::{daemon_text, retries};
 use super::{follow, open, show};
@@ -29,8 +29,8 @@ const SETTLE_DEFAULT: Duration = Duration::from_secs(600);
 pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
     let home = open::home(home)?;
     let config = home.config().map_err(open::home_failed)?;
-    let keys = home.release_public_keys().map_err(open::home_failed)?;
-    let looked = look(&args.file, &keys)?;
+    let trust = home.trust().map_err(open::home_failed)?;
+    let looked = look(&args.file, signing(&trust))?;
     check_signature(&looked)?;
     check_size(&looked, &config)?;
     let mut store = open::store(&home)?;
@@ -56,6 +56,12 @@ pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
 fn check_signature(looked: &Looked) -> Result<(), Fail> {
     match &looked.signature {
         Signature::Good(_) => Ok(()),
+        Signature::TooFew(keys, needed) => Err(Fail::usage(format!(
+            "{} is signed by {} release key of this manager, expected {needed}: agents would refuse it",
+            looked.path.display(),
+            keys.len()
+        ))
+        .next("let others sign it too: mailfleet bundle sign FILE.mfb --release-key FILE")),
         Signature::Unknown(keys) | Signature::NotChecked(keys) => {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
             Err(Fail::usage(format!(
@@ -63,7 +69,7 @@ fn check_signature(looked: &Looked) -> Result<(), Fail> {
                 looked.path.display(),
                 keys.join(", ")
             ))
-            .next("build it with this manager's release key; release.pub in the home says which keys count"))
+            .next("build it with this manager's release key; `mailfleet keys list` says which keys count"))
         }
     }
 }
@@ -89,7 +95,7 @@ fn keep(home: &Home, looked: &Looked) -> Result<(), Fail> {
     clear_leftovers(&home.bundles());
     let to = home.bundles().join(file_name(looked));
     if fs::metadata(&to).is_ok_and(|m| m.len() == looked.bytes)
-        && look(&to, &[]).is_ok_and(|kept| kept.digest == looked.digest)
+        && look(&to, (&[], 1)).is_ok_and(|kept| kept.digest == looked.digest)
     {
         return Ok(());
     }

@@ -8,10 +8,10 @@ use mailio::{Bounce, BounceAction, Class, Disposal, FetchError, Found, MailKey, 
 use manager_core::enrol::{EnrolDecision, decide};
 use manager_core::{Applied, TargetEvent};
 use shared::limits::{ORDER_LIFE, REPORT_MAX_BYTES};
-use shared::message::{EnrolRequest, Enrolled, Order, Report, VersionReport};
+use shared::message::{EnrolRequest, Enrolled, Order, Report, Standing, VersionReport};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
-use super::seal::{Batch, queue_batches, small_body};
+use super::seal::{Batch, heartbeat, queue_batches, small_body};
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::{DaemonError, Shared};
 use crate::store::{NewReport, OrderKind, Store, Tx, TxResult};
@@ -197,11 +197,30 @@ fn take_report(tx: &Tx<'_>, agent: &AgentId, opened: &Opened, now: UnixMillis) -
         return Ok(());
     }
     tx.heard(agent, opened.sequence, versions(&opened.report), now)?;
+    if let Report::Standing(standing) = &opened.report {
+        stands(tx, agent, opened.sequence, standing, now)?;
+    }
     let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence: opened.sequence };
     for id in tx.campaigns_of(agent, answers)? {
         apply(tx, id, agent, &event, now)?;
     }
     Ok(())
+}
+
+/// Notes how an agent stands to us.
+fn stands(tx: &Tx<'_>, agent: &AgentId, sequence: u64, standing: &Standing, now: UnixMillis) -> TxResult<()> {
+    if !tx.stands(agent, sequence, standing)? {
+        return Ok(());
+    }
+    let trust = standing.trust_version;
+    let text = match standing.unheard_since {
+        Some(since) => format!("has had no heartbeat since {since}: possible freeze (trust version {trust})"),
+        None => format!("hears the manager (trust version {trust})"),
+    };
+    if standing.unheard_since.is_some() {
+        tracing::warn!(%agent, text, "possible freeze");
+    }
+    tx.log(now, agent.as_str(), &text)
 }
 
 /// Applies an event to one target and saves what it changed.
@@ -228,6 +247,7 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Ended(ended) => Some(ended.order),
         Report::Versions(versions) => versions.query,
         Report::Cancelled(answer) => Some(answer.order),
+        Report::Standing(_) => None,
     }
 }
 
@@ -235,7 +255,7 @@ fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => None,
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
     }
 }
 
@@ -280,7 +300,8 @@ fn enrol(
 }
 
 fn answer_enrolment(tx: &Tx<'_>, shared: &Shared, agent: &AgentId, now: UnixMillis) -> TxResult<Disposal> {
-    let body = tx.add_body(&small_body(&Order::Enrolled(Enrolled { agent: agent.clone() })))?;
+    let enrolled = Enrolled { agent: agent.clone(), heartbeat: heartbeat(&shared.config) };
+    let body = tx.add_body(&small_body(&Order::Enrolled(enrolled)))?;
     let batch = Batch { body, kind: OrderKind::Enrolled, campaign: None, now, life: ORDER_LIFE };
     queue_batches(tx, &batch, core::slice::from_ref(agent), shared.config.recipients_per_mail)?;
     Ok(Disposal::Done)

@@ -114,7 +114,10 @@ impl MailOut {
             body: body.sealed,
         };
         let recipients: Vec<_> = due.recipients.iter().map(|r| r.seal_key.clone()).collect();
-        let head = seal_head(&header, &body.key, &recipients, &self.shared.keys.order, &mut rng())?;
+        let keys = &self.shared.keys;
+        let head = seal_head(&header, &body.key, &recipients, &keys.order, &mut rng())?;
+        // PROTOCOL 11.5: an agent that does not know the order key yet learns of it here.
+        let head = [keys.introduction.as_slice(), &head].concat();
         let attachment = match &body.place {
             BodyPlace::Here(bytes) => Attachment::Bytes([head.as_slice(), bytes].concat()),
             BodyPlace::File(name) => {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use manager_core::{BundleFacts, CampaignId};
 use shared::envelope::{ContentKey, seal_body};
-use shared::message::{InstallOrder, Order, encode};
+use shared::message::{Heartbeat, InstallOrder, Order, encode};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::DaemonError;
+use crate::config::Config;
 use crate::home::Home;
 use crate::store::{BodyPlace, BundleRecord, NewBody, NewOrder, OrderKind, Store, Tx, TxResult};
 use crate::system::{new_envelope_id, random, sync_parent};
@@ -65,6 +66,12 @@ pub(super) fn bundle_body(
             Err(DaemonError::File(path, err))
         }
     }
+}
+
+/// What agents are told to expect.
+pub(super) fn heartbeat(config: &Config) -> Option<Heartbeat> {
+    let every_ms = u64::try_from(config.heartbeat?.as_millis()).ok()?;
+    Some(Heartbeat { every_ms })
 }
 
 /// What all envelopes of one action have in common.

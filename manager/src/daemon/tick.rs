@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use manager_core::trust::heartbeat_due;
 use manager_core::{Action, Campaign, CampaignId, CampaignState, TargetEvent, plan};
+use shared::limits::ORDER_LIFE_MAX;
 use shared::message::{CancelOrder, Order};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
-use super::seal::{Batch, bundle_body, queue_batches, small_body};
+use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
 use super::{DaemonError, Shared};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
 use crate::system::now;
@@ -54,8 +56,8 @@ impl Tick {
             self.store.write(|tx| tx.forget_orders(now.minus(KEEP_EXPIRED)))?;
             self.forgot_at = Some(now);
         }
-        let mut next: Option<UnixMillis> = None;
-        let mut ticked = Ticked::default();
+        let (mut next, beaten) = self.beat(now)?;
+        let mut ticked = Ticked { acted: beaten, ..Ticked::default() };
         for id in self.store.read(|tx| tx.live_campaigns())? {
             match self.seal_bundle(id, now) {
                 Ok(()) => {}
@@ -70,6 +72,38 @@ impl Tick {
         }
         ticked.next = next.map(|at| at.since(now));
         Ok(ticked)
+    }
+
+    /// Mails a heartbeat to every enrolled agent if one is due (PROTOCOL 12.1). Gives when the next one is.
+    fn beat(&mut self, now: UnixMillis) -> Result<(Option<UnixMillis>, bool), DaemonError> {
+        let config = &self.shared.config;
+        let (Some(every), Some(heartbeat)) = (config.heartbeat, heartbeat(config)) else {
+            return Ok((None, false));
+        };
+        let Some(last) = self.store.read(|tx| tx.last_heartbeat())? else {
+            // The first period begins: who enrols in it hears of the manager by that.
+            self.store.write(|tx| tx.heartbeat_made(now))?;
+            return Ok((Some(now.plus(every)), false));
+        };
+        let due = heartbeat_due(last, every, now);
+        if due > now {
+            return Ok((Some(due), false));
+        }
+        let made = self.store.write(|tx| {
+            let agents = tx.enrolled_agents()?;
+            if agents.is_empty() {
+                return Ok(false);
+            }
+            // One that waits for the relay says less than this one.
+            tx.drop_queued_heartbeats()?;
+            tx.heartbeat_made(now)?;
+            let body = tx.add_body(&small_body(&Order::Heartbeat(heartbeat)))?;
+            let life = every.saturating_mul(2).min(ORDER_LIFE_MAX);
+            let batch = Batch { body, kind: OrderKind::Heartbeat, campaign: None, now, life };
+            queue_batches(tx, &batch, &agents, config.recipients_per_mail)?;
+            Ok(true)
+        })?;
+        Ok((made.then(|| now.plus(every)), made))
     }
 
     /// Makes the sealed body of a campaign's orders, if it needs one and has none: outside the transaction

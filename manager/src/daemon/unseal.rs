@@ -53,7 +53,7 @@ pub(super) enum UnsealError {
 /// Opens a report of a known sender. `key_of` looks the sender's key up.
 pub(super) fn open_report(
     attachment: &[u8],
-    ours: &OpeningKey,
+    ours: &[OpeningKey],
     key: &VerifyingKey,
 ) -> Result<Opened, UnsealError> {
     let mut rest = attachment;
@@ -65,7 +65,7 @@ pub(super) fn open_report(
 /// Opens an enrolment request of an unknown sender (PROTOCOL 9.3).
 pub(super) fn open_stranger(
     attachment: &[u8],
-    ours: &OpeningKey,
+    ours: &[OpeningKey],
 ) -> Result<(Opened, EnrolRequest), UnsealError> {
     if attachment.len() as u64 > STRANGER_MAX_BYTES {
         return Err(UnsealError::StrangerTooLarge { found: attachment.len() });
@@ -92,9 +92,15 @@ fn open(
     head: &RawHead,
     header: &shared::envelope::Header,
     body: &[u8],
-    ours: &OpeningKey,
+    ours: &[OpeningKey],
 ) -> Result<Opened, UnsealError> {
-    let key = header.open_slot(ours, head.sender())?;
+    // Reports that were sealed before the opening key changed are still on their way.
+    let slots = ours.iter().map(|ours| header.open_slot(ours, head.sender()));
+    let key = slots.reduce(|first, next| match first {
+        Err(EnvelopeError::NotForUs) => next,
+        other => other,
+    });
+    let key = key.unwrap_or(Err(EnvelopeError::NotForUs))?;
     check_body(header, &mut &*body)?;
     let (message, mut payload) = open_body(header, &key, body)?;
     // PROTOCOL 5.3

@@ -3,7 +3,7 @@
 use manager_core::enrol::Enrolment;
 use rusqlite::{OptionalExtension as _, Row, params};
 use shared::keys::{SealingKey, VerifyingKey};
-use shared::message::{EnrolRequest, VersionReport};
+use shared::message::{EnrolRequest, Standing, VersionReport};
 use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
 use super::rows::{
@@ -97,6 +97,10 @@ pub struct AgentRecord {
     pub sign_key: Option<VerifyingKey>,
     /// Orders are sealed to it; `None` until enrolled.
     pub seal_key: Option<SealingKey>,
+    /// The trust that it says it holds; `None`: it has not said, so that of its invitation.
+    pub trust_version: Option<u32>,
+    /// It has heard no heartbeat since then; `None`: it hears them.
+    pub unheard_since: Option<UnixMillis>,
 }
 
 fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
@@ -129,6 +133,8 @@ fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
             .map(SealingKey::from_bytes)
             .transpose()
             .map_err(|e| bad("seal_key", e))?,
+        trust_version: Some(row.get("trust_version")?).filter(|version| *version > 0),
+        unheard_since: opt_time(row, "unheard_since")?,
     })
 }
 
@@ -253,7 +259,7 @@ impl Tx<'_> {
         self.0.execute(
             "UPDATE agents SET state = 'enrolled', sign_key = ?2, key_id = ?3, seal_key = ?4, mail = ?5,
                  agent_version = ?6, enrolled_at = ?7, enrolled_with = secret_digest, last_report_at = ?7,
-                 versions_seq = 0,
+                 versions_seq = 0, trust_version = 0, unheard_since = NULL, standing_seq = 0,
                  versions = CASE WHEN sign_key = ?2 THEN versions END,
                  versions_at = CASE WHEN sign_key = ?2 THEN versions_at END
              WHERE id = ?1",
@@ -303,6 +309,39 @@ impl Tx<'_> {
                 .execute(params![id.as_str(), to_cbor(report), signed(sequence), now.0])?;
         }
         Ok(())
+    }
+
+    /// Notes how an agent stands to us. False if a newer report has said so already (PROTOCOL 8.2).
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn stands(&self, id: &AgentId, sequence: u64, standing: &Standing) -> TxResult<bool> {
+        let changed = self.0.execute(
+            "UPDATE agents SET trust_version = ?2, unheard_since = ?3, standing_seq = ?4
+             WHERE id = ?1 AND standing_seq < ?4",
+            params![
+                id.as_str(),
+                standing.trust_version,
+                standing.unheard_since.map(|at| at.0),
+                signed(sequence)
+            ],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Every agent that gets orders.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn enrolled_agents(&self) -> TxResult<Vec<AgentId>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT id FROM agents WHERE state = 'enrolled' ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        let mut agents = Vec::new();
+        while let Some(row) = rows.next()? {
+            agents.push(agent_id(row, "id")?);
+        }
+        Ok(agents)
     }
 
     /// Newest report times and creation times that the store knows: a clock behind them is wrong. For `doctor`.

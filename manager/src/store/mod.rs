@@ -36,8 +36,11 @@ use thiserror::Error;
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Append only: a migration that has left the house is never edited.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_outbox_indexes.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_outbox_indexes.sql"),
+    include_str!("migrations/0003_standing.sql"),
+];
 
 /// The open store.
 #[derive(Debug)]

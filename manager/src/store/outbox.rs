@@ -17,6 +17,11 @@ pub(super) const NEXT_DUE: &str =
 
 pub(super) const NEXT_TRY: &str = "SELECT min(next_try) FROM recipients WHERE state = 'queued'";
 
+/// Begins with the few that wait for the relay.
+pub(super) const DROP_QUEUED_HEARTBEATS: &str = "UPDATE recipients SET state = 'dropped'
+     WHERE state = 'queued'
+         AND (SELECT kind FROM outbox o WHERE o.envelope = recipients.envelope) = 'heartbeat'";
+
 /// Begins with the agent's own rows: it is asked for each of ten thousand targets that end at once.
 pub(super) const DROP_QUEUED: &str = "UPDATE recipients SET state = 'dropped'
      WHERE agent = ?2 AND state = 'queued'
@@ -64,14 +69,17 @@ pub enum OrderKind {
     Cancel,
     /// Confirm an enrolment.
     Enrolled,
+    /// Say that the manager is there.
+    Heartbeat,
 }
 
 impl OrderKind {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Install, "install"),
         (Self::Query, "query"),
         (Self::Cancel, "cancel"),
         (Self::Enrolled, "enrolled"),
+        (Self::Heartbeat, "heartbeat"),
     ];
 
     /// Its name in the store and in the mail's subject.
@@ -323,6 +331,41 @@ impl Tx<'_> {
         for agent in agents {
             statement.execute(params![campaign.0, agent.as_str()])?;
         }
+        Ok(())
+    }
+
+    /// Takes the heartbeats that still wait for the relay out of the outbox.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn drop_queued_heartbeats(&self) -> TxResult<()> {
+        self.0.execute(DROP_QUEUED_HEARTBEATS, [])?;
+        Ok(())
+    }
+
+    /// When the last heartbeat was made.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn last_heartbeat(&self) -> TxResult<Option<UnixMillis>> {
+        let made: i64 = self.0.query_row(
+            "SELECT coalesce(max(value), 0) FROM counters WHERE name = 'heartbeat_made'",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok((made > 0).then_some(UnixMillis(made)))
+    }
+
+    /// A heartbeat is made now.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn heartbeat_made(&self, now: UnixMillis) -> TxResult<()> {
+        self.0.execute(
+            "INSERT INTO counters (name, value) VALUES ('heartbeat_made', ?1)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [now.0],
+        )?;
         Ok(())
     }
 

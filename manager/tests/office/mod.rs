@@ -187,7 +187,7 @@ impl Box7 {
             expires: now().plus(Duration::from_secs(3600)),
             sequence: self.sequence,
         };
-        let to: SealingKey = office.home.keys().unwrap().open.sealing_key();
+        let to: SealingKey = office.home.keys().unwrap().trust.seal_key;
         (new.id, seal_small(&new, &encode(report), &[to], &self.sign, &mut rng()).unwrap())
     }
 
@@ -223,7 +223,7 @@ impl Box7 {
                 let mut bytes = Vec::new();
                 mailbox.fetch(&found.key, 1 << 30, &mut bytes).await.unwrap();
                 let mut rest = bytes.as_slice();
-                let head = RawHead::read(&mut rest).unwrap();
+                let (_, head) = RawHead::read_introduced(&mut rest).unwrap();
                 let header = head.verify(&order_key).unwrap();
                 check_body(&header, &mut &*rest).unwrap();
                 let key = header.open_slot(&self.open, head.sender()).unwrap();

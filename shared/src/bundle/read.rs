@@ -9,8 +9,9 @@ use thiserror::Error;
 use super::manifest::{Compression, FileEntry, Manifest, ManifestError, ModuleEntry};
 use super::{MAGIC, SIGNATURE_LABEL};
 use crate::id::{Digest, Hasher, KeyId};
-use crate::keys::VerifyingKey;
+use crate::keys::{SigningKey, VerifyingKey};
 use crate::limits::{CHUNK_BYTES, MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
+use crate::trust::count_signers;
 
 /// A bundle whose signature is not checked yet.
 #[derive(Debug)]
@@ -54,18 +55,45 @@ impl<R: Read + Seek> BundleReader<R> {
         self.signatures.iter().map(|(key, _)| *key).collect()
     }
 
-    /// Checks that one of `release_keys` has signed, then reads the manifest.
+    /// The bundle's head again with a signature by `key` added, and the payload that follows it.
     ///
     /// # Errors
-    /// No such signature; or signed, but not a manifest that this version can install.
-    pub fn verify(self, release_keys: &[VerifyingKey]) -> Result<VerifiedBundle<R>, BundleError> {
-        let signer = self.signatures.iter().find_map(|(id, signature)| {
-            let key = release_keys.iter().find(|key| key.key_id() == *id)?;
-            key.verify(SIGNATURE_LABEL, &self.manifest, signature).ok().map(|()| *id)
-        });
-        // PROTOCOL 6.2: nothing of the manifest is decoded before a release key's signature is checked.
-        let signer = signer.ok_or_else(|| BundleError::NotSigned { signers: self.signers() })?;
-        self.into_verified(signer)
+    /// There are as many signatures as there can be.
+    pub fn signed_also_by(mut self, key: &SigningKey) -> Result<(Vec<u8>, R), BundleError> {
+        let id = key.verifying_key().key_id();
+        self.signatures.retain(|(by, _)| *by != id);
+        self.signatures.push((id, key.sign(SIGNATURE_LABEL, &self.manifest)));
+        let count = u8::try_from(self.signatures.len()).unwrap_or(u8::MAX);
+        if usize::from(count) > RELEASE_SIGNATURES_MAX_COUNT {
+            return Err(BundleError::Signatures { found: count });
+        }
+        let length = u32::try_from(self.manifest.len()).unwrap_or(u32::MAX);
+        let mut head = [MAGIC.as_slice(), &length.to_be_bytes(), &self.manifest, &[count]].concat();
+        for (by, signature) in &self.signatures {
+            head.extend_from_slice(&by.0);
+            head.extend_from_slice(signature);
+        }
+        Ok((head, self.from))
+    }
+
+    /// Checks that `threshold` different ones of `release_keys` have signed, then reads the manifest. A
+    /// threshold of 0 counts as 1.
+    ///
+    /// # Errors
+    /// Too few such signatures; or signed, but not a manifest that this version can install.
+    pub fn verify(
+        self,
+        release_keys: &[VerifyingKey],
+        threshold: u8,
+    ) -> Result<VerifiedBundle<R>, BundleError> {
+        // PROTOCOL 6.2: nothing of the manifest is decoded before release keys' signatures are checked.
+        let signers = count_signers(SIGNATURE_LABEL, &self.manifest, &self.signatures, release_keys);
+        let needed = threshold.max(1);
+        match signers.len() {
+            0 => Err(BundleError::NotSigned { signers: self.signers() }),
+            found if found < usize::from(needed) => Err(BundleError::TooFewSigned { needed, found }),
+            _ => self.into_verified(signers),
+        }
     }
 
     /// Reads the manifest although its signer is not known: only to show it to a person.
@@ -73,15 +101,15 @@ impl<R: Read + Seek> BundleReader<R> {
     /// # Errors
     /// Not a manifest that this version knows.
     pub fn inspect_unverified(self) -> Result<VerifiedBundle<R>, BundleError> {
-        let signer = self.signatures.first().map_or(KeyId([0; 8]), |(id, _)| *id);
-        self.into_verified(signer)
+        let signers = self.signers();
+        self.into_verified(signers)
     }
 
-    fn into_verified(mut self, signer: KeyId) -> Result<VerifiedBundle<R>, BundleError> {
+    fn into_verified(mut self, signers: Vec<KeyId>) -> Result<VerifiedBundle<R>, BundleError> {
         let manifest: Manifest = minicbor::decode(&self.manifest).map_err(BundleError::Manifest)?;
         manifest.check().map_err(BundleError::BadManifest)?;
         let payload_at = self.from.stream_position().map_err(BundleError::Read)?;
-        Ok(VerifiedBundle { manifest, signer, from: self.from, payload_at })
+        Ok(VerifiedBundle { manifest, signers, from: self.from, payload_at })
     }
 }
 
@@ -89,7 +117,7 @@ impl<R: Read + Seek> BundleReader<R> {
 #[derive(Debug)]
 pub struct VerifiedBundle<R> {
     manifest: Manifest,
-    signer: KeyId,
+    signers: Vec<KeyId>,
     from: R,
     payload_at: u64,
 }
@@ -110,10 +138,10 @@ impl<R: Read + Seek> VerifiedBundle<R> {
         &self.manifest
     }
 
-    /// The release key that signed it.
+    /// The release keys that signed it.
     #[must_use]
-    pub fn signer(&self) -> KeyId {
-        self.signer
+    pub fn signers(&self) -> &[KeyId] {
+        &self.signers
     }
 
     /// Size of the whole bundle file, as its head says.
@@ -262,6 +290,14 @@ pub enum BundleError {
     NotSigned {
         /// The keys that claim to have signed.
         signers: Vec<KeyId>,
+    },
+    /// Some release keys have signed, but not as many as must.
+    #[error("{found} of the known release keys have signed, expected {needed}")]
+    TooFewSigned {
+        /// How many are needed.
+        needed: u8,
+        /// How many have.
+        found: usize,
     },
     /// Signed, but not readable.
     #[error("cannot read the manifest")]

@@ -59,7 +59,7 @@ fn build(compression: Compression) -> Vec<u8> {
 }
 
 fn unpack(bundle: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, BundleError> {
-    let verified = BundleReader::open(Cursor::new(bundle))?.verify(&[release_key().verifying_key()])?;
+    let verified = BundleReader::open(Cursor::new(bundle))?.verify(&[release_key().verifying_key()], 1)?;
     let mut files = BTreeMap::new();
     verified.unpack(&mut |entry, reader| {
         let name = match entry {
@@ -89,8 +89,10 @@ fn a_bundle_unpacks_to_its_files_with_either_compression() {
 #[test]
 fn files_that_the_receiver_does_not_read_are_still_checked_and_skipped() {
     let bundle = build(Compression::Zstd);
-    let verified =
-        BundleReader::open(Cursor::new(&bundle)).unwrap().verify(&[release_key().verifying_key()]).unwrap();
+    let verified = BundleReader::open(Cursor::new(&bundle))
+        .unwrap()
+        .verify(&[release_key().verifying_key()], 1)
+        .unwrap();
     let mut names = Vec::new();
     verified
         .unpack(&mut |entry, _| {
@@ -124,7 +126,7 @@ fn every_truncation_and_every_tail_is_noticed() {
 fn a_bundle_that_no_known_release_key_signed_is_refused() {
     let bundle = build(Compression::Zstd);
     let other = SigningKey::from_seed(&[9; 32]).verifying_key();
-    let err = BundleReader::open(Cursor::new(&bundle)).unwrap().verify(&[other]).unwrap_err();
+    let err = BundleReader::open(Cursor::new(&bundle)).unwrap().verify(&[other], 1).unwrap_err();
     assert!(err.to_string().contains(&release_key().verifying_key().key_id().to_string()), "{err}");
 }
 

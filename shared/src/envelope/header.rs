@@ -29,8 +29,9 @@ use super::body::{ContentKey, SealedBody};
 use super::{EnvelopeError, MAGIC, SealError};
 use crate::id::{Digest, EnvelopeId, KeyId};
 use crate::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey, labelled};
-use crate::limits::{HEADER_MAX_BYTES, PARTS_MAX_COUNT, SLOTS_MAX_COUNT};
+use crate::limits::{HEADER_MAX_BYTES, INTRODUCTION_MAX_COUNT, PARTS_MAX_COUNT, SLOTS_MAX_COUNT};
 use crate::time::UnixMillis;
+use crate::trust::{self, Statement};
 
 type Kem = X25519HkdfSha256;
 
@@ -189,7 +190,30 @@ impl RawHead {
     /// # Errors
     /// Not ours, cut off, too large, or the reader failed.
     pub fn read(from: &mut impl Read) -> Result<Self, EnvelopeError> {
-        if read_array::<8>(from, "magic")? != MAGIC {
+        let magic = read_array::<8>(from, "magic")?;
+        Self::read_after(magic, from)
+    }
+
+    /// Reads an attachment's head with the trust statements that stand before it (PROTOCOL 11.5). Bounded.
+    ///
+    /// # Errors
+    /// As [`RawHead::read`]; a statement that cannot be read; too many.
+    pub fn read_introduced(from: &mut impl Read) -> Result<(Vec<Statement>, Self), EnvelopeError> {
+        let mut statements = Vec::new();
+        loop {
+            let magic = read_array::<8>(from, "magic")?;
+            if magic != trust::MAGIC {
+                return Ok((statements, Self::read_after(magic, from)?));
+            }
+            if statements.len() >= INTRODUCTION_MAX_COUNT {
+                return Err(EnvelopeError::Contradiction { why: "the number of trust statements" });
+            }
+            statements.push(Statement::read_rest(from).map_err(EnvelopeError::Introduction)?);
+        }
+    }
+
+    fn read_after(magic: [u8; 8], from: &mut impl Read) -> Result<Self, EnvelopeError> {
+        if magic != MAGIC {
             return Err(EnvelopeError::NotOurs);
         }
         let sender = read_array::<8>(from, "sender")?;

@@ -11,7 +11,7 @@
 //! 84+n    4     index of the part that follows, big-endian
 //! 88+n    …     the part: a slice of the body
 //!
-//! body = chunks of ciphertext, see `body`
+//! body = chunks of ciphertext, see `body`; before the whole, there may be trust statements, see `trust`
 //! ```
 //!
 //! Why not OpenPGP, CMS or age: each lacks one of "encrypted once for many", "signed by a pinned key", "in
@@ -35,6 +35,7 @@ use crate::id::{Digest, EnvelopeId, KeyId};
 use crate::keys::{SealingKey, SigningKey};
 use crate::limits::{HEADER_MAX_BYTES, SLOTS_MAX_COUNT};
 use crate::time::UnixMillis;
+use crate::trust::TrustError;
 
 /// First bytes of every attachment of ours.
 pub const MAGIC: [u8; 8] = *b"MAILFLT1";
@@ -110,6 +111,9 @@ pub enum EnvelopeError {
         /// What was being read.
         place: &'static str,
     },
+    /// A trust statement before it cannot be read.
+    #[error("cannot read what introduces the envelope")]
+    Introduction(#[source] TrustError),
     /// It does not begin with [`MAGIC`].
     #[error("not an envelope of this protocol (expected it to begin with \"MAILFLT1\")")]
     NotOurs,
@@ -183,7 +187,7 @@ impl EnvelopeError {
     /// True if the mail is not to blame: reading our own disk failed, so the mail must stay.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Read(_))
+        matches!(self, Self::Read(_) | Self::Introduction(TrustError::Read(_)))
     }
 }
 

@@ -8,13 +8,22 @@ use agent_core::{
     OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile, ReadFor, ScriptEnd, StageFault,
     State,
 };
+use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::SEEN_MAX_COUNT;
 use shared::message::{EnrolRequest, Order, Outcome, OutputTail, Phase, Report, Reported, VersionReport};
+use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::dice::Dice;
 use crate::persona::Persona;
 use crate::post::{Answer, Content, Mail, Post, Reader};
+
+/// Whom a box believes at first.
+pub(crate) fn trust(version: u32) -> Trust {
+    let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
+    let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
+    Trust::new(version, UnixMillis(0), vec![key(1)], vec![key(2)], 1, seal)
+}
 
 /// All bundles of a world, by their digest.
 pub(crate) type Bundles = BTreeMap<Digest, BundleFacts>;
@@ -62,7 +71,7 @@ impl SimBox {
             mail: MailAddress::parse(&format!("{id}@world.test")).unwrap(),
             agent_version: Label::lossy("0"),
         };
-        let state = State::enrolling(request, now);
+        let state = State::enrolling(request, now, trust(1));
         Self {
             core: AgentCore::new(Profile { agent: id.clone(), classes: vec![] }, state.clone()),
             saved: state.encode(),
@@ -282,7 +291,9 @@ impl SimBox {
                 self.kept.insert(facts.id, install.bundle);
                 Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes }
             }
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) => Payload::Absent,
+            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
+                Payload::Absent
+            }
         };
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload }
     }
@@ -394,7 +405,7 @@ impl SimBox {
             }
         }
         assert!(after.fresh.seen.len() <= SEEN_MAX_COUNT && after.outbox.waiting.len() <= OUTBOX_MAX_COUNT);
-        assert!(after.fresh.clock_floor >= before.fresh.clock_floor, "the clock floor fell");
+        assert!(after.fresh.clock_floor() >= before.fresh.clock_floor(), "the clock floor fell");
     }
 
     /// At rest, the files are exactly those of the installed version.
@@ -434,6 +445,6 @@ fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => None,
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
     }
 }

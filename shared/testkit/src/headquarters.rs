@@ -9,11 +9,15 @@ use manager_core::{
     Action, AgentFacts, Campaign, CampaignState, Delay, Fleet, Target, TargetEvent, TargetState, plan,
 };
 use shared::limits::ORDER_LIFE;
-use shared::message::{CancelOrder, Enrolled, InstallOrder, Order, Report, VersionReport};
+use shared::message::{CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Report, VersionReport};
 use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
+use crate::boxes::trust;
 use crate::dice::Dice;
 use crate::post::{Answer, Content, Mail, Post, Reader};
+
+/// Boxes expect to hear of the manager this often.
+const HEARTBEAT: Heartbeat = Heartbeat { every_ms: 7 * 86_400_000 };
 
 const RETRY_MIN: core::time::Duration = core::time::Duration::from_secs(300);
 
@@ -160,6 +164,7 @@ impl Headquarters {
                 expires: out.expires,
                 sequence: out.sequence,
                 body_bytes: 1,
+                signer: trust(1).order_keys[0].key_id(),
             };
             let recipients: BTreeSet<AgentId> = due.iter().cloned().collect();
             for agent in &due {
@@ -218,7 +223,7 @@ impl Store {
                 self.fleet.get_mut(signer).unwrap().enrolled = true;
             }
             if !matches!(decision, EnrolDecision::Refuse(_)) {
-                let order = Order::Enrolled(Enrolled { agent: signer.clone() });
+                let order = Order::Enrolled(Enrolled { agent: signer.clone(), heartbeat: Some(HEARTBEAT) });
                 self.queue(now, order, None, core::slice::from_ref(signer), dice);
             }
             return;
@@ -361,6 +366,6 @@ fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) => None,
+        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
     }
 }
