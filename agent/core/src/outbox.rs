@@ -64,7 +64,7 @@ pub struct Outbox {
     /// Oldest first.
     #[n(1)]
     pub waiting: Vec<Queued>,
-    /// Reports that were dropped because they expired or the outbox was full.
+    /// Reports that were dropped because they were stale or the outbox was full.
     #[n(2)]
     pub dropped: u64,
     /// What the mail said last, if it did not take a report.
@@ -86,12 +86,13 @@ impl Outbox {
         self.waiting.push(Queued { sequence, created: now, report, attempts: 0, next_try: now });
     }
 
-    /// Drops what is too old, and the least worthy beyond the limit. Returns their numbers.
+    /// Drops progress that is too old to tell anyone anything, and the least worthy beyond the limit: a box that was
+    /// alone for months still says how its installs ended. Returns their numbers.
     pub(crate) fn thin(&mut self, now: UnixMillis) -> Vec<ReportSeq> {
-        let mut gone: Vec<ReportSeq> =
-            self.waiting.iter().filter(|q| q.expires() < now).map(|q| q.sequence).collect();
+        let stale = |q: &&Queued| q.expires() < now && q.worth() == 0;
+        let mut gone: Vec<ReportSeq> = self.waiting.iter().filter(stale).map(|q| q.sequence).collect();
         let mut over = self.waiting.len().saturating_sub(gone.len()).saturating_sub(OUTBOX_MAX_COUNT);
-        let mut rest: Vec<&Queued> = self.waiting.iter().filter(|q| q.expires() >= now).collect();
+        let mut rest: Vec<&Queued> = self.waiting.iter().filter(|q| !stale(q)).collect();
         rest.sort_by_key(|q| (q.worth(), q.sequence));
         for queued in rest {
             if over == 0 {
@@ -216,7 +217,10 @@ mod tests {
         }
         assert_eq!(outbox.thin(T0), vec![ReportSeq(2)]);
         assert_eq!((outbox.waiting.len(), outbox.dropped), (OUTBOX_MAX_COUNT, 1));
-        assert_eq!(outbox.thin(T0.plus(REPORT_LIFE + Duration::from_secs(1))).len(), OUTBOX_MAX_COUNT);
+        // The progress is worth nothing after a month; the answer is.
+        let after = T0.plus(REPORT_LIFE + Duration::from_secs(1));
+        assert_eq!(outbox.thin(after).len(), OUTBOX_MAX_COUNT - 1);
+        assert_eq!(outbox.thin(after.plus(REPORT_LIFE * 12)), []);
     }
 
     #[test]
