@@ -18,12 +18,15 @@ use crate::dice::Dice;
 use crate::persona::Persona;
 use crate::post::{Answer, Content, Mail, Post, Reader};
 
-/// Whom a box believes at first.
-pub(crate) fn trust(version: u32) -> Trust {
+/// The trust of this version: each has an order key of its own. A box believes version 1 at first.
+pub(crate) fn trust(version: u8) -> Trust {
     let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
-    let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
-    Trust::new(version, UnixMillis(0), vec![key(1)], vec![key(2)], 1, seal)
+    let seal = OpeningKey::from_seed(&[0; 32]).sealing_key();
+    Trust::new(u32::from(version), UnixMillis(0), vec![key(version)], vec![key(RELEASE_SEED)], 1, seal)
 }
+
+/// The seed of the key that signs statements.
+pub(crate) const RELEASE_SEED: u8 = 200;
 
 /// All bundles of a world, by their digest.
 pub(crate) type Bundles = BTreeMap<Digest, BundleFacts>;
@@ -33,7 +36,7 @@ pub(crate) type Bundles = BTreeMap<Digest, BundleFacts>;
 pub(crate) struct SimBox {
     pub(crate) id: AgentId,
     pub(crate) persona: Persona,
-    core: AgentCore,
+    pub(crate) core: AgentCore,
     /// What survives a power cut.
     saved: Vec<u8>,
     dice: Dice,
@@ -56,6 +59,8 @@ pub(crate) struct SimBox {
     pub(crate) true_versions: BTreeSet<SoftwareVersion>,
     pub(crate) power_cuts: u64,
     pub(crate) installs: u64,
+    /// It reaches no mail server.
+    pub(crate) line_down: bool,
     /// Effects until the next cut, for exhaustive tests.
     pub(crate) cut_after: Option<u64>,
     pub(crate) effects: u64,
@@ -91,6 +96,7 @@ impl SimBox {
             true_versions: BTreeSet::new(),
             power_cuts: 0,
             installs: 0,
+            line_down: false,
             cut_after: None,
             effects: 0,
         }
@@ -124,8 +130,15 @@ impl SimBox {
             self.tampered = true;
             self.files.insert(path, Digest::of(b"edited by hand"));
         }
-        for number in post.look(&self.reader()) {
+        let mails = if self.line_down { vec![] } else { post.look(&self.reader()) };
+        for number in mails {
             let Some(mail) = post.fetch(&self.reader(), number).cloned() else { continue };
+            if let Content::Order { statements, .. } = &mail.content
+                && !statements.is_empty()
+            {
+                let statements = statements.clone();
+                self.feed(now, Event::Introduced { statements }, post, bundles);
+            }
             let event = self.arrival(number, &mail);
             self.feed(now, event, post, bundles);
         }
@@ -140,6 +153,9 @@ impl SimBox {
         match &mail.content {
             Content::Order { .. } if !mail.intact => junk(JunkReason::Damaged),
             Content::Order { genuine: false, .. } => junk(JunkReason::NotSigned),
+            Content::Order { facts, .. } if self.core.state().trust.order_key(facts.signer).is_none() => {
+                junk(JunkReason::NotSigned)
+            }
             Content::Order { facts, .. } => Event::Envelope { mail: handle, facts: *facts },
             Content::Report { .. } => junk(JunkReason::NotSigned),
             Content::Bounce { .. } => junk(JunkReason::Bounce),
@@ -359,7 +375,9 @@ impl SimBox {
             sequence: number.0,
             report: outgoing.report,
         };
-        let result = match post.submit(now, &Reader::Manager, content, false) {
+        let answer =
+            if self.line_down { Answer::Later } else { post.submit(now, &Reader::Manager, content, false) };
+        let result = match answer {
             Answer::Taken => PostResult::Done,
             Answer::Later | Answer::Never => PostResult::Later(Label::lossy("later")),
         };
@@ -405,7 +423,13 @@ impl SimBox {
             }
         }
         assert!(after.fresh.seen.len() <= SEEN_MAX_COUNT && after.outbox.waiting.len() <= OUTBOX_MAX_COUNT);
-        assert!(after.fresh.clock_floor() >= before.fresh.clock_floor(), "the clock floor fell");
+        // PROTOCOL 11.6: it falls only with a key that has raised it.
+        let same_trust = after.trust.version == before.trust.version;
+        assert!(
+            !same_trust || after.fresh.clock_floor() >= before.fresh.clock_floor(),
+            "the clock floor fell"
+        );
+        assert!(after.trust.version >= before.trust.version, "an older trust came back");
     }
 
     /// At rest, the files are exactly those of the installed version.

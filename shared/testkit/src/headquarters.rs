@@ -5,14 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::EnvelopeFacts;
 use manager_core::enrol::{EnrolDecision, Enrolment, decide};
+use manager_core::trust::heartbeat_due;
 use manager_core::{
     Action, AgentFacts, Campaign, CampaignState, Delay, Fleet, Target, TargetEvent, TargetState, plan,
 };
+use shared::keys::SigningKey;
 use shared::limits::ORDER_LIFE;
 use shared::message::{CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Report, VersionReport};
+use shared::trust::Statement;
 use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
-use crate::boxes::trust;
+use crate::boxes::{RELEASE_SEED, trust};
 use crate::dice::Dice;
 use crate::post::{Answer, Content, Mail, Post, Reader};
 
@@ -31,6 +34,10 @@ pub(crate) struct Store {
     reports: BTreeSet<(AgentId, EnvelopeId)>,
     outbox: Vec<OutOrder>,
     sequence: u64,
+    last_heartbeat: Option<UnixMillis>,
+    standing_from: BTreeMap<AgentId, u64>,
+    /// Agents that say that they hear no heartbeats.
+    pub(crate) unheard: BTreeSet<AgentId>,
 }
 
 /// An order in the outbox.
@@ -57,6 +64,8 @@ pub(crate) struct Headquarters {
     dead: BTreeSet<AgentId>,
     /// Install mails per agent and envelope that the relay has taken.
     pub(crate) installs_mailed: u64,
+    /// The version of the trust in force.
+    trust_version: u8,
 }
 
 impl Headquarters {
@@ -75,7 +84,7 @@ impl Headquarters {
                 dead.insert(id);
             }
         }
-        Self { store, dice, crashes: 0, recipients_per_mail: 50, dead, installs_mailed: 0 }
+        Self { store, dice, crashes: 0, recipients_per_mail: 50, dead, installs_mailed: 0, trust_version: 1 }
     }
 
     pub(crate) fn start_campaign(&mut self, mut campaign: Campaign) {
@@ -84,6 +93,20 @@ impl Headquarters {
             campaign.targets.insert(agent.clone(), target);
         }
         self.store.campaigns.push(campaign);
+    }
+
+    /// A new order key; the old one counts no more, and what it signed and is still on its way is lost.
+    pub(crate) fn change_order_key(&mut self) {
+        self.trust_version += 1;
+    }
+
+    fn introduction(&self) -> Vec<Statement> {
+        if self.trust_version == 1 {
+            return vec![];
+        }
+        let mut statement = Statement::unsigned(&trust(self.trust_version));
+        statement.sign(&SigningKey::from_seed(&[RELEASE_SEED; 32]));
+        vec![statement]
     }
 
     pub(crate) fn enrolled_count(&self) -> usize {
@@ -135,12 +158,15 @@ impl Headquarters {
                 }
             }
         }
+        tx.beat(now, self.recipients_per_mail, &mut self.dice);
         if !self.dies() {
             self.store = tx;
         }
     }
 
     fn mail_out(&mut self, now: UnixMillis, post: &mut Post) {
+        let introduction = self.introduction();
+        let signer = trust(self.trust_version).order_keys[0].key_id();
         for at in 0..self.store.outbox.len() {
             let out = self.store.outbox[at].clone();
             let due: Vec<AgentId> = out
@@ -164,12 +190,13 @@ impl Headquarters {
                 expires: out.expires,
                 sequence: out.sequence,
                 body_bytes: 1,
-                signer: trust(1).order_keys[0].key_id(),
+                signer,
             };
             let recipients: BTreeSet<AgentId> = due.iter().cloned().collect();
             for agent in &due {
                 let content = Content::Order {
                     genuine: true,
+                    statements: introduction.clone(),
                     facts,
                     recipients: recipients.clone(),
                     order: out.order.clone(),
@@ -231,6 +258,14 @@ impl Store {
         if !self.fleet[signer].enrolled || !self.reports.insert((signer.clone(), envelope)) {
             return;
         }
+        let newest = self.standing_from.entry(signer.clone()).or_default();
+        if let Report::Standing(standing) = report
+            && sequence > *newest
+        {
+            *newest = sequence;
+            let unheard = standing.unheard_since.is_some();
+            let _ = if unheard { self.unheard.insert(signer.clone()) } else { self.unheard.remove(signer) };
+        }
         if let Some(versions) = versions(report) {
             let newest = self.versions_from.entry(signer.clone()).or_default();
             if sequence > *newest {
@@ -266,6 +301,22 @@ impl Store {
             queued,
         });
         envelope
+    }
+
+    /// A heartbeat to everyone, when one is due (PROTOCOL 12.1).
+    fn beat(&mut self, now: UnixMillis, per_mail: usize, dice: &mut Dice) {
+        let every = core::time::Duration::from_millis(HEARTBEAT.every_ms);
+        let last = *self.last_heartbeat.get_or_insert(now);
+        if heartbeat_due(last, every, now) > now {
+            return;
+        }
+        self.last_heartbeat = Some(now);
+        self.outbox.retain(|out| !matches!(out.order, Order::Heartbeat(_)));
+        let enrolled = self.fleet.iter().filter(|(_, facts)| facts.enrolled);
+        let agents: Vec<AgentId> = enrolled.map(|(agent, _)| agent.clone()).collect();
+        for batch in agents.chunks(per_mail) {
+            self.queue(now, Order::Heartbeat(HEARTBEAT), None, batch, dice);
+        }
     }
 
     fn act(&mut self, now: UnixMillis, at: usize, action: Action, per_mail: usize, dice: &mut Dice) {

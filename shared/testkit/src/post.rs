@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::EnvelopeFacts;
 use shared::message::{Order, Report};
+use shared::trust::Statement;
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use crate::dice::Dice;
@@ -21,7 +22,14 @@ pub(crate) enum Reader {
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// An order, signed by the order key or by somebody else's.
-    Order { genuine: bool, facts: EnvelopeFacts, recipients: BTreeSet<AgentId>, order: Order },
+    /// Before it, the statements that introduce the key.
+    Order {
+        genuine: bool,
+        statements: Vec<Statement>,
+        facts: EnvelopeFacts,
+        recipients: BTreeSet<AgentId>,
+        order: Order,
+    },
     /// A report, signed by this agent's key.
     Report { signer: AgentId, envelope: EnvelopeId, sequence: u64, report: Report },
     /// Says that a mail did not arrive. Anyone can write one.
@@ -104,6 +112,8 @@ impl Habits {
 #[derive(Clone, Debug)]
 pub(crate) struct Post {
     pub(crate) habits: Habits,
+    /// Orders stay here until this is false again.
+    pub(crate) keeps_orders: bool,
     dice: Dice,
     /// On their way, by the time of arrival.
     under_way: BTreeMap<(UnixMillis, u64), (Reader, Mail)>,
@@ -120,6 +130,7 @@ impl Post {
     pub(crate) fn new(habits: Habits, dice: Dice) -> Self {
         Self {
             habits,
+            keeps_orders: false,
             dice,
             under_way: BTreeMap::new(),
             mailboxes: BTreeMap::new(),
@@ -219,7 +230,11 @@ impl Post {
     /// Moves what has arrived by now into the mailboxes.
     pub(crate) fn deliver(&mut self, now: UnixMillis) {
         let later = self.under_way.split_off(&(UnixMillis(now.0 + 1), 0));
-        for ((_, number), (to, mail)) in std::mem::replace(&mut self.under_way, later) {
+        for ((at, number), (to, mail)) in std::mem::replace(&mut self.under_way, later) {
+            if self.keeps_orders && matches!(mail.content, Content::Order { .. }) {
+                self.under_way.insert((at, number), (to, mail));
+                continue;
+            }
             self.mailboxes.entry(to).or_default().insert(number, mail);
         }
     }

@@ -239,6 +239,33 @@ impl World {
         self.boxes.values().filter(|b| b.persona.recovers()).map(|b| b.id.clone()).collect()
     }
 
+    /// The operator changes the order key, and drops the old one.
+    pub fn change_order_key(&mut self) {
+        self.hq.change_order_key();
+    }
+
+    /// Takes a box's line to the mail servers down, or up again.
+    pub fn line_down(&mut self, agent: &AgentId, down: bool) {
+        self.boxes.get_mut(agent).unwrap().line_down = down;
+    }
+
+    /// Somebody keeps all orders back (the freeze attack), or lets them through again.
+    pub fn keep_orders_back(&mut self, keeps: bool) {
+        self.post.keeps_orders = keeps;
+    }
+
+    /// Agents that have said that heartbeats stay out.
+    #[must_use]
+    pub fn unheard(&self) -> &BTreeSet<AgentId> {
+        &self.hq.store.unheard
+    }
+
+    /// Reports that wait in a box.
+    #[must_use]
+    pub fn reports_waiting(&self, agent: &AgentId) -> usize {
+        self.boxes[agent].core.state().outbox.waiting.len()
+    }
+
     /// How many agents have enrolled.
     #[must_use]
     pub fn enrolled_count(&self) -> usize {
@@ -277,6 +304,8 @@ impl World {
         world.run_until_settled();
         world.start_campaign(3, 0);
         world.run_for(Duration::from_secs(3600 * (1 + seed % 24)));
+        // The order key was stolen, say; what it has signed and is on its way counts no more.
+        world.change_order_key();
         world.cancel(2);
         world.run_until_settled();
 

@@ -137,3 +137,41 @@ fn replays_doubles_and_bounces_alone_cannot_keep_a_fleet_from_its_version() {
     assert!((1..=5).all(|n| world.has_version(&AgentId::parse(&format!("A{n:04}")).unwrap(), 3)));
     world.check_end();
 }
+
+#[test]
+fn a_box_that_is_alone_for_ninety_days_keeps_little_and_says_all_of_it_on_its_return() {
+    let mut world = world_of(vec![Persona::healthy(); 2]);
+    world.line_down(&box_1(), true);
+    world.start_campaign(1, 1);
+    world.run_for(DAY * 90);
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 1, "the other box is not held up");
+    assert_eq!(world.in_state(0, TargetState::Silent).len(), 1);
+    let waiting = world.reports_waiting(&box_1());
+    assert!((1..10).contains(&waiting), "{waiting} reports");
+    // Heartbeats were missing for three months, and only the box knows.
+    assert!(world.unheard().is_empty());
+    world.line_down(&box_1(), false);
+    world.run_for(Duration::from_secs(1800));
+    assert_eq!(world.reports_waiting(&box_1()), 0);
+    world.run_for(DAY * 8);
+    assert!(world.unheard().is_empty(), "it hears the manager again");
+    world.start_campaign(2, 1);
+    world.run_until_settled();
+    assert_eq!(world.in_state(1, TargetState::Verified).len(), 2);
+    world.check_end();
+}
+
+#[test]
+fn boxes_whose_mail_is_held_back_say_so_and_a_stolen_key_is_dropped_under_way() {
+    let mut world = world_of(vec![Persona::healthy(); 3]);
+    world.start_campaign(1, 1);
+    world.change_order_key();
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 3);
+    world.keep_orders_back(true);
+    world.run_for(DAY * 30);
+    assert_eq!(world.unheard().len(), 3, "reports pass, orders do not");
+    world.keep_orders_back(false);
+    world.run_for(DAY * 8);
+    assert!(world.unheard().is_empty());
+}
