@@ -9,7 +9,9 @@ use std::time::Duration;
 use mailfleet::daemon::{Daemon, DaemonError, Pass};
 use mailfleet::home::{Home, HomeError};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::args::Run;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome};
@@ -84,15 +86,12 @@ pub(crate) async fn stop_signal() {
 
 /// Log on standard error. `MAILFLEET_LOG=debug` shows more.
 pub(crate) fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_env("MAILFLEET_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var("MAILFLEET_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.or_else(|| default.parse().ok()).unwrap_or_default();
     let colour = io::stderr().is_terminal() && show::colour_wanted();
     // Fails only if a log is set up already, which is as good.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(colour)
-        .with_writer(|| BesideBar)
-        .try_init();
+    let log = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colour).with_writer(|| BesideBar);
+    let _ = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
 }
 
 /// Writes log lines above a progress bar, not through it.
