@@ -12,6 +12,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -99,7 +100,10 @@ impl Lock {
     pub(crate) fn take(folder: &Path) -> Result<Self, HomeError> {
         let failed = |err| HomeError::Io(folder.to_owned(), err);
         let path = folder.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+        let file = file.map_err(failed)?;
+        // Whoever can open it can lock it, and others may pass through the folder.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::Busy(folder.to_owned())),
