@@ -3,11 +3,13 @@
 
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent_core::{LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
 use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,13 @@ pub(crate) struct Config {
     pub(crate) manager: MailAddress,
     pub(crate) poll: Duration,
     pub(crate) script_timeout: Duration,
+    /// Name of the user that scripts run as.
+    pub(crate) script_user: Option<String>,
+    /// Restarts the box; empty: somebody else does.
+    pub(crate) restart_command: Vec<String>,
+    pub(crate) rules: Rules,
+    pub(crate) lease_mode: u32,
+    pub(crate) keep_free_bytes: u64,
     pub(crate) max_bundle_bytes: u64,
     rom_version: Option<Label>,
     rom_version_file: PathBuf,
@@ -60,6 +69,20 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     script_timeout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    script_user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    restart_limit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_max: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_free: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allow_setuid: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_bundle_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rom_version: Option<String>,
@@ -79,6 +102,10 @@ const POLL_DEFAULT: Duration = Duration::from_secs(300);
 const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 /// A small box has little disk; who mails more than this sets it.
 const MAX_BUNDLE_DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
+/// Who else may take leases is the operator's choice.
+const LEASE_MODE_DEFAULT: &str = "0700";
+/// Room for the box's own work while an update lies beside the old files.
+const KEEP_FREE_DEFAULT: &str = "16 MiB";
 const ROM_VERSION_FILE_DEFAULT: &str = "/etc/os-release";
 /// A version file is read only so far.
 const ROM_VERSION_FILE_MAX_BYTES: u64 = 64 * 1024;
@@ -110,6 +137,13 @@ pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
         poll: None,
         junk: None,
         script_timeout: None,
+        script_user: None,
+        restart_command: None,
+        restart_limit: None,
+        lease_max: None,
+        lease_mode: None,
+        keep_free: None,
+        allow_setuid: None,
         max_bundle_bytes: None,
         rom_version: None,
         rom_version_file: None,
@@ -122,11 +156,22 @@ pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
     for (key, value) in [
         ("poll", format_duration(POLL_DEFAULT)),
         ("script_timeout", format_duration(SCRIPT_TIMEOUT_DEFAULT)),
+        ("restart_limit", format_duration(RESTART_LIMIT_DEFAULT)),
+        ("lease_max", format_duration(LEASE_MAX_DEFAULT)),
+        ("lease_mode", LEASE_MODE_DEFAULT.to_owned()),
+        ("keep_free", KEEP_FREE_DEFAULT.to_owned()),
         ("junk", "delete".to_owned()),
         ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
     ] {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# {key} = \"{value}\"");
+    }
+    for line in [
+        "script_user = \"name\"  # default: the agent's own",
+        "restart_command = [\"systemctl\", \"reboot\"]  # default: somebody else restarts the box",
+        "allow_setuid = false",
+    ] {
+        let _ = writeln!(text, "# {line}");
     }
     text.push_str("\n[manager]");
     text.push_str(manager);
@@ -155,6 +200,10 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         let why = format!("expected an absolute path, found \"{}\"", raw.root.display());
         return Err(in_file.bad("root", why));
     }
+    let restart_command = raw.restart_command.unwrap_or_default();
+    if restart_command.first().is_some_and(String::is_empty) {
+        return Err(in_file.bad("restart_command", "expected a program and its arguments".to_owned()));
+    }
     let account = Account {
         address: raw.address,
         send: raw.send,
@@ -180,6 +229,23 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             raw.script_timeout.as_deref(),
             SCRIPT_TIMEOUT_DEFAULT,
         )?,
+        script_user: raw.script_user,
+        restart_command,
+        rules: Rules {
+            restart_limit: in_file.duration(
+                "restart_limit",
+                raw.restart_limit.as_deref(),
+                RESTART_LIMIT_DEFAULT,
+            )?,
+            lease_max: in_file.duration("lease_max", raw.lease_max.as_deref(), LEASE_MAX_DEFAULT)?,
+            allow_setuid: raw.allow_setuid.unwrap_or(false),
+        },
+        lease_mode: in_file.value(
+            "lease_mode",
+            values::folder_mode(raw.lease_mode.as_deref().unwrap_or(LEASE_MODE_DEFAULT)),
+        )?,
+        keep_free_bytes: in_file
+            .value("keep_free", values::size(raw.keep_free.as_deref().unwrap_or(KEEP_FREE_DEFAULT)))?,
         max_bundle_bytes: raw.max_bundle_bytes.unwrap_or(MAX_BUNDLE_DEFAULT_BYTES),
         rom_version: raw
             .rom_version

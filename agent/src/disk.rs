@@ -7,18 +7,21 @@
 //!     script                the bundle's script
 //!     old/<number>          the old files, by hard link where the file system allows it
 //!     journal               what `switch` is about to do; see `journal`
+//! <root>/.mailfleet/leases/ see `lease`
 //! ```
 //!
 //! Nobody but root's owner can be trusted with `root`, but a module's folder may have been replaced by a
 //! symbolic link: all target folders are opened beneath the root by the kernel's rules.
 
 mod beneath;
+mod in_use;
 mod journal;
 mod stage;
 mod switch;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use agent_core::{BundleFacts, InspectFault, Module, ModulesFound};
@@ -28,19 +31,45 @@ use shared::path::AGENT_FOLDER;
 use shared::trust::Trust;
 use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
 
+use crate::config::Config;
 use crate::files::{copy_seen, private_folder, remove_tree};
 use crate::home::{HomeError, Lock};
+use crate::lease::Leases;
+use crate::script::ScriptUser;
 use beneath::Root;
 
 /// An agent's root folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
+    folders: Folders,
+}
+
+/// How the agent's own folders are kept. The default is for who only reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Folders {
+    /// Stays free when a bundle is unpacked.
+    pub(crate) keep_free_bytes: u64,
+    /// Group of the user that scripts run as: it may read what is staged, and change nothing.
+    pub(crate) script_group: Option<u32>,
+    /// Mode of the folder of leases.
+    pub(crate) lease_mode: u32,
+}
+
+impl Folders {
+    /// As the operator has decided.
+    pub(crate) fn of(config: &Config, script_user: Option<&ScriptUser>) -> Self {
+        Self {
+            keep_free_bytes: config.keep_free_bytes,
+            script_group: script_user.map(|user| user.gid),
+            lease_mode: config.lease_mode,
+        }
+    }
 }
 
 impl Disk {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(crate) fn new(root: PathBuf, folders: Folders) -> Self {
+        Self { root, folders }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -75,13 +104,22 @@ impl Disk {
         }
     }
 
-    /// Makes the agent's own folder below the root, and refuses one that is a link to elsewhere.
+    /// Makes the agent's own folders below the root, and refuses one that is a link to elsewhere. Others may
+    /// pass through only on their way to what is theirs.
     fn own_folder(&self) -> io::Result<()> {
-        for folder in [self.root.join(AGENT_FOLDER), self.jobs()] {
+        const PASS: u32 = 0o711;
+        const PRIVATE: u32 = 0o700;
+        let Folders { script_group, lease_mode, .. } = self.folders;
+        let jobs = if script_group.is_some() { PASS } else { PRIVATE };
+        let leases = lease_mode | PRIVATE;
+        let own = if jobs == PASS || leases & 0o077 != 0 { PASS } else { PRIVATE };
+        let leases = (Leases::below(&self.root).folder().to_owned(), leases);
+        for (folder, mode) in [(self.root.join(AGENT_FOLDER), own), (self.jobs(), jobs), leases] {
             private_folder(&folder)?;
             if !std::fs::symlink_metadata(&folder)?.is_dir() {
                 return Err(io::Error::other(format!("{} is a link, expected a folder", folder.display())));
             }
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
         }
         Ok(())
     }
@@ -127,11 +165,23 @@ impl Disk {
         Ok(())
     }
 
-    /// Bytes that may still be written below the root.
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+    /// What may still be written below the root.
+    pub(crate) fn room(&self) -> io::Result<Room> {
         let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(Room {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // Some file systems make inodes as they need them, and say that they have none.
+            files: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        })
     }
+}
+
+/// What a file system still takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) bytes: u64,
+    /// Files and folders.
+    pub(crate) files: u64,
 }
 
 /// Reads a kept bundle's manifest; believes it only with a release key's signature.
@@ -158,9 +208,10 @@ fn facts_of(manifest: &Manifest) -> BundleFacts {
         version: m.version.clone(),
         date: m.date.clone(),
         path: m.path.clone(),
-        mode: m.mode & 0o777,
+        mode: m.mode,
         bytes: m.file.bytes,
         digest: m.file.digest,
+        kind: m.kind,
     };
     BundleFacts {
         software_version: manifest.software_version.clone(),

@@ -5,15 +5,19 @@ use std::process::ExitCode;
 use mailio::{Mailbox, Sender};
 
 use crate::config::{self, Config};
-use crate::disk::Disk;
+use crate::disk::{Disk, Folders};
 use crate::files::now;
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::ledger;
+use crate::script::ScriptUser;
 use shared::error::chain;
 
 /// Less room than this below the root is worth a word.
 const FREE_MIN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Fewer files and folders than this are too.
+const FREE_MIN_FILES: u64 = 1_000;
 
 /// Collects the lines and the worst exit code.
 #[derive(Default)]
@@ -84,6 +88,7 @@ pub(crate) async fn doctor(home: &Home) -> ExitCode {
     );
     if let Ok(config) = &config {
         check_disk(&mut findings, config);
+        check_scripts(&mut findings, config);
         check_mail(&mut findings, config).await;
     }
     if let Ok(loaded) = &state {
@@ -122,16 +127,32 @@ fn check_disk(findings: &mut Findings, config: &Config) {
     findings.line(
         Area::Box,
         "space",
-        match Disk::new(config.root.clone()).free_bytes() {
-            Ok(bytes) if bytes >= FREE_MIN_BYTES => Ok(format!("{} MB free below {root}", mega(bytes))),
-            Ok(bytes) => Err(format!(
+        match Disk::new(config.root.clone(), Folders::default()).room() {
+            Ok(room) if room.files < FREE_MIN_FILES => {
+                Err(format!("room for {} files below {root}, expected at least {FREE_MIN_FILES}", room.files))
+            }
+            Ok(room) if room.bytes >= FREE_MIN_BYTES => {
+                Ok(format!("{} MB free below {root}", mega(room.bytes)))
+            }
+            Ok(room) => Err(format!(
                 "{} MB free below {root}, expected at least {} MB",
-                mega(bytes),
+                mega(room.bytes),
                 mega(FREE_MIN_BYTES)
             )),
             Err(err) => Err(format!("{root}: {err}")),
         },
     );
+}
+
+fn check_scripts(findings: &mut Findings, config: &Config) {
+    let user = match &config.script_user {
+        None => Ok("run as the agent's own user".to_owned()),
+        Some(name) => match ScriptUser::find(name) {
+            Ok(user) => Ok(format!("run as {} (user {}, group {})", user.name, user.uid, user.gid)),
+            Err(err) => Err(chain(&err)),
+        },
+    };
+    findings.line(Area::Configuration, "scripts", user);
 }
 
 async fn check_mail(findings: &mut Findings, config: &Config) {

@@ -15,7 +15,7 @@ use shared::message::EnrolRequest;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Choices};
-use crate::disk::Disk;
+use crate::disk::{Disk, Folders};
 use crate::exit::{Outside, Usage};
 use crate::files::now;
 use crate::home::Home;
@@ -60,7 +60,8 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the root folder {}", choices.root.display()))?;
     let config =
         config::write(&home.config(), &config::new_text(&invitation, choices)).map_err(Usage::because)?;
-    let root_lock = Disk::new(config.root.clone()).lock().map_err(Usage::because)?;
+    let disk = Disk::new(config.root.clone(), Folders::of(&config, None));
+    let root_lock = disk.lock().map_err(Usage::because)?;
     let keys = Keys::create(&home)?;
     // PROTOCOL 9.2: the agent's own keys, made here.
     let message = EnrolRequest {
@@ -79,8 +80,18 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
 
     let loaded = ledger::load(&home.state())?;
     let stop = Stop::on_signals()?;
-    let mut shell =
-        Shell::new(Parts { config, home, keys, loaded, locks: (lock, root_lock), stop, mode: Mode::Once });
+    let mut shell = Shell::new(Parts {
+        config,
+        home,
+        keys,
+        loaded,
+        disk,
+        // It runs no script yet.
+        script_user: None,
+        locks: (lock, root_lock),
+        stop,
+        mode: Mode::Once,
+    });
     let summary = shell.start().await?;
     if let Some(why) = summary.unreachable.or_else(|| summary.failed.into_iter().next()) {
         bail!(Outside(format!(

@@ -3,12 +3,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand_core::UnwrapErr;
 use shared::UnixMillis;
+use shared::bundle::SPECIAL_MODE_BITS;
 use shared::limits::CHUNK_BYTES;
 
 /// Puts `bytes` at `path`, readable by the owner only: temporary file, sync, rename, sync of the folder.
@@ -33,6 +34,17 @@ pub(crate) fn create_private(path: &Path) -> io::Result<File> {
 /// Makes a folder, and those above it, for the owner only.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Gives a file its mode, all of it: a kernel that leaves set-ID bits out says nothing.
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    let found = file.metadata()?.permissions().mode() & SPECIAL_MODE_BITS;
+    let expected = mode & SPECIAL_MODE_BITS;
+    if found == expected {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("expected the mode bits {expected:#o}, the system allows {found:#o}")))
 }
 
 /// Makes the names in the folder of `path` durable.

@@ -9,12 +9,16 @@ mod files;
 mod home;
 mod inbox;
 mod keys;
+mod lease;
+mod leasing;
 mod ledger;
+mod limits;
 mod post;
 mod runtime;
 mod script;
 mod status;
 mod stop;
+mod system;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,10 +29,12 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use disk::{Disk, Folders};
 use exit::{Outside, Usage};
 use home::Home;
 use keys::Keys;
 use runtime::{Mode, Parts, RunError, Shell};
+use script::ScriptUser;
 use stop::Stop;
 
 /// Keeps this box updated by mail.
@@ -57,8 +63,8 @@ enum Command {
     /// Work: read mail, install, report, until told to stop.
     #[command(after_help = "Example:\n  mailfleet-agent run --once\n\n\
         SIGINT and SIGTERM stop it at once: a script that runs is killed with its programs, and the next start \
-        takes its phase back and tries again. So a script that restarts the box must let the install end first, \
-        for example by `shutdown -r +1` in its `verify` phase.")]
+        takes its phase back and tries again. So a script does not restart the box itself: it ends `post` or \
+        `undo` with exit code 76.")]
     Run {
         /// Do what is due now and exit.
         #[arg(long)]
@@ -78,6 +84,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Keep modules from being replaced for a while, give that back, or show who does.
+    #[command(subcommand)]
+    Lease(leasing::LeaseCommand),
     /// Check configuration, keys, state, disk, mail and clock; one line each.
     #[command(after_help = "Example:\n  mailfleet-agent doctor")]
     Doctor,
@@ -145,6 +154,7 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Run { once: false } => run(home).await,
             Command::Status { json } => status::status(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
+            Command::Lease(command) => leasing::run(&home, command).map(|()| ExitCode::SUCCESS),
             Command::Doctor => Ok(doctor::doctor(&home).await),
         }
     })
@@ -152,14 +162,20 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// Everything that `run` needs, with the home locked.
 fn open(home: Home, mode: Mode) -> anyhow::Result<Shell> {
+    // Descriptors that somebody left open in us are no business of the programs that we start.
+    close_fds::set_fds_cloexec(3, &[]);
     let config = config::load(&home.config()).map_err(Usage::because)?;
+    let script_user = config.script_user.as_deref().map(ScriptUser::find).transpose();
+    let script_user = script_user.map_err(Usage::because)?;
     home.create().map_err(Usage::because)?;
     let lock = home.lock().map_err(Usage::because)?;
-    let root_lock = disk::Disk::new(config.root.clone()).lock().map_err(Usage::because)?;
+    let disk = Disk::new(config.root.clone(), Folders::of(&config, script_user.as_ref()));
+    let root_lock = disk.lock().map_err(Usage::because)?;
     let keys = Keys::load(&home).map_err(Usage::because)?;
     let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
     let stop = Stop::on_signals()?;
-    Ok(Shell::new(Parts { config, home, keys, loaded, locks: (lock, root_lock), stop, mode }))
+    let locks = (lock, root_lock);
+    Ok(Shell::new(Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode }))
 }
 
 async fn run(home: Home) -> anyhow::Result<ExitCode> {

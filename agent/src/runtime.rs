@@ -24,7 +24,9 @@ use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;
 use crate::ledger::{self, Loaded};
 use crate::post::Post;
+use crate::script::{ScriptUser, reap};
 use crate::stop::Stop;
+use crate::system::boot_id;
 pub(crate) use outcome::{Mode, RunError, Summary};
 
 /// How long to wait before a state that could not be saved is saved again.
@@ -45,6 +47,7 @@ pub(crate) struct Shell {
     stop: Stop,
     mode: Mode,
     recovered: bool,
+    script_user: Option<ScriptUser>,
     summary: Summary,
     #[cfg(debug_assertions)]
     effects_to_live: Option<u32>,
@@ -57,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) home: Home,
     pub(crate) keys: Keys,
     pub(crate) loaded: Loaded,
+    pub(crate) disk: Disk,
+    pub(crate) script_user: Option<ScriptUser>,
     pub(crate) locks: (Lock, Option<Lock>),
     pub(crate) stop: Stop,
     pub(crate) mode: Mode,
@@ -64,14 +69,16 @@ pub(crate) struct Parts {
 
 impl Shell {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, home, keys, loaded, locks, stop, mode } = parts;
-        let profile = Profile { agent: config.agent.clone(), classes: config.classes.clone() };
+        let Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode } = parts;
+        let profile =
+            Profile { agent: config.agent.clone(), classes: config.classes.clone(), rules: config.rules };
         let mailbox = Mailbox::new(config.mail.clone());
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
         }
         Self {
-            disk: Disk::new(config.root.clone()),
+            disk,
+            script_user,
             core: AgentCore::new(profile, loaded.state),
             inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes),
             post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
@@ -92,16 +99,19 @@ impl Shell {
 
     /// Starts, tries the outbox once and ends.
     pub(crate) async fn start(&mut self) -> Result<Summary, RunError> {
-        let recovered = self.recovered;
-        self.feed(Event::Started { recovered }).await?;
+        self.begin().await?;
         self.hang_up().await;
         Ok(self.summary())
     }
 
+    async fn begin(&mut self) -> Result<(), RunError> {
+        let recovered = self.recovered;
+        self.feed(Event::Started { recovered, boot: boot_id() }).await
+    }
+
     /// Works until told to stop.
     pub(crate) async fn run(&mut self) -> Result<(), RunError> {
-        let recovered = self.recovered;
-        self.feed(Event::Started { recovered }).await?;
+        self.begin().await?;
         loop {
             self.poll().await?;
             self.feed(Event::Tick).await?;
@@ -114,8 +124,7 @@ impl Shell {
 
     /// Does what is due now.
     pub(crate) async fn run_once(&mut self) -> Result<Summary, RunError> {
-        let recovered = self.recovered;
-        self.feed(Event::Started { recovered }).await?;
+        self.begin().await?;
         for _ in 0..ONCE_POLLS_MAX_COUNT {
             if self.poll().await? == 0 {
                 break;
@@ -157,6 +166,7 @@ impl Shell {
         let (began, poll) = (tokio::time::Instant::now(), jittered(self.config.poll));
         loop {
             let left = poll.saturating_sub(began.elapsed());
+            reap();
             if left.is_zero() {
                 return Ok(());
             }

@@ -1,8 +1,12 @@
-//! Runs a bundle's script for one phase: in a process group of its own, with a clean environment, a time
-//! limit and a bounded memory of its output. What its exit code means is the core's.
+//! Runs a bundle's script for one phase: in a process group of its own, with a clean environment and no open
+//! files, as another user if the operator wants it, with a time limit and a bounded memory of its output. What
+//! its exit code means is the core's.
 //!
 //! Programs that the script leaves running stay, but their output has nowhere to go once the script has
 //! ended: a script starts residents with their output redirected.
+
+mod family;
+mod user;
 
 use std::convert::Infallible;
 use std::io;
@@ -13,7 +17,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use agent_core::ScriptEnd;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::fs::Mode;
 use shared::limits::SCRIPT_OUTPUT_MAX_BYTES;
 use shared::message::{OutputTail, Phase};
 use shared::{Label, SoftwareVersion};
@@ -22,12 +26,15 @@ use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
 use crate::stop::Stop;
-
-/// Between the polite signal and the other one.
-const GRACE: Duration = Duration::from_secs(2);
+use family::Family;
+pub(crate) use family::reap;
+pub(crate) use user::ScriptUser;
 
 /// Output of the script that is still in the pipe when it has ended is there at once.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
+
+/// Of what a script makes, others may read what they can reach, whatever the agent was started with.
+const UMASK: Mode = Mode::from_raw_mode(0o022);
 
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -40,28 +47,30 @@ pub(crate) struct Run<'r> {
     pub(crate) from: Option<&'r SoftwareVersion>,
     pub(crate) to: &'r SoftwareVersion,
     pub(crate) limit: Duration,
+    pub(crate) user: Option<&'r ScriptUser>,
 }
 
-/// Runs to the script's end, to its time limit, or until the agent is told to stop: then the script's whole
-/// group is killed and there is no result. The saved state says what was under way; the next start takes it
-/// back.
+/// Runs to the script's end, to its time limit, or until the agent is told to stop: then the script is ended
+/// with all its programs, and there is no result. The saved state says what was under way; the next start takes
+/// it back.
 pub(crate) async fn run(run: &Run<'_>, stop: &mut Stop) -> Option<(ScriptEnd, OutputTail)> {
+    let mut family = Family::expect();
     let (mut child, mut output) = match start(run) {
         Ok(started) => started,
         Err(err) => return Some((not_run(&err), OutputTail::default())),
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    family.started(&child);
     let mut tail = Vec::new();
     let status = tokio::select! {
         status = child.wait() => status,
         never = collect(&mut output, &mut tail) => match never {},
         () = tokio::time::sleep(run.limit) => {
-            kill(&mut child, group).await;
+            family.end(&mut child).await;
             let _ = tokio::time::timeout(LAST_OUTPUT, collect_until_end(&mut output, &mut tail)).await;
             return Some((ScriptEnd::Timeout(run.limit.as_secs()), OutputTail::of(&tail)));
         }
         () = stop.wanted() => {
-            kill(&mut child, group).await;
+            family.end(&mut child).await;
             return None;
         }
     };
@@ -99,23 +108,22 @@ fn start(run: &Run<'_>) -> io::Result<(Child, pipe::Receiver)> {
         .stderr(writer)
         .process_group(0)
         .kill_on_drop(true);
-    if let Some(home) = std::env::var_os("HOME") {
+    let home = run.user.map(|user| user.home.clone().into_os_string());
+    if let Some(home) = home.or_else(|| std::env::var_os("HOME")) {
         command.env("HOME", home);
     }
-    let child = command.spawn()?;
+    if let Some(user) = run.user {
+        // Becoming another user drops the supplementary groups too.
+        command.gid(user.gid).uid(user.uid);
+    }
+    // The process has one; nothing else happens between the two calls.
+    let own = rustix::process::umask(UMASK);
+    let spawned = command.spawn();
+    rustix::process::umask(own);
+    let child = spawned?;
     // The command holds the writing ends; the pipe ends only when they are gone.
     drop(command);
     Ok((child, pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?))
-}
-
-/// Ends the whole group: the script's own programs must not go on with a half-done phase.
-async fn kill(child: &mut Child, group: Option<Pid>) {
-    let Some(group) = group else { return };
-    let _ = kill_process_group(group, Signal::TERM);
-    let _ = tokio::time::timeout(GRACE, child.wait()).await;
-    // Also if the script itself has ended: some of its programs may not have.
-    let _ = kill_process_group(group, Signal::KILL);
-    let _ = child.wait().await;
 }
 
 /// Collects for ever: the pipe's end says nothing about the script's, and the other way round.

@@ -9,7 +9,7 @@ use shared::UnixMillis;
 use shared::message::{FileState, Outcome, VersionReport};
 
 use crate::config::{self, Config};
-use crate::disk::Disk;
+use crate::disk::{Disk, Folders};
 use crate::exit::Usage;
 use crate::files::now;
 use crate::home::Home;
@@ -119,7 +119,7 @@ fn load(home: &Home) -> Result<(Config, State), Usage> {
 }
 
 fn read_versions(config: &Config, state: &State) -> VersionReport {
-    let disk = Disk::new(config.root.clone());
+    let disk = Disk::new(config.root.clone(), Folders::default());
     let found = disk.read_modules(&state.module_paths(), config.rom_version());
     state.version_report(&found, state.fresh.effective(now()))
 }
@@ -159,12 +159,13 @@ fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusD
 
 fn install(install: &Install) -> InstallDocument {
     let job = install.job();
+    let waiting = install.waiting();
     InstallDocument {
         order: job.order.to_string(),
         target_version: job.target.to_string(),
         phase: install.name(),
-        waits_for: install.wait().map(|wait| wait.reason.to_string()),
-        waits_until: install.wait().map(|wait| wait.until.to_string()),
+        waits_for: waiting.as_ref().map(ToString::to_string),
+        waits_until: waiting.as_ref().map(|waiting| waiting.until.to_string()),
         expires_at: job.expires.to_string(),
     }
 }

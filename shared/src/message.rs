@@ -186,9 +186,52 @@ pub struct Waiting {
     /// The reason.
     #[n(0)]
     pub reason: WaitReason,
-    /// The next try.
+    /// The next try; for a restart of the box: when the wait for it is given up.
     #[n(1)]
     pub until: UnixMillis,
+    /// What exactly is in the way: an owner and its reason, a module and a process.
+    #[n(2)]
+    pub about: Option<Label>,
+}
+
+/// `a lease is held (billing: metering run)`: why, without until when.
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hindrance(f, self.reason, self.about.as_ref())
+    }
+}
+
+/// What is in the way of an install.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Hindrance {
+    /// The kind.
+    #[n(0)]
+    pub reason: WaitReason,
+    /// What exactly.
+    #[n(1)]
+    pub about: Option<Label>,
+}
+
+impl Hindrance {
+    /// One of which the kind says all.
+    #[must_use]
+    pub fn of(reason: WaitReason) -> Self {
+        Self { reason, about: None }
+    }
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hindrance(f, self.reason, self.about.as_ref())
+    }
+}
+
+fn write_hindrance(f: &mut fmt::Formatter<'_>, reason: WaitReason, about: Option<&Label>) -> fmt::Result {
+    match about {
+        Some(about) => write!(f, "{reason} ({about})"),
+        None => write!(f, "{reason}"),
+    }
 }
 
 /// Why an install waits.
@@ -204,6 +247,15 @@ pub enum WaitReason {
     /// The disk has too little room.
     #[n(2)]
     NoSpace,
+    /// Somebody does work that must not be interrupted.
+    #[n(3)]
+    Leased,
+    /// A module is in use, and nothing is replaced under its user.
+    #[n(4)]
+    ModuleRunning,
+    /// The box is to restart, and the install goes on after that.
+    #[n(5)]
+    BoxRestarts,
 }
 
 impl fmt::Display for WaitReason {
@@ -212,6 +264,9 @@ impl fmt::Display for WaitReason {
             Self::ScriptSaysNotNow => "the script says not now",
             Self::OtherInstall => "another install is running",
             Self::NoSpace => "too little room on the disk",
+            Self::Leased => "a lease is held",
+            Self::ModuleRunning => "a module is in use",
+            Self::BoxRestarts => "the box is to restart",
         })
     }
 }
@@ -346,21 +401,43 @@ pub enum Cause {
     /// The bundle's content is not what its manifest says.
     #[n(5)]
     BadContent(#[n(0)] Label),
-    /// "Not now" was answered until the order expired.
+    /// Something was in the way until the order expired; `None`: it was too old when its turn came.
     #[n(6)]
-    WaitedTooLong,
+    WaitedTooLong(#[n(0)] Option<Hindrance>),
+    /// The script asked for a restart of the box (exit code 76), which did not come in time.
+    #[n(7)]
+    NotRestarted,
+    /// The script asked for a restart of the box once more than one install may.
+    #[n(8)]
+    TooManyRestarts,
+    /// Something was in the way, and what had been prepared could not be taken back to wait for it.
+    #[n(9)]
+    Hindered(#[n(0)] Hindrance),
 }
+
+/// Exit code with which a script says "not now", in `check` and `pre`.
+pub const EXIT_NOT_NOW: i32 = 75;
+
+/// Exit code with which a script asks for a restart of the box, in `post` and `undo`.
+pub const EXIT_RESTART: i32 = 76;
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ScriptExit(EXIT_RESTART) => {
+                f.write_str("script ended with exit code 76 (restart the box), allowed in post and undo only")
+            }
             Self::ScriptExit(code) => write!(f, "script ended with exit code {code}"),
             Self::ScriptSignal(signal) => write!(f, "script was ended by signal {signal}"),
             Self::ScriptTimeout(limit_s) => write!(f, "script ran longer than {limit_s} s"),
             Self::Interrupted => f.write_str("interrupted by restarts"),
             Self::Io(text) => write!(f, "file error: {text}"),
             Self::BadContent(text) => write!(f, "bad content: {text}"),
-            Self::WaitedTooLong => f.write_str("\"not now\" until the order expired"),
+            Self::WaitedTooLong(None) => f.write_str("the order expired before its turn came"),
+            Self::WaitedTooLong(Some(last)) => write!(f, "waited until the order expired: {last}"),
+            Self::NotRestarted => f.write_str("the box was not restarted in time"),
+            Self::TooManyRestarts => f.write_str("the script asked for a restart of the box too often"),
+            Self::Hindered(hindrance) => hindrance.fmt(f),
         }
     }
 }
@@ -389,6 +466,9 @@ pub enum Refusal {
     /// Too many install orders wait already.
     #[n(6)]
     QueueFull,
+    /// This module has a set-user-ID, set-group-ID or sticky bit, which the box does not allow.
+    #[n(7)]
+    SpecialMode(#[n(0)] Label),
 }
 
 impl fmt::Display for Refusal {
@@ -401,6 +481,9 @@ impl fmt::Display for Refusal {
             Self::BadBundle(text) => write!(f, "bad bundle: {text}"),
             Self::Cancelled => f.write_str("cancelled before it began"),
             Self::QueueFull => f.write_str("too many install orders wait"),
+            Self::SpecialMode(module) => {
+                write!(f, "module {module} has a set-user-ID, set-group-ID or sticky bit, not allowed here")
+            }
         }
     }
 }
@@ -709,6 +792,19 @@ mod tests {
         let order = Order::Cancel(CancelOrder { orders: vec![EnvelopeId([1; 16])] });
         assert_eq!(decode_order(&encode(&order)).unwrap(), order);
         assert_eq!(decode_order(&encode(&Order::QueryVersions)).unwrap(), Order::QueryVersions);
+    }
+
+    #[test]
+    fn what_an_install_waits_for_is_told_in_words() {
+        let about = Some(Label::lossy("billing: metering run"));
+        let waiting = Waiting { reason: WaitReason::Leased, until: UnixMillis(0), about: about.clone() };
+        assert_eq!(waiting.to_string(), "a lease is held (billing: metering run)");
+        let last = Hindrance { reason: waiting.reason, about };
+        let cause = Cause::WaitedTooLong(Some(last));
+        assert_eq!(
+            cause.to_string(),
+            "waited until the order expired: a lease is held (billing: metering run)"
+        );
     }
 
     #[test]

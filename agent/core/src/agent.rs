@@ -2,31 +2,26 @@
 //! is said, what runs when. What an order means is in `intake`, how an install goes on in `install`.
 
 use shared::message::{Ended, Outcome, Progress, Report, Step, Versions, WaitReason, Waiting};
-use shared::{AgentId, EnvelopeId, Label, UnixMillis};
+use shared::{EnvelopeId, UnixMillis};
 
+use crate::busy::BootId;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{Event, PostResult};
 use crate::facts::{JunkReason, ModulesFound};
 use crate::install::{End, Install, Signal, Surroundings, Turn};
 use crate::limits::{ENROL_FIRST, ENROL_LONGEST, OWED_MAX_COUNT, back_off};
 use crate::outbox::{ReportSeq, is_due};
+use crate::profile::Profile;
 use crate::state::{Enrolment, LastEnd, Owed, State};
 use crate::versions::{Combination, paths_of, report};
-
-/// What the agent is, from its configuration. Does not change while it runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// Its ID.
-    pub agent: AgentId,
-    /// Its classes.
-    pub classes: Vec<Label>,
-}
 
 /// An agent's decisions.
 #[derive(Clone, Debug)]
 pub struct AgentCore {
     pub(crate) profile: Profile,
     pub(crate) state: State,
+    /// The run of the box's system.
+    boot: BootId,
     /// The state differs from the one that was saved last.
     pub(crate) dirty: bool,
     /// Digests were asked for, for the reports that are owed.
@@ -39,7 +34,7 @@ impl AgentCore {
     /// An agent with this state. Its first event must be [`Event::Started`].
     #[must_use]
     pub fn new(profile: Profile, state: State) -> Self {
-        Self { profile, state, dirty: false, reading: false, posting: None }
+        Self { profile, state, boot: BootId::default(), dirty: false, reading: false, posting: None }
     }
 
     /// What would be saved now.
@@ -52,7 +47,7 @@ impl AgentCore {
     #[must_use]
     pub fn next_wake(&self) -> Option<(UnixMillis, &'static str)> {
         let wait =
-            self.state.active.as_ref().and_then(Install::wait).map(|w| (w.until, "the install's pause ends"));
+            self.state.active.as_ref().and_then(Install::wake).map(|at| (at, "the install's pause ends"));
         let post =
             self.state.outbox.next_wake().filter(|_| self.posting.is_none()).map(|t| (t, "a report is due"));
         let enrol = match &self.state.enrolment {
@@ -69,7 +64,10 @@ impl AgentCore {
         let now = self.state.fresh.effective(clock);
         let mut effects = Vec::new();
         match event {
-            Event::Started { recovered } => self.started(now, recovered, &mut effects),
+            Event::Started { recovered, boot } => {
+                self.boot = boot;
+                self.started(now, recovered, &mut effects);
+            }
             Event::Tick => self.signal(now, None, Signal::Tick, &mut effects),
             Event::Junk { mail, reason } => self.junk(now, mail, reason, &mut effects),
             Event::Introduced { statements } => self.introduced(clock, &statements),
@@ -87,6 +85,9 @@ impl AgentCore {
             Event::ModulesRead { read: ReadFor::Reports, found } => self.answer_owed(now, &found),
             Event::Staged { order, result } => {
                 self.signal(now, Some(order), Signal::Staged(result), &mut effects);
+            }
+            Event::UseRead { order, found } => {
+                self.signal(now, Some(order), Signal::Use(found), &mut effects);
             }
             Event::ScriptEnded { order, phase, end, output } => {
                 self.signal(now, Some(order), Signal::Script(phase, end, output), &mut effects);
@@ -231,8 +232,13 @@ impl AgentCore {
             self.state.active = Some(install);
             return;
         }
-        let around =
-            Surroundings { now, classes: &self.profile.classes, installed: self.state.installed.as_ref() };
+        let around = Surroundings {
+            now,
+            classes: &self.profile.classes,
+            rules: &self.profile.rules,
+            boot: &self.boot,
+            installed: self.state.installed.as_ref(),
+        };
         match install.turn(&around, signal) {
             Turn::Ignored(install) => self.state.active = Some(install),
             Turn::Go(mut install) => {
@@ -247,12 +253,13 @@ impl AgentCore {
 
     /// A pause is worth one mail for each reason, not one for each try.
     fn tell_wait(&mut self, now: UnixMillis, install: &mut Install) {
-        let Install::Waiting(planned, wait) = install else { return };
-        if planned.told == Some(wait.reason) {
+        let Some(waiting) = install.waiting() else { return };
+        let (Install::Waiting(planned, _) | Install::AwaitingRestart(planned, _)) = install else { return };
+        if planned.told == Some(waiting.reason) {
             return;
         }
-        planned.told = Some(wait.reason);
-        let (order, waiting) = (planned.job.order, Waiting { reason: wait.reason, until: wait.until });
+        planned.told = Some(waiting.reason);
+        let order = planned.job.order;
         self.say(now, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
     }
 
@@ -316,8 +323,8 @@ impl AgentCore {
 
     /// The reason that a job which comes now has to wait, if the running one is in a pause.
     pub(crate) fn wait_behind(&self) -> Option<Waiting> {
-        let wait = self.state.active.as_ref().and_then(Install::wait)?;
-        Some(Waiting { reason: WaitReason::OtherInstall, until: wait.until })
+        let waiting = self.state.active.as_ref().and_then(Install::waiting)?;
+        Some(Waiting { reason: WaitReason::OtherInstall, about: None, ..waiting })
     }
 
     pub(crate) fn count_junk(&mut self, now: UnixMillis, reason: JunkReason) {

@@ -57,6 +57,13 @@ pub enum Effect {
         /// Bytes of all files together.
         unpacked_bytes: u64,
     },
+    /// Look which of these modules are in use, and for leases. Answer: `UseRead`.
+    ReadUse {
+        /// The order.
+        order: EnvelopeId,
+        /// The modules that are to be replaced.
+        modules: Vec<Module>,
+    },
     /// Run the staged script. Answer: `ScriptEnded`.
     RunScript {
         /// The order.
@@ -77,6 +84,14 @@ pub enum Effect {
     },
     /// Put the old files back, as far as `Switch` came. Answer: `Restored`.
     Restore {
+        /// The order.
+        order: EnvelopeId,
+        /// `Switch` was done: if what it kept is gone, the old files cannot be put back.
+        switched: bool,
+    },
+    /// Have the box restarted, if the agent was told how; else somebody else does it. No answer but
+    /// `Event::Started` in another run of the box's system. May be done again.
+    RestartBox {
         /// The order.
         order: EnvelopeId,
     },
@@ -107,9 +122,11 @@ impl Effect {
             Self::Inspect { .. } => "inspect",
             Self::ReadModules { .. } => "read-modules",
             Self::Stage { .. } => "stage",
+            Self::ReadUse { .. } => "read-use",
             Self::RunScript { .. } => "run-script",
             Self::Switch { .. } => "switch",
             Self::Restore { .. } => "restore",
+            Self::RestartBox { .. } => "restart-box",
             Self::Cleanup { .. } => "cleanup",
             Self::Post(_) => "post",
             Self::Forget { .. } => "forget",

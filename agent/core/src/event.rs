@@ -4,6 +4,7 @@ use shared::message::{Order, OutputTail, Phase};
 use shared::trust::Statement;
 use shared::{EnvelopeId, Label};
 
+use crate::busy::{BootId, InUse};
 use crate::effect::ReadFor;
 use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
 use crate::outbox::ReportSeq;
@@ -15,6 +16,8 @@ pub enum Event {
     Started {
         /// The newest state was lost and an older copy taken.
         recovered: bool,
+        /// The run of the box's system.
+        boot: BootId,
     },
     /// Time has passed; `next_wake` is due, or the shell just asks.
     Tick,
@@ -75,6 +78,13 @@ pub enum Event {
         order: EnvelopeId,
         /// Whether all files lie ready, checked and synced.
         result: Result<(), StageFault>,
+    },
+    /// Answers [`Effect::ReadUse`](crate::Effect::ReadUse).
+    UseRead {
+        /// The order.
+        order: EnvelopeId,
+        /// What is in use.
+        found: InUse,
     },
     /// Answers [`Effect::RunScript`](crate::Effect::RunScript).
     ScriptEnded {

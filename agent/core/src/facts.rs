@@ -4,6 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
+use shared::bundle::ModuleKind;
 use shared::{Digest, EnvelopeId, KeyId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 /// Names a mail in the mailbox until the shell has disposed of it. Means nothing after a restart.
@@ -59,7 +60,7 @@ pub struct Module {
     /// Where its file is, below the root.
     #[n(3)]
     pub path: ModulePath,
-    /// Permission bits of the file.
+    /// Mode bits of the file.
     #[n(4)]
     pub mode: u32,
     /// Size of the file.
@@ -68,6 +69,9 @@ pub struct Module {
     /// Digest of the file.
     #[n(6)]
     pub digest: Digest,
+    /// What it is: how it is replaced depends on it.
+    #[n(7)]
+    pub kind: ModuleKind,
 }
 
 /// What a bundle's verified manifest says.

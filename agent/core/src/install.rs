@@ -3,29 +3,40 @@
 //! happened.
 //!
 //! ```text
-//! Inspecting → Comparing → Staging → Checking → Pre → Switching → Post → Verifying → Confirming → end
-//!                             ↑  ↘      ↓ ↑ 75   │75     │          │         │          │
-//!                             │     Waiting ←──┐ └───────┴──────────┴─────────┴──────────┘ failure
-//!                             │                │                    ↓
-//!                             └── retry ── Undoing ←────────── Restoring
+//! Inspecting → Comparing → Staging → Checking → Looking → Pre → Looking → Switching
+//!                             ↑ ↘      ↑↓ 75    ↓ in use   │75     │in use    │
+//!                             │    Waiting ←────┘          │       │          │
+//!                             │       ↑                    ↓       ↓          ↓ failure
+//!                             └───── Undoing ←─────────── Restoring ←────────────────────────┐
+//!                     retry or end    │76 ↑                                                  │
+//!                                     ↓   │ restarted                                        │
+//!                                 AwaitingRestart                                            │
+//!                                   ↑76        ↓ restarted                                   │
+//!                      Switching → Post ──→ Verifying → Confirming → end            failure ─┘
 //! ```
 //!
 //! Without a script, the phases that only run it are skipped. Not here: queueing, reports, and what is
 //! installed; `agent` keeps those.
 
 mod moves;
+mod restart;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Cause, Failure, Outcome, OutputTail, Phase, WaitReason};
+use shared::message::{Cause, Failure, Hindrance, Outcome, OutputTail, Phase, WaitReason, Waiting};
 use shared::{EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
+use crate::busy::{Before, BootId};
 use crate::effect::{Effect, ReadFor};
 use crate::facts::{BundleFacts, ModulesFound};
+use crate::profile::Rules;
 use crate::versions::{Combination, paths_of};
 
 pub(crate) use moves::Signal;
+pub use restart::{Restart, Then};
+pub use wait::{Resume, Wait};
 
 /// An install order that was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -73,33 +84,9 @@ pub struct Planned {
     /// Tail of the script's output that is worth reporting.
     #[n(7)]
     pub output: Option<OutputTail>,
-}
-
-/// A pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Wait {
-    /// Why.
-    #[n(0)]
-    pub reason: WaitReason,
-    /// Until when.
-    #[n(1)]
-    pub until: UnixMillis,
-    /// Where it goes on.
-    #[n(2)]
-    pub resume: Resume,
-}
-
-/// Where an install goes on after a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum Resume {
-    /// Unpack again.
-    #[n(0)]
-    Staging,
-    /// Ask the script again.
-    #[n(1)]
-    Checking,
+    /// Restarts of the box that its script has asked for.
+    #[n(8)]
+    pub restarts: u8,
 }
 
 /// What comes after the files are back.
@@ -111,9 +98,19 @@ pub enum After {
     /// Another try: an interruption in this phase was the only fault.
     #[n(1)]
     Retry(#[n(0)] Phase),
-    /// A pause: the script said "not now" in `pre`.
+    /// A pause: the script said "not now" in `pre`, or something is still in use after it.
     #[n(2)]
-    Wait,
+    Wait(#[n(0)] Hindrance),
+}
+
+impl After {
+    /// Whether the new files were all in place when it turned back.
+    fn switched(&self) -> bool {
+        match self {
+            Self::Fail(Failure { phase, .. }) | Self::Retry(phase) => *phase > Phase::Switch,
+            Self::Wait(_) => false,
+        }
+    }
 }
 
 /// The running install.
@@ -155,12 +152,20 @@ pub enum Install {
     /// Script: after the old files are back. The flag: not all of them are.
     #[n(11)]
     Undoing(#[n(0)] Box<Planned>, #[n(1)] After, #[n(2)] bool),
+    /// Is anything in use that must not be replaced now?
+    #[n(12)]
+    Looking(#[n(0)] Box<Planned>, #[n(1)] Before),
+    /// The box is to restart: it goes on in the next run of its system.
+    #[n(13)]
+    AwaitingRestart(#[n(0)] Box<Planned>, #[n(1)] Restart),
 }
 
 /// What an install needs to know about its agent.
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: UnixMillis,
     pub(crate) classes: &'a [Label],
+    pub(crate) rules: &'a Rules,
+    pub(crate) boot: &'a BootId,
     pub(crate) installed: Option<&'a Combination>,
 }
 
@@ -190,7 +195,7 @@ pub(crate) struct End {
 impl End {
     /// The order expired in the queue.
     pub(crate) fn too_late(order: EnvelopeId) -> Self {
-        let failure = Failure { phase: Phase::Stage, cause: Cause::WaitedTooLong, undo_failed: false };
+        let failure = Failure { phase: Phase::Stage, cause: Cause::WaitedTooLong(None), undo_failed: false };
         Self::without_change(order, Outcome::RolledBack(failure))
     }
 
@@ -217,6 +222,8 @@ impl Install {
             Self::Confirming(_) => "confirming",
             Self::Restoring(..) => "restoring",
             Self::Undoing(..) => "undoing",
+            Self::Looking(..) => "looking",
+            Self::AwaitingRestart(..) => "awaiting-restart",
         }
     }
 
@@ -235,14 +242,46 @@ impl Install {
             | Self::Verifying(p)
             | Self::Confirming(p)
             | Self::Restoring(p, _)
-            | Self::Undoing(p, ..) => &p.job,
+            | Self::Undoing(p, ..)
+            | Self::Looking(p, _)
+            | Self::AwaitingRestart(p, _) => &p.job,
         }
     }
 
-    /// The pause it is in.
+    /// What it waits for: a pause, or the restart of the box.
     #[must_use]
-    pub fn wait(&self) -> Option<&Wait> {
-        if let Self::Waiting(_, wait) = self { Some(wait) } else { None }
+    pub fn waiting(&self) -> Option<Waiting> {
+        match self {
+            Self::Waiting(_, wait) => Some(Waiting {
+                reason: wait.hindrance.reason,
+                until: wait.until,
+                about: wait.hindrance.about.clone(),
+            }),
+            Self::AwaitingRestart(_, restart) => {
+                Some(Waiting { reason: WaitReason::BoxRestarts, until: restart.deadline, about: None })
+            }
+            Self::Inspecting(_)
+            | Self::Comparing(_)
+            | Self::Staging(_)
+            | Self::Checking(_)
+            | Self::Looking(..)
+            | Self::Pre(_)
+            | Self::Switching(_)
+            | Self::Post(_)
+            | Self::Verifying(_)
+            | Self::Confirming(_)
+            | Self::Restoring(..)
+            | Self::Undoing(..) => None,
+        }
+    }
+
+    /// When it wants to be asked again, if it waits.
+    pub(crate) fn wake(&self) -> Option<UnixMillis> {
+        let waiting = self.waiting()?;
+        if let Self::AwaitingRestart(_, restart) = self {
+            return Some(restart.next.min(restart.deadline.plus(core::time::Duration::from_millis(1))));
+        }
+        Some(waiting.until)
     }
 
     /// True while the script may have changed something or files are neither old nor new: nobody may draw
@@ -254,8 +293,12 @@ impl Install {
             | Self::Comparing(_)
             | Self::Staging(_)
             | Self::Checking(_)
+            | Self::Looking(_, Before::Pre)
             | Self::Waiting(..) => false,
-            Self::Pre(_)
+            // Without a script, nothing comes before the switch.
+            Self::Looking(p, Before::Switch) => p.facts.has_script,
+            Self::AwaitingRestart(..)
+            | Self::Pre(_)
             | Self::Switching(_)
             | Self::Post(_)
             | Self::Verifying(_)
@@ -287,12 +330,14 @@ impl Install {
             },
             Self::Checking(p) => script(p, Phase::Check),
             Self::Waiting(..) => return None,
+            Self::Looking(p, _) => Effect::ReadUse { order, modules: p.facts.modules.clone() },
             Self::Pre(p) => script(p, Phase::Pre),
             Self::Switching(p) => Effect::Switch { order, modules: p.facts.modules.clone() },
             Self::Post(p) => script(p, Phase::Post),
             Self::Verifying(p) => script(p, Phase::Verify),
-            Self::Restoring(..) => Effect::Restore { order },
+            Self::Restoring(_, after) => Effect::Restore { order, switched: after.switched() },
             Self::Undoing(p, ..) => script(p, Phase::Undo),
+            Self::AwaitingRestart(..) => Effect::RestartBox { order },
         })
     }
 }

@@ -26,6 +26,22 @@ pub(crate) const HEARTBEAT_MAX_MS: u64 = 90 * 86_400_000;
 /// kills the box must not do so for ever.
 pub const INTERRUPTIONS_MAX_COUNT: u8 = 3;
 
+/// Restarts of the box that the script of one install may ask for: one for the update, one for the way back,
+/// and one to spare. A bundle must not put a box into a loop.
+pub(crate) const RESTARTS_MAX_COUNT: u8 = 3;
+
+/// How long a restart of the box is waited for unless the operator says otherwise. Stopping services can take
+/// minutes, and whoever restarts the box by hand needs some more.
+pub const RESTART_LIMIT_DEFAULT: Duration = Duration::from_secs(3_600);
+
+/// First and longest pause before the box is told again to restart.
+pub(crate) const RESTART_FIRST: Duration = Duration::from_secs(120);
+pub(crate) const RESTART_LONGEST: Duration = Duration::from_secs(600);
+
+/// How long a lease can keep modules from being replaced unless the operator says otherwise: a day's work, and
+/// not the weekend after it.
+pub const LEASE_MAX_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+
 /// How far report numbers jump when the state had to be taken from its older copy: numbers that the lost
 /// copy has given out are not given out again.
 pub(crate) const RECOVERY_SEQUENCE_GAP: u64 = 1_000;

@@ -99,6 +99,7 @@ mod tests {
             mode: 0o755,
             bytes: content.len() as u64,
             digest: Digest::of(content.as_bytes()),
+            kind: shared::bundle::ModuleKind::Data,
         }
     }
 

@@ -9,9 +9,10 @@
 )]
 
 use agent_core::{
-    AgentCore, BundleFacts, Effect, EnvelopeFacts, Event, MailHandle, Module, ModulesFound, Payload,
-    PostResult, Profile, ReadFor, ScriptEnd, State,
+    AgentCore, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, Lease, LeaseEnd, MailHandle, Module,
+    ModulesFound, Payload, PostResult, Profile, ReadFor, Rules, ScriptEnd, State,
 };
+use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::ORDER_LIFE;
 use shared::message::{
@@ -49,10 +50,10 @@ impl Hand {
             mail: MailAddress::parse("a@b.test").unwrap(),
             agent_version: Label::lossy("1"),
         };
-        let profile = Profile { agent: request.agent.clone(), classes: vec![] };
+        let profile = Profile { agent: request.agent.clone(), classes: vec![], rules: Rules::default() };
         let core = AgentCore::new(profile, State::enrolling(request, T0, trust()));
         let mut hand = Self { core, sequence: 0, effects: vec![], sent: vec![] };
-        hand.feed(Event::Started { recovered: false });
+        hand.feed(Event::Started { recovered: false, boot: BootId::default() });
         hand
     }
 
@@ -131,11 +132,18 @@ impl Hand {
         assert_eq!(self.phase(), "checking");
     }
 
+    /// Answers what is in use, and by whom.
+    fn in_use(&mut self, order: EnvelopeId, leases: Vec<Lease>) {
+        self.feed(Event::UseRead { order, found: InUse { read_at: T0, leases, running: vec![] } });
+    }
+
     /// Brings an install to the point where its `post` runs.
     fn reach_post(&mut self, order: EnvelopeId) {
         self.reach_check(order);
         self.script(order, Phase::Check, 0);
+        self.in_use(order, vec![]);
         self.script(order, Phase::Pre, 0);
+        self.in_use(order, vec![]);
         self.feed(Event::Switched { order, result: Ok(()) });
         assert_eq!(self.phase(), "post");
     }
@@ -167,6 +175,7 @@ fn module() -> Module {
         mode: 0o755,
         bytes: 3,
         digest: Digest::of(b"new"),
+        kind: ModuleKind::Resident,
     }
 }
 
@@ -211,6 +220,7 @@ fn a_reading_that_an_install_has_overtaken_is_done_again() {
     hand.order(Order::QueryVersions);
     assert_eq!(hand.names(), ["save", "dispose", "read-modules"]);
     hand.script(order, Phase::Check, 0);
+    hand.in_use(order, vec![]);
     let sent = hand.sent.len();
     hand.read(ReadFor::Reports, b"half");
     assert_eq!(hand.sent.len(), sent, "what was read while `pre` ran is not reported");
@@ -274,4 +284,48 @@ fn answers_of_other_jobs_and_phases_change_nothing() {
     hand.feed(Event::Restored { order, result: Ok(()) });
     hand.feed(Event::Switched { order: other, result: Ok(()) });
     assert_eq!(hand.core.state(), &before);
+}
+
+#[test]
+fn a_lease_is_told_to_the_manager_with_owner_and_reason_once() {
+    let mut hand = enrolled();
+    let order = hand.install();
+    hand.reach_check(order);
+    let lease = Lease {
+        owner: Label::lossy("billing"),
+        reason: Label::lossy("metering run"),
+        taken: T0,
+        end: LeaseEnd::At(T0.plus(core::time::Duration::from_secs(600))),
+        modules: vec![],
+    };
+    for _ in 0..2 {
+        hand.script(order, Phase::Check, 0);
+        hand.in_use(order, vec![lease.clone()]);
+    }
+    let told: Vec<String> = hand
+        .sent
+        .iter()
+        .filter_map(|r| if let Report::Progress(p) = r { Some(&p.step) } else { None })
+        .filter_map(|step| if let Step::Waiting(waiting) = step { Some(waiting.to_string()) } else { None })
+        .collect();
+    assert_eq!(told, ["a lease is held (billing: metering run)"]);
+    assert_eq!(hand.phase(), "waiting");
+}
+
+#[test]
+fn an_order_that_comes_while_the_box_is_to_restart_waits_behind_it() {
+    let mut hand = enrolled();
+    let order = hand.install();
+    hand.reach_post(order);
+    hand.script(order, Phase::Post, 76);
+    assert!(hand.names().starts_with(&["save", "restart-box"]), "{:?}", hand.names());
+    assert_eq!(hand.phase(), "awaiting-restart");
+    hand.sent.clear();
+    hand.install();
+    let behind = hand.sent.iter().any(|r| {
+        matches!(r, Report::Progress(p) if matches!(&p.step, Step::Waiting(w) if w.reason == WaitReason::OtherInstall))
+    });
+    assert!(behind, "{:?}", hand.sent);
+    hand.feed(Event::Started { recovered: false, boot: BootId(Label::lossy("next")) });
+    assert_eq!(hand.phase(), "verifying");
 }

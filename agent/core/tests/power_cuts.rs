@@ -12,10 +12,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_core::{
-    AgentCore, BundleFacts, Disposal, Effect, Enrolment, EnvelopeFacts, Event, MailHandle, Module,
-    ModulesFound, OpenFault, Payload, PostResult, Profile, ReadFor, ScriptEnd, State,
+    AgentCore, BootId, BundleFacts, Disposal, Effect, Enrolment, EnvelopeFacts, Event, InUse, Lease,
+    LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult, Profile, ReadFor, Rules,
+    ScriptEnd, State,
 };
 use proptest::prelude::*;
+use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::{ORDER_LIFE, ORDER_LIFE_MAX};
 use shared::message::{
@@ -50,10 +52,16 @@ struct Site {
     transcript: Vec<String>,
     /// Effects until the power goes.
     cut_after: Option<u32>,
+    /// Runs of the box's system so far.
+    boots: u32,
+    /// Whether the box does what it is told, or only the agent starts again with a cut.
+    restarts: bool,
+    /// Looks that find a lease.
+    leased: u32,
 }
 
 fn profile() -> Profile {
-    Profile { agent: AgentId::parse("A1").unwrap(), classes: vec![] }
+    Profile { agent: AgentId::parse("A1").unwrap(), classes: vec![], rules: Rules::default() }
 }
 
 fn version(n: u64) -> SoftwareVersion {
@@ -75,6 +83,7 @@ fn module(name: &str, n: u64) -> Module {
         mode: 0o755,
         bytes: 1,
         digest: Digest::of(format!("{name}{n}").as_bytes()),
+        kind: ModuleKind::Resident,
     }
 }
 
@@ -111,6 +120,9 @@ impl Site {
             sent: BTreeMap::new(),
             transcript: vec![],
             cut_after: None,
+            boots: 0,
+            restarts: true,
+            leased: 0,
         };
         it.start();
         it
@@ -144,7 +156,8 @@ impl Site {
 
     fn start(&mut self) {
         self.core = AgentCore::new(profile(), State::decode(&self.saved).unwrap());
-        self.feed(Event::Started { recovered: false });
+        let boot = BootId(Label::lossy(&self.boots.to_string()));
+        self.feed(Event::Started { recovered: false, boot });
     }
 
     fn poll(&mut self) {
@@ -183,11 +196,20 @@ impl Site {
                     if *left == 0 {
                         self.cut_after = None;
                         self.transcript.push("power cut".to_owned());
+                        self.boots += u32::from(self.restarts);
                         return self.start();
                     }
                     *left -= 1;
                 }
                 self.transcript.push(effect.name().to_owned());
+                if let Effect::RestartBox { order } = effect {
+                    self.explained(order, "awaiting-restart");
+                    if self.restarts {
+                        self.boots += 1;
+                        return self.start();
+                    }
+                    continue;
+                }
                 events.extend(self.execute(effect));
             }
         }
@@ -238,6 +260,10 @@ impl Site {
                 let files = paths.iter().filter_map(|p| Some((p.clone(), *self.files.get(p)?))).collect();
                 Event::ModulesRead { read, found: ModulesFound { files, rom_version: Label::lossy("1") } }
             }
+            Effect::ReadUse { order, .. } => {
+                self.explained(order, "looking");
+                Event::UseRead { order, found: self.in_use() }
+            }
             Effect::Stage { order, .. } => Event::Staged { order, result: Ok(()) },
             Effect::RunScript { order, phase, .. } => {
                 self.explained(order, phase.as_str());
@@ -252,7 +278,8 @@ impl Site {
                 }
                 Event::Switched { order, result: Ok(()) }
             }
-            Effect::Restore { order } => {
+            Effect::Restore { order, switched } => {
+                assert!(!switched || self.backups.contains_key(&order), "what the switch kept is gone");
                 for (path, old) in self.backups.get(&order).cloned().unwrap_or_default() {
                     match old {
                         Some(digest) => self.files.insert(path, digest),
@@ -261,6 +288,7 @@ impl Site {
                 }
                 Event::Restored { order, result: Ok(()) }
             }
+            Effect::RestartBox { .. } => return None,
             Effect::Cleanup { order } => {
                 self.backups.remove(&order);
                 return None;
@@ -279,6 +307,19 @@ impl Site {
                 Event::Posted { report, result: PostResult::Done }
             }
         })
+    }
+
+    fn in_use(&mut self) -> InUse {
+        let leased = self.leased > 0;
+        self.leased = self.leased.saturating_sub(1);
+        let lease = Lease {
+            owner: Label::lossy("billing"),
+            reason: Label::lossy("metering run"),
+            taken: self.now,
+            end: LeaseEnd::Restart(BootId(Label::lossy(&self.boots.to_string()))),
+            modules: vec![],
+        };
+        InUse { read_at: self.now, leases: if leased { vec![lease] } else { vec![] }, running: vec![] }
     }
 
     fn open(&self, mail: MailHandle) -> Event {
@@ -504,6 +545,50 @@ fn a_power_cut_between_any_two_effects_of_an_install_loses_nothing() {
     }
 }
 
+#[test]
+fn a_power_cut_between_any_two_effects_of_an_install_with_restarts_and_leases_loses_nothing() {
+    for fail in [false, true] {
+        // The power takes the box or only the agent, which then waits for the restart until it is given up.
+        for restarts in [true, false] {
+            for cut in 0..60 {
+                let mut b = Site::new();
+                b.install(1);
+                b.poll();
+                b.exits.insert(Phase::Post, 76);
+                if fail {
+                    b.exits.extend([(Phase::Verify, 3), (Phase::Undo, 76)]);
+                }
+                b.leased = 2;
+                b.restarts = restarts;
+                b.install(2);
+                b.cut_after = Some(cut);
+                b.run_for_hours(6);
+                let outcomes = b.outcomes();
+                let when = format!("cut {cut}, fail {fail}, restarts {restarts}");
+                assert_eq!(outcomes.len(), 2, "{when}: {:?}", b.transcript);
+                let installed = outcomes[1].1 == Outcome::Installed;
+                assert_eq!(installed, restarts && !fail, "{when}: {outcomes:?} {:?}", b.transcript);
+                assert_eq!(b.on_disk(), Some(if installed { 2 } else { 1 }), "{when}");
+                // Three that the script may ask for, and the cut itself.
+                assert!(b.boots <= 4, "{when}: the box restarted {} times", b.boots);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_update_that_is_put_off_by_a_lease_goes_on_when_the_box_has_restarted() {
+    let mut b = Site::new();
+    b.leased = 1;
+    b.install(1);
+    b.poll();
+    assert_eq!(b.core.state().active.as_ref().map(|i| i.name()), Some("waiting"));
+    b.boots += 1;
+    b.start();
+    b.poll();
+    assert_eq!(b.outcomes(), [(1, Outcome::Installed)], "{:?}", b.transcript);
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Install(u64),
@@ -512,6 +597,8 @@ enum Move {
     Poll,
     Wait(i64),
     Cut(u32),
+    Restarts(bool),
+    Leased(u32),
     Exit(Phase, i32),
     Mail(bool),
 }
@@ -531,7 +618,9 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => Just(Move::Poll),
         2 => (1i64..30).prop_map(Move::Wait),
         3 => (0u32..40).prop_map(Move::Cut),
-        2 => (phase, prop_oneof![Just(0), Just(1), Just(75)]).prop_map(|(p, code)| Move::Exit(p, code)),
+        1 => any::<bool>().prop_map(Move::Restarts),
+        1 => (1u32..4).prop_map(Move::Leased),
+        2 => (phase, prop_oneof![Just(0), Just(1), Just(75), Just(76)]).prop_map(|(p, code)| Move::Exit(p, code)),
         1 => any::<bool>().prop_map(Move::Mail),
     ];
     prop::collection::vec(one, 1..40)
@@ -545,13 +634,21 @@ fn play(moves: &[Move], copies: usize) -> Site {
                 Move::Install(n) => b.install(*n),
                 Move::Query(n) => b.mail(*n, Order::QueryVersions),
                 Move::Cancel(n, order) => b.mail(*n, Order::Cancel(CancelOrder { orders: vec![id(*order)] })),
-                Move::Poll | Move::Wait(_) | Move::Cut(_) | Move::Exit(..) | Move::Mail(_) => {}
+                Move::Poll
+                | Move::Wait(_)
+                | Move::Cut(_)
+                | Move::Restarts(_)
+                | Move::Leased(_)
+                | Move::Exit(..)
+                | Move::Mail(_) => {}
             }
         }
         match step {
             Move::Poll => b.poll(),
             Move::Wait(hours) => b.run_for_hours(*hours),
             Move::Cut(after) => b.cut_after = Some(*after),
+            Move::Restarts(restarts) => b.restarts = *restarts,
+            Move::Leased(looks) => b.leased = *looks,
             Move::Exit(phase, code) => drop(b.exits.insert(*phase, *code)),
             Move::Mail(works) => b.mail_works = *works,
             Move::Install(_) | Move::Query(_) | Move::Cancel(..) => {}
@@ -560,6 +657,7 @@ fn play(moves: &[Move], copies: usize) -> Site {
     b.exits.clear();
     b.mail_works = true;
     b.cut_after = None;
+    b.leased = 0;
     b.run_for_hours(48);
     b
 }

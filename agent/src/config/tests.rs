@@ -47,10 +47,12 @@ fn a_new_configuration_reads_back() {
 
 #[test]
 fn every_default_in_a_new_configuration_can_be_taken_out_of_its_comment() {
-    let open = text().replace("# poll", "poll").replace("# script", "script").replace("# junk", "junk");
-    let config =
-        parse(Path::new("agent.toml"), &open.replace("# rom", "rom")).unwrap_or_else(|err| panic!("{err}"));
+    let (head, settings) = text().split_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let open = format!("{head}\n{}", settings.replace("\n# ", "\n"));
+    let config = parse(Path::new("agent.toml"), &open).unwrap_or_else(|err| panic!("{err}"));
     assert_eq!(config.script_timeout, SCRIPT_TIMEOUT_DEFAULT);
+    assert_eq!((config.rules, config.keep_free_bytes), (Rules::default(), 16 * 1024 * 1024));
+    assert_eq!((config.lease_mode, config.restart_command.len()), (0o700, 2));
 }
 
 #[test]
@@ -66,6 +68,11 @@ fn a_bad_value_names_its_setting() {
         ("poll = \"0s\"", "poll"),
         ("junk = \"burn\"", "junk"),
         ("tls = \"maybe\"", "tls"),
+        ("restart_limit = \"soon\"", "restart_limit"),
+        ("restart_command = [\"\"]", "restart_command"),
+        ("lease_max = \"0s\"", "lease_max"),
+        ("lease_mode = \"0077\"", "lease_mode"),
+        ("keep_free = \"16\"", "keep_free"),
         ("password_env = \"A\"\npassword_file = \"b\"", "password_file"),
     ] {
         let err = error(&format!("{line}\n{}", text()));

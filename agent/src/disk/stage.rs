@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use agent_core::{Module, StageFault};
@@ -14,11 +14,14 @@ use shared::{EnvelopeId, Label};
 
 use super::{Disk, facts_of, open_bundle};
 use crate::files::{
-    copy_seen, create_private, is_full, private_folder, remove_tree, sync_folder, sync_parent,
+    copy_seen, create_private, is_full, private_folder, remove_tree, set_mode, sync_folder, sync_parent,
 };
 
 /// Kept free beside the new files: old ones that cannot be linked, folders, the journal.
 const SPARE_BYTES: u64 = 1024 * 1024;
+
+/// The same for files and folders: the job's own, and some for the box.
+const SPARE_FILES: u64 = 64;
 
 impl Disk {
     /// Unpacks from scratch.
@@ -36,7 +39,9 @@ impl Disk {
         self.own_folder().map_err(io_fault)?;
         let job = self.job(order);
         remove_tree(&job).map_err(io_fault)?;
-        if self.free_bytes().map_err(io_fault)? < unpacked_bytes.saturating_add(SPARE_BYTES) {
+        let room = self.room().map_err(io_fault)?;
+        let bytes = unpacked_bytes.saturating_add(SPARE_BYTES).saturating_add(self.folders.keep_free_bytes);
+        if room.bytes < bytes || room.files < files_of(modules).saturating_add(SPARE_FILES) {
             return Err(StageFault::NoSpace);
         }
         private_folder(&self.stage_folder(order)).map_err(io_fault)?;
@@ -71,17 +76,40 @@ impl Disk {
                     private_folder(parent)?;
                     folders.extend(above(parent, &stage));
                 }
-                write_file(&path, module.mode & 0o777, from)
+                write_file(&path, module.mode, from)
             }
         };
         verified.unpack(&mut take).map_err(|err| fault_of(&err))?;
         let sync = || -> io::Result<()> {
+            self.let_script_in(&folders, &[self.job(order), script.clone()])?;
             folders.iter().try_for_each(|folder| sync_folder(folder))?;
             sync_parent(&stage)?;
             sync_parent(&self.job(order))
         };
         sync().map_err(|err| StageFault::Io(Label::lossy(&err.to_string())))
     }
+}
+
+impl Disk {
+    /// A script that runs as another user may read what is staged. The modules' files stay as they will be.
+    fn let_script_in(&self, folders: &BTreeSet<PathBuf>, others: &[PathBuf]) -> io::Result<()> {
+        let Some(group) = self.folders.script_group else { return Ok(()) };
+        // A bundle without a script has no file for it.
+        for path in folders.iter().chain(others).filter(|path| path.exists()) {
+            chown(path, None, Some(group))?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o750))?;
+        }
+        Ok(())
+    }
+}
+
+/// Files and folders that an unpacked bundle makes.
+fn files_of(modules: &[Module]) -> u64 {
+    let folders: BTreeSet<&str> = modules
+        .iter()
+        .flat_map(|m| m.path.as_str().match_indices('/').filter_map(|(end, _)| m.path.as_str().get(..end)))
+        .collect();
+    modules.len().saturating_add(folders.len()) as u64
 }
 
 /// `folder` and those above it, up to `stage`.
@@ -92,7 +120,7 @@ fn above(folder: &Path, stage: &Path) -> Vec<PathBuf> {
 fn write_file(path: &Path, mode: u32, from: &mut dyn Read) -> io::Result<()> {
     let mut file = create_private(path)?;
     copy_seen(from, &mut file, &mut |_| {})?;
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    set_mode(&file, mode)?;
     file.sync_all()
 }
 

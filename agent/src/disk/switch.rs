@@ -11,12 +11,13 @@ use std::path::Path;
 use agent_core::Module;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
+use shared::bundle::manifest::MODE_MASK;
 use shared::{EnvelopeId, Label, ModulePath};
 
 use super::Disk;
 use super::beneath::{Place, Root, split};
 use super::journal::{Before, Journal};
-use crate::files::{copy_seen, private_folder, sync_folder, sync_parent};
+use crate::files::{copy_seen, private_folder, set_mode, sync_folder, sync_parent};
 
 impl Disk {
     /// Keeps the old files and puts the staged ones in place.
@@ -43,11 +44,13 @@ impl Disk {
     }
 
     /// Puts the old files back, as far as the switch came. Goes on after a fault: the more files are back, the
-    /// better.
-    pub(crate) fn restore(&self, order: EnvelopeId) -> Result<(), Label> {
+    /// better. `switched`: the switch was done, so what it has kept must be there.
+    pub(crate) fn restore(&self, order: EnvelopeId, switched: bool) -> Result<(), Label> {
         let job = self.job(order);
         let journal = match Journal::read(&job.join("journal")) {
             Ok(Some(journal)) => journal,
+            // Somebody has removed the job's folder, a script for example.
+            Ok(None) if switched => return Err(Label::lossy("the old files that were kept are gone")),
             // Without a journal, nothing was changed yet.
             Ok(None) => return Ok(()),
             Err(err) => return Err(Label::lossy(&err.to_string())),
@@ -124,7 +127,7 @@ fn keep_one(root: &Root, path: &ModulePath, kept: &Path) -> io::Result<Before> {
             let mode = from.metadata()?.permissions();
             let mut to = File::create_new(kept)?;
             copy_seen(&mut from, &mut to, &mut |_| {})?;
-            to.set_permissions(mode)?;
+            set_mode(&to, mode.mode() & MODE_MASK)?;
             to.sync_all()?;
         }
         Err(err) => return Err(err.into()),
@@ -151,7 +154,7 @@ fn copy_into(place: &Place<'_>, from: &Path, mode: u32, temporary: &str) -> io::
     let mut to = File::from(rustix::fs::openat(&place.folder, temporary, flags, Mode::from_raw_mode(0o600))?);
     copy_seen(&mut File::open(from)?, &mut to, &mut |_| {})?;
     to.flush()?;
-    to.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
+    set_mode(&to, mode & MODE_MASK)?;
     to.sync_all()?;
     Ok(rustix::fs::renameat(&place.folder, temporary, &place.folder, place.name)?)
 }
@@ -203,13 +206,15 @@ fn sync_folders<'m>(root: &Root, paths: impl Iterator<Item = &'m ModulePath>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Folders;
     use shared::Digest;
+    use shared::bundle::ModuleKind;
     use std::fs;
 
     /// A root with old files, and a job with staged ones: one replaced, one new, one in new folders.
     fn site() -> (tempfile::TempDir, Disk, EnvelopeId, Vec<Module>) {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Disk::new(folder.path().to_owned());
+        let disk = Disk::new(folder.path().to_owned(), Folders::default());
         let order = EnvelopeId([7; 16]);
         fs::create_dir_all(folder.path().join("bin")).unwrap();
         fs::write(folder.path().join("bin/a"), "old").unwrap();
@@ -232,6 +237,7 @@ mod tests {
             mode: 0o755,
             bytes: 3,
             digest: Digest::of(b"new"),
+            kind: ModuleKind::Resident,
         }
     }
 
@@ -258,7 +264,7 @@ mod tests {
                 put(&root.place(&module.path).unwrap(), &staged, 0o755, "tmp").unwrap();
             }
             for _ in 0..2 {
-                disk.restore(order).unwrap();
+                disk.restore(order, false).unwrap();
                 assert_old(folder.path());
             }
         }
@@ -271,7 +277,7 @@ mod tests {
         for module in &modules {
             assert_eq!(fs::read_to_string(folder.path().join(module.path.as_str())).unwrap(), "new");
         }
-        disk.restore(order).unwrap();
+        disk.restore(order, true).unwrap();
         assert_old(folder.path());
     }
 
@@ -280,7 +286,7 @@ mod tests {
         let (folder, disk, order, modules) = site();
         disk.switch(order, &modules).unwrap();
         fs::remove_file(disk.job(order).join("old/0")).unwrap();
-        let fault = disk.restore(order).unwrap_err();
+        let fault = disk.restore(order, true).unwrap_err();
         assert!(fault.as_str().starts_with("bin/a: "), "{fault}");
         assert!(!folder.path().join("new").exists());
     }
@@ -293,15 +299,17 @@ mod tests {
         copy_into(&root.place(&modules[0].path).unwrap(), &staged, 0o4755, ".tmp").unwrap();
         assert_eq!(fs::read_to_string(folder.path().join("bin/a")).unwrap(), "new");
         let mode = fs::metadata(folder.path().join("bin/a")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o755, "no set-user-ID");
+        assert_eq!(mode & 0o7777, 0o4755, "all of its mode");
         assert_eq!(fs::read_dir(folder.path().join("bin")).unwrap().count(), 1);
     }
 
     #[test]
-    fn without_a_journal_there_is_nothing_to_take_back() {
+    fn without_a_journal_there_is_nothing_to_take_back_unless_there_was_one() {
         let (folder, disk, order, _) = site();
-        disk.restore(order).unwrap();
-        disk.restore(EnvelopeId([8; 16])).unwrap();
+        disk.restore(order, false).unwrap();
+        disk.restore(EnvelopeId([8; 16]), false).unwrap();
         assert_old(folder.path());
+        let fault = disk.restore(order, true).unwrap_err();
+        assert!(fault.as_str().contains("are gone"), "{fault}");
     }
 }

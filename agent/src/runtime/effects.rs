@@ -1,13 +1,14 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
-use agent_core::{Effect, Event, OpenFault, ReadFor, ReportSeq};
+use agent_core::{Effect, Event, InUse, OpenFault, ReadFor, ReportSeq};
 use shared::message::Phase;
 use shared::{EnvelopeId, ModulePath, SoftwareVersion};
 
 use super::{RunError, Shell};
 use crate::disk::inspect;
-use crate::files::remove_if_there;
-use crate::script;
+use crate::files::{now, remove_if_there};
+use crate::lease::Leases;
+use crate::{script, system};
 
 impl Shell {
     /// Runs the script; told to stop, it gives no result, and the next start takes the phase back.
@@ -26,6 +27,7 @@ impl Shell {
             from,
             to,
             limit: self.config.script_timeout,
+            user: self.script_user.as_ref(),
         };
         tracing::info!(%order, %phase, "Running the bundle's script");
         let (end, output) = script::run(&run, &mut self.stop).await.ok_or(RunError::Stopped)?;
@@ -90,13 +92,25 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             let trust = &shell.core.state().trust;
             Event::Staged { order, result: shell.disk.stage(order, &bundle, trust, &modules, unpacked_bytes) }
         }
+        Effect::ReadUse { order, modules } => {
+            let leases = Leases::below(shell.disk.root()).read();
+            let running = shell.disk.running(&modules);
+            Event::UseRead { order, found: InUse { read_at: now(), leases, running } }
+        }
         Effect::RunScript { order, phase, from, to } => {
             shell.run_script(order, phase, from.as_ref(), &to).await?
         }
         Effect::Switch { order, modules } => {
             Event::Switched { order, result: shell.disk.switch(order, &modules) }
         }
-        Effect::Restore { order } => Event::Restored { order, result: shell.disk.restore(order) },
+        Effect::Restore { order, switched } => {
+            Event::Restored { order, result: shell.disk.restore(order, switched) }
+        }
+        Effect::RestartBox { order } => {
+            tracing::info!(%order, "The install goes on when the box has restarted");
+            system::restart(&shell.config.restart_command, &mut shell.stop).await;
+            return Ok(None);
+        }
         Effect::Cleanup { order } => {
             logged("a job's folder", shell.disk.cleanup(order));
             logged("a bundle", remove_if_there(&shell.home.bundle(order)));

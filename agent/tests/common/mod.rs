@@ -27,8 +27,8 @@ use shared::invitation::Invitation;
 use shared::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey};
 use shared::limits::ORDER_LIFE;
 use shared::message::{
-    CancelOrder, Ended, Enrolled, InstallOrder, Order, Outcome, Report, VersionReport, Versions,
-    decode_report, encode,
+    CancelOrder, Ended, Enrolled, InstallOrder, Order, Outcome, Report, Step, VersionReport, Versions,
+    Waiting, decode_report, encode,
 };
 use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
@@ -63,6 +63,9 @@ pub struct World {
     pub open: OpeningKey,
     pub sequence: u64,
     pub reports: Vec<Report>,
+    /// Kind and mode of the modules in the next bundle.
+    pub kind: &'static str,
+    pub mode: &'static str,
     agent_keys: Option<(VerifyingKey, SealingKey)>,
     seen: BTreeSet<EnvelopeId>,
     /// Real mail servers in the spool's place.
@@ -99,6 +102,8 @@ impl World {
             open: OpeningKey::from_seed(&random()),
             sequence: 0,
             reports: vec![],
+            kind: "resident",
+            mode: "0755",
             agent_keys: None,
             seen: BTreeSet::new(),
             servers: None,
@@ -322,6 +327,7 @@ impl World {
 
     /// A signed bundle of these files.
     pub fn bundle(&self, version: &str, extra: &str, script: Option<&str>, files: Files<'_>) -> Vec<u8> {
+        let (kind, mode) = (self.kind, self.mode);
         let mut toml = format!("software_version = \"{version}\"\n{extra}\n");
         if script.is_some() {
             toml.push_str("script = \"install.sh\"\n");
@@ -330,7 +336,7 @@ impl World {
             let name = path.rsplit('/').next().unwrap();
             toml.push_str(&format!(
                 "[[module]]\nname = \"{name}\"\nversion = \"{version}\"\ndate = \"2026-01-01\"\n\
-                 file = \"f{index}\"\npath = \"{path}\"\nmode = \"0755\"\nkind = \"resident\"\n"
+                 file = \"f{index}\"\npath = \"{path}\"\nmode = \"{mode}\"\nkind = \"{kind}\"\n"
             ));
         }
         let spec = BundleSpec::parse(&toml).unwrap();
@@ -394,6 +400,16 @@ impl World {
         }
         mailbox.close().await;
         reports
+    }
+
+    /// What an order was told to wait for.
+    pub fn waits(&mut self, order: EnvelopeId) -> Vec<Waiting> {
+        self.collect();
+        let of_order = self.reports.iter().filter_map(|report| match report {
+            Report::Progress(progress) if progress.order == order => Some(&progress.step),
+            _ => None,
+        });
+        of_order.filter_map(|step| if let Step::Waiting(w) = step { Some(w.clone()) } else { None }).collect()
     }
 
     /// How an order ended; fails the test if not exactly once.

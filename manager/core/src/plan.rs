@@ -109,7 +109,7 @@ impl fmt::Display for WaitingFor {
             Self::Settling { until } => write!(f, "settling, asked for its version by {until}"),
             Self::QueryMail => f.write_str("the version query is in the outbox"),
             Self::Answer { until } => write!(f, "asked for its version, answer expected by {until}"),
-            Self::Agent(waiting) => write!(f, "agent: {}; next try {}", waiting.reason, waiting.until),
+            Self::Agent(waiting) => write!(f, "agent: {waiting}; until {}", waiting.until),
             Self::CancelAnswer => f.write_str("asked to cancel, no answer yet"),
             Self::Round => f.write_str("mailed again when the others have ended"),
         }

@@ -72,7 +72,8 @@ impl Reason {
                 | Refusal::WrongClass
                 | Refusal::WrongFromVersion
                 | Refusal::NotSigned
-                | Refusal::Cancelled,
+                | Refusal::Cancelled
+                | Refusal::SpecialMode(_),
             )
             | Self::MailRefused(_)
             | Self::Cancelled(_)
@@ -97,7 +98,7 @@ impl fmt::Display for Reason {
             Self::Cancelled(None) => f.write_str("cancelled; the agent did not answer"),
             Self::Cancelled(Some(result)) => result.fmt(f),
             Self::OrderExpired(None) => f.write_str("the order expired before anything came of it"),
-            Self::OrderExpired(Some(waiting)) => write!(f, "the order expired while {}", waiting.reason),
+            Self::OrderExpired(Some(waiting)) => write!(f, "the order expired while {waiting}"),
         }
     }
 }

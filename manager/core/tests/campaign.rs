@@ -284,7 +284,7 @@ fn a_query_that_cannot_be_mailed_ends_its_target() {
 fn a_deferral_is_no_failure_and_the_settle_time_begins_with_the_install() {
     let mut desk = Desk::new(1, 0);
     desk.tick();
-    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0.plus(LIFE) };
+    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0.plus(LIFE), about: None };
     let order = desk.target(1).order().unwrap();
     desk.report(1, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
     let reasons = desk.pass(SETTLE + TIMEOUT);
@@ -299,7 +299,7 @@ fn a_deferral_is_no_failure_and_the_settle_time_begins_with_the_install() {
 
 #[test]
 fn a_late_word_on_the_last_order_does_not_keep_a_retried_target_for_ever() {
-    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0 };
+    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0, about: None };
     for step in [Step::Received, Step::Waiting(waiting)] {
         let mut desk = Desk::new(1, 0);
         desk.tick();
@@ -341,7 +341,7 @@ fn a_retried_target_that_speaks_of_its_last_order_is_called_back_when_cancelled(
 fn a_box_that_is_replaced_while_it_put_the_install_off_is_asked_and_mailed_again() {
     let mut desk = Desk::new(1, 1);
     desk.tick();
-    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0.plus(LIFE) };
+    let waiting = Waiting { reason: WaitReason::ScriptSaysNotNow, until: T0.plus(LIFE), about: None };
     let order = desk.target(1).order().unwrap();
     desk.report(1, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
     desk.pass(TIMEOUT);
@@ -585,7 +585,7 @@ proptest! {
                 (2, Some(_)) => { desk.ended(n, Outcome::Installed, goal()); good.insert(n, true); }
                 (3, Some(_)) => { desk.ended(n, failure(), Reported::Nothing); }
                 (4, Some(order)) => {
-                    let waiting = Waiting { reason: WaitReason::NoSpace, until: desk.now.plus(SETTLE) };
+                    let waiting = Waiting { reason: WaitReason::NoSpace, until: desk.now.plus(SETTLE), about: None };
                     desk.report(n, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
                 }
                 (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, String::new())); }

@@ -67,7 +67,7 @@ fn states() -> Vec<(&'static str, Target)> {
     let mut withdrawn = mailed(TargetState::Mailed, None);
     withdrawn.cancel = Some(Ask { ids: vec![CANCEL], sent_at: None });
     let mut deferred = mailed(TargetState::Deferred, None);
-    deferred.waiting = Some(Waiting { reason: WaitReason::NoSpace, until: NOW });
+    deferred.waiting = Some(Waiting { reason: WaitReason::NoSpace, until: NOW, about: None });
     vec![
         ("pending", base(TargetState::Pending, None)),
         ("queued", ordered(TargetState::Queued, None)),
@@ -120,7 +120,7 @@ fn events() -> Vec<(&'static str, TargetEvent)> {
     let text = || "550".to_owned();
     let good = || Reported::Exact(version());
     let old = || Reported::Nothing;
-    let waiting = || Waiting { reason: WaitReason::ScriptSaysNotNow, until: NOW };
+    let waiting = || Waiting { reason: WaitReason::ScriptSaysNotNow, until: NOW, about: None };
     vec![
         ("order queued", TargetEvent::OrderQueued(NEW)),
         ("query queued", TargetEvent::QueryQueued(NEW)),

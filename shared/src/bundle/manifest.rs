@@ -33,8 +33,11 @@ use crate::version::SoftwareVersion;
 
 pub(super) const FORMAT_VERSION: u8 = 1;
 
-/// Permission bits that a module may have: no set-user-ID, no set-group-ID, no sticky bit.
-pub const MODE_MASK: u32 = 0o777;
+/// Mode bits that a module may have.
+pub const MODE_MASK: u32 = 0o7777;
+
+/// Those of them that a box takes only if its configuration allows it: set-user-ID, set-group-ID, sticky.
+pub const SPECIAL_MODE_BITS: u32 = 0o7000;
 
 /// What is true of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -301,8 +304,8 @@ pub enum ManifestError {
         /// The file.
         file: ModulePath,
     },
-    /// Set-user-ID or other bits.
-    #[error("module \"{name}\" has mode {found:#o}, expected at most 0777 without special bits")]
+    /// More than permission, set-user-ID, set-group-ID and sticky bits.
+    #[error("module \"{name}\" has mode {found:#o}, expected at most 07777")]
     Mode {
         /// The module.
         name: Label,

@@ -202,9 +202,10 @@ fn date(text: &str) -> Result<Label, String> {
 
 fn mode(text: &str) -> Result<u32, String> {
     let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-    u32::from_str_radix(text, 8).ok().filter(|mode| digits && mode & !MODE_MASK == 0).ok_or_else(|| {
-        format!("expected a mode such as \"0755\", without set-user-ID bits, found \"{text}\"")
-    })
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| digits && mode & !MODE_MASK == 0)
+        .ok_or_else(|| format!("expected a mode such as \"0755\", found \"{text}\""))
 }
 
 #[cfg(test)]
@@ -248,11 +249,33 @@ kind = "resident"
         assert!(error("bin/abcd", "../abcd").starts_with("line 12: bad path \"../abcd\""));
         assert!(error("bin/abcd", "/bin/abcd").contains("absolute"));
         assert!(error("modules/abcd", "../../etc/shadow").starts_with("line 11: bad path"));
-        assert!(error("0755", "4755").starts_with("line 13: expected a mode"));
+        assert!(error("0755", "0799").starts_with("line 13: expected a mode"));
         assert!(error("resident", "daemon").starts_with("line 14: expected a kind"));
         assert!(error("2026-01-01", "2026-13-01").starts_with("line 10: expected a date"));
         assert!(error("10m", "ten").starts_with("line 4: expected a duration"));
         assert!(error("name = \"abcd\"\n", "").contains("missing field `name`"));
+    }
+
+    // PROTOCOL 6.6
+    #[test]
+    fn links_and_devices_cannot_be_expressed() {
+        for kind in ["symlink", "link", "device", "fifo", "folder"] {
+            assert!(error("resident", kind).starts_with("line 14: expected a kind"), "{kind}");
+        }
+        for key in ["link = \"/etc/passwd\"", "target = \"x\"", "device = \"1:3\""] {
+            let with = format!("mode = \"0755\"\n{key}");
+            assert!(error("mode = \"0755\"", &with).contains("unknown field"), "{key}");
+        }
+        // What `st_mode` of a link or a device would say.
+        for mode in ["120777", "020666", "060660"] {
+            assert!(error("0755", mode).starts_with("line 13: expected a mode"), "{mode}");
+        }
+    }
+
+    #[test]
+    fn special_bits_are_kept_for_the_box_to_judge() {
+        let spec = BundleSpec::parse(&GOOD.replace("0755", "4755")).unwrap();
+        assert_eq!(spec.modules[0].mode, 0o4755);
     }
 
     #[test]

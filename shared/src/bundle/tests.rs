@@ -166,7 +166,7 @@ fn a_signed_manifest_is_checked_again_by_its_reader() {
         ("two modules go to the path", |m| m.modules[1].path = m.modules[0].path.clone()),
         ("lies inside", |m| m.modules[0].path = crate::ModulePath::parse("lib").unwrap()),
         ("two modules are named", |m| m.modules[1].name = m.modules[0].name.clone()),
-        ("special bits", |m| m.modules[0].mode = 0o4755),
+        ("at most 07777", |m| m.modules[0].mode = 0o120_777),
         ("no modules", |m| m.modules.clear()),
     ];
     for (expected, breaks) in broken {

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BundleFacts, Disposal, Effect, Event, JunkReason, MailHandle, Module, ModulesFound,
-    OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile, ReadFor, ScriptEnd, StageFault,
-    State,
+    AgentCore, BootId, BundleFacts, Disposal, Effect, Event, InUse, JunkReason, Lease, LeaseEnd, MailHandle,
+    Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile, ReadFor,
+    Rules, ScriptEnd, StageFault, State,
 };
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::SEEN_MAX_COUNT;
@@ -58,6 +58,8 @@ pub(crate) struct SimBox {
     /// Versions that it truly had when it said so.
     pub(crate) true_versions: BTreeSet<SoftwareVersion>,
     pub(crate) power_cuts: u64,
+    /// Runs of its system so far.
+    boots: u64,
     pub(crate) installs: u64,
     /// It reaches no mail server.
     pub(crate) line_down: bool,
@@ -78,7 +80,7 @@ impl SimBox {
         };
         let state = State::enrolling(request, now, trust(1));
         Self {
-            core: AgentCore::new(Profile { agent: id.clone(), classes: vec![] }, state.clone()),
+            core: AgentCore::new(profile(&id), state.clone()),
             saved: state.encode(),
             id,
             persona,
@@ -95,11 +97,16 @@ impl SimBox {
             ended: BTreeMap::new(),
             true_versions: BTreeSet::new(),
             power_cuts: 0,
+            boots: 0,
             installs: 0,
             line_down: false,
             cut_after: None,
             effects: 0,
         }
+    }
+
+    fn boot(&self) -> BootId {
+        BootId(Label::lossy(&self.boots.to_string()))
     }
 
     fn reader(&self) -> Reader {
@@ -109,8 +116,8 @@ impl SimBox {
     /// Switches it on, for the first time or again.
     pub(crate) fn start(&mut self, now: UnixMillis, post: &mut Post, bundles: &Bundles) {
         let state = State::decode(&self.saved).expect("what was saved reads back");
-        self.core = AgentCore::new(Profile { agent: self.id.clone(), classes: vec![] }, state);
-        self.feed(now, Event::Started { recovered: false }, post, bundles);
+        self.core = AgentCore::new(profile(&self.id), state);
+        self.feed(now, Event::Started { recovered: false, boot: self.boot() }, post, bundles);
     }
 
     /// Looks at the mailbox and at the clock.
@@ -176,9 +183,20 @@ impl SimBox {
             for effect in effects {
                 if self.power_goes(&effect, bundles) {
                     self.power_cuts += 1;
+                    // Sometimes only the agent dies.
+                    self.boots += self.dice.below(2);
                     return self.start(now, post, bundles);
                 }
                 self.effects += 1;
+                if let Effect::RestartBox { order } = effect {
+                    self.explained(order, "awaiting-restart");
+                    if self.persona.deaf > 0 {
+                        self.persona.deaf -= 1;
+                        continue;
+                    }
+                    self.boots += 1;
+                    return self.start(now, post, bundles);
+                }
                 events.extend(self.execute(now, effect, post, bundles));
             }
         }
@@ -201,7 +219,7 @@ impl SimBox {
             let done = usize::try_from(self.dice.below(modules.len() as u64 + 1)).unwrap();
             self.switch(*order, &modules[..done]);
         }
-        if goes && let Effect::Restore { order } = effect {
+        if goes && let Effect::Restore { order, .. } = effect {
             let done = self.dice.below(bundles.len() as u64 + 1);
             self.restore(*order, usize::try_from(done).unwrap());
         }
@@ -266,16 +284,22 @@ impl SimBox {
                 self.persona.disk_full = self.persona.disk_full.saturating_sub(1);
                 Event::Staged { order, result: if full { Err(StageFault::NoSpace) } else { Ok(()) } }
             }
+            Effect::ReadUse { order, .. } => {
+                self.explained(order, "looking");
+                Event::UseRead { order, found: self.in_use(now) }
+            }
             Effect::RunScript { order, phase, .. } => self.run_script(order, phase),
             Effect::Switch { order, modules } => {
                 self.explained(order, "switching");
                 self.switch(order, &modules);
                 Event::Switched { order, result: Ok(()) }
             }
-            Effect::Restore { order } => {
+            Effect::Restore { order, switched } => {
+                assert!(!switched || self.backups.contains_key(&order), "{}: old files are gone", self.id);
                 self.restore(order, usize::MAX);
                 Event::Restored { order, result: Ok(()) }
             }
+            Effect::RestartBox { .. } => return None,
             Effect::Cleanup { order } => {
                 self.backups.remove(&order);
                 self.kept.remove(&order);
@@ -345,6 +369,9 @@ impl SimBox {
         if phase == Phase::Check && self.persona.not_now > 0 {
             self.persona.not_now -= 1;
             code = 75;
+        } else if phase == Phase::Post && self.persona.restarts > 0 {
+            self.persona.restarts -= 1;
+            code = 76;
         } else if let Some((failing, times)) = &mut self.persona.fails
             && *failing == phase
             && *times > 0
@@ -353,6 +380,20 @@ impl SimBox {
             code = 1;
         }
         Event::ScriptEnded { order, phase, end: ScriptEnd::Exit(code), output: OutputTail::default() }
+    }
+
+    fn in_use(&mut self, now: UnixMillis) -> InUse {
+        let leased = self.persona.leases > 0;
+        self.persona.leases = self.persona.leases.saturating_sub(1);
+        let read_at = self.clock(now);
+        let lease = Lease {
+            owner: Label::lossy("billing"),
+            reason: Label::lossy("metering run"),
+            taken: read_at,
+            end: LeaseEnd::Restart(self.boot()),
+            modules: vec![],
+        };
+        InUse { read_at, leases: if leased { vec![lease] } else { vec![] }, running: vec![] }
     }
 
     /// What is done now is what the saved state says is being done.
@@ -463,6 +504,10 @@ impl SimBox {
     pub(crate) fn has(&self, bundle: &BundleFacts) -> bool {
         bundle.modules.iter().all(|m| self.files.get(&m.path) == Some(&m.digest))
     }
+}
+
+fn profile(id: &AgentId) -> Profile {
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default() }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {

@@ -19,6 +19,12 @@ pub struct Persona {
     pub fails: Option<(Phase, u32)>,
     /// The script says "not now" the first so many times.
     pub not_now: u32,
+    /// Its script asks for a restart of the box the first so many times.
+    pub restarts: u32,
+    /// The box does not restart the first so many times that it is told.
+    pub deaf: u32,
+    /// Somebody holds a lease the first so many times.
+    pub leases: u32,
     /// Staging finds the disk full the first so many times.
     pub disk_full: u32,
     /// Somebody edits a module's file by hand, per thousand polls.
@@ -39,6 +45,9 @@ impl Persona {
             off: false,
             fails: None,
             not_now: 0,
+            restarts: 0,
+            deaf: 0,
+            leases: 0,
             disk_full: 0,
             tampering: 0,
             clock_jumps: 0,
@@ -55,7 +64,7 @@ impl Persona {
     pub(crate) fn roll(dice: &mut Dice) -> Self {
         let healthy = Self::healthy();
         let phases = [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Undo];
-        match dice.below(14) {
+        match dice.below(16) {
             0 => Self { off: true, ..healthy },
             1 | 2 => {
                 let phase = phases[usize::try_from(dice.below(5)).unwrap()];
@@ -74,6 +83,13 @@ impl Persona {
                 fails: Some((phases[usize::try_from(dice.below(5)).unwrap()], 1)),
                 ..healthy
             },
+            12 => Self {
+                restarts: 1 + u32::try_from(dice.below(4)).unwrap(),
+                deaf: u32::try_from(dice.below(4)).unwrap(),
+                power_cuts: dice.below(30),
+                ..healthy
+            },
+            13 => Self { leases: 1 + u32::try_from(dice.below(20)).unwrap(), restarts: 1, ..healthy },
             _ => healthy,
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::{BundleFacts, Module};
 use manager_core::{Campaign, CampaignId, CampaignState, Settings, TargetState};
+use shared::bundle::ModuleKind;
 use shared::limits::ORDER_LIFE;
 use shared::{AgentId, Digest, Label, ModulePath, SoftwareVersion, UnixMillis};
 
@@ -116,6 +117,7 @@ impl World {
             mode: 0o755,
             bytes: 1,
             digest: Digest::of(format!("{name}{n}").as_bytes()),
+            kind: ModuleKind::Resident,
         };
         let digest = Digest::of(&n.to_be_bytes());
         let facts = BundleFacts {

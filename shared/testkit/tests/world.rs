@@ -51,8 +51,12 @@ fn the_same_seed_gives_the_same_run_and_another_gives_another() {
 #[test]
 fn a_box_that_loses_power_after_any_effect_ends_verified() {
     // First count the effects of one undisturbed update, then cut after each of them.
-    for fails in [None, Some((Phase::Verify, 1))] {
-        let persona = Persona { fails, ..Persona::healthy() };
+    let healthy = Persona::healthy;
+    for persona in [
+        healthy(),
+        Persona { fails: Some((Phase::Verify, 1)), ..healthy() },
+        Persona { restarts: 1, deaf: 1, leases: 2, ..healthy() },
+    ] {
         let mut calm = world_of(vec![persona.clone()]);
         let before = calm.figures().effects;
         calm.start_campaign(1, 2);

@@ -1,18 +1,21 @@
 //! The moves of an install: which state follows which, and why. One `match` over (state, signal) is the
 //! whole table; `tests/golden/install-moves.txt` shows it.
 
+use shared::Label;
+use shared::bundle::SPECIAL_MODE_BITS;
 use shared::limits::MODULES_MAX_COUNT;
-use shared::message::{Cause, Failure, Outcome, OutputTail, Phase, Refusal, WaitReason};
-use shared::{Label, UnixMillis};
+use shared::message::{
+    Cause, EXIT_NOT_NOW, EXIT_RESTART, Failure, Hindrance, Outcome, OutputTail, Phase, Refusal, WaitReason,
+};
 
-use super::{After, End, Install, Job, Planned, Resume, Surroundings, Turn, Wait};
+use super::restart::{self, Then};
+use super::wait::{looked, pause, resumed, started};
+use super::{After, End, Install, Job, Planned, Resume, Surroundings, Turn};
+use crate::busy::{Before, InUse};
 use crate::event::{InspectFault, ScriptEnd, StageFault};
 use crate::facts::{BundleFacts, ModulesFound};
-use crate::limits::{INTERRUPTIONS_MAX_COUNT, WAIT_FIRST, WAIT_LONGEST, back_off};
+use crate::limits::INTERRUPTIONS_MAX_COUNT;
 use crate::versions::{Combination, first_bad, reported};
-
-/// Exit code with which a script says "not now".
-const NOT_NOW: i32 = 75;
 
 /// Something that happened to the running install.
 #[derive(Clone, Debug)]
@@ -20,6 +23,7 @@ pub(crate) enum Signal {
     Inspected(Result<Box<BundleFacts>, InspectFault>),
     Read(ModulesFound),
     Staged(Result<(), StageFault>),
+    Use(InUse),
     Script(Phase, ScriptEnd, OutputTail),
     Switched(Result<(), Label>),
     Restored(Result<(), Label>),
@@ -44,9 +48,13 @@ impl Install {
             (I::Staging(p), Signal::Staged(result)) => staged(p, around, result),
             (I::Checking(p), Signal::Script(Phase::Check, end, output)) => checked(p, around, &end, output),
             (I::Waiting(p, wait), Signal::Tick) => resumed(p, wait, around.now),
+            (I::Looking(p, before), Signal::Use(found)) => looked(p, before, around, &found),
             (I::Pre(p), Signal::Script(Phase::Pre, end, output)) => prepared(p, &end, output),
             (I::Switching(p), Signal::Switched(result)) => switched(p, result),
             (I::Post(p), Signal::Script(Phase::Post, end, output)) => {
+                if end == ScriptEnd::Exit(EXIT_RESTART) {
+                    return restart::asked(with_output(p, output), around, Then::Verify);
+                }
                 proved(p, Phase::Post, &end, output, Install::Verifying)
             }
             (I::Verifying(p), Signal::Script(Phase::Verify, end, output)) => {
@@ -55,10 +63,14 @@ impl Install {
             (I::Confirming(p), Signal::Read(found)) => confirmed(p, around, found),
             (I::Restoring(p, after), Signal::Restored(result)) => restored(p, after, around, result.is_err()),
             (I::Undoing(p, after, damaged), Signal::Script(Phase::Undo, end, output)) => {
+                if end == ScriptEnd::Exit(EXIT_RESTART) {
+                    return restart::asked(keep_first_output(p, output), around, Then::Back(after, damaged));
+                }
                 let failed = cause_of(&end).is_some();
                 let p = if failed { keep_first_output(p, output) } else { p };
                 finished(p, after, around, Back { damaged, undo_failed: failed })
             }
+            (I::AwaitingRestart(p, restart), Signal::Tick) => restart::still_up(p, restart, around),
             (state, Signal::Restarted { recovered }) => restarted(state, around, recovered),
             (state, Signal::Cancel) if !state.has_begun() => cancelled(state),
             (state, _) => Turn::Ignored(state),
@@ -71,12 +83,12 @@ fn end(order: shared::EnvelopeId, outcome: Outcome, output: Option<OutputTail>) 
 }
 
 /// It ends before anything was changed.
-fn given_up(p: Box<Planned>, phase: Phase, cause: Cause) -> Turn {
+pub(super) fn given_up(p: Box<Planned>, phase: Phase, cause: Cause) -> Turn {
     end(p.job.order, Outcome::RolledBack(Failure { phase, cause, undo_failed: false }), p.output)
 }
 
 /// It ends after something may have been changed: the old files come back first.
-fn roll_back(p: Box<Planned>, phase: Phase, cause: Cause) -> Turn {
+pub(super) fn roll_back(p: Box<Planned>, phase: Phase, cause: Cause) -> Turn {
     Turn::Go(Install::Restoring(p, After::Fail(Failure { phase, cause, undo_failed: false })))
 }
 
@@ -123,6 +135,11 @@ fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts
     if !facts.classes.is_empty() && !facts.classes.iter().any(|c| around.classes.contains(c)) {
         return refuse(Refusal::WrongClass);
     }
+    // PROTOCOL 6.6: refused as a whole, never installed without its bits.
+    let special = facts.modules.iter().find(|m| m.mode & SPECIAL_MODE_BITS != 0);
+    if let Some(module) = special.filter(|_| !around.rules.allow_setuid) {
+        return refuse(Refusal::SpecialMode(module.name.clone()));
+    }
     let together = Combination::overlaid(around.installed, job.target.clone(), &facts.modules);
     if together.modules.len() > MODULES_MAX_COUNT {
         return refuse(Refusal::BadBundle(Label::lossy("more modules than one report can name")));
@@ -136,6 +153,7 @@ fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts
         waits: 0,
         told: None,
         output: None,
+        restarts: 0,
     })))
 }
 
@@ -164,8 +182,8 @@ fn compared(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) -> 
 fn staged(p: Box<Planned>, around: &Surroundings<'_>, result: Result<(), StageFault>) -> Turn {
     match result {
         Ok(()) if p.facts.has_script => Turn::Go(Install::Checking(p)),
-        Ok(()) => Turn::Go(Install::Switching(p)),
-        Err(StageFault::NoSpace) => pause(p, around.now, WaitReason::NoSpace, Resume::Staging),
+        Ok(()) => Turn::Go(Install::Looking(p, Before::Switch)),
+        Err(StageFault::NoSpace) => pause(p, around.now, Hindrance::of(WaitReason::NoSpace), Resume::Staging),
         Err(StageFault::Bad(why)) => given_up(p, Phase::Stage, Cause::BadContent(why)),
         Err(StageFault::Io(why)) => given_up(p, Phase::Stage, Cause::Io(why)),
     }
@@ -174,45 +192,22 @@ fn staged(p: Box<Planned>, around: &Surroundings<'_>, result: Result<(), StageFa
 fn checked(p: Box<Planned>, around: &Surroundings<'_>, end: &ScriptEnd, output: OutputTail) -> Turn {
     let p = with_output(p, output);
     match cause_of(end) {
-        None => Turn::Go(Install::Pre(p)),
-        Some(Cause::ScriptExit(NOT_NOW)) => {
-            pause(p, around.now, WaitReason::ScriptSaysNotNow, Resume::Checking)
+        None => Turn::Go(Install::Looking(p, Before::Pre)),
+        Some(Cause::ScriptExit(EXIT_NOT_NOW)) => {
+            pause(p, around.now, Hindrance::of(WaitReason::ScriptSaysNotNow), Resume::Checking)
         }
         Some(cause) => given_up(p, Phase::Check, cause),
     }
 }
 
-fn pause(mut p: Box<Planned>, now: UnixMillis, reason: WaitReason, resume: Resume) -> Turn {
-    let pause = back_off(WAIT_FIRST, WAIT_LONGEST, p.waits);
-    p.waits = p.waits.saturating_add(1);
-    // Not past the expiry: the manager wants to know then, not an hour later.
-    let until = now.plus(pause).min(p.job.expires.plus(core::time::Duration::from_millis(1)));
-    Turn::Go(Install::Waiting(p, Wait { reason, until, resume }))
-}
-
-fn resumed(p: Box<Planned>, wait: Wait, now: UnixMillis) -> Turn {
-    if now > p.job.expires {
-        let phase = match wait.resume {
-            Resume::Staging => Phase::Stage,
-            Resume::Checking => Phase::Check,
-        };
-        return given_up(p, phase, Cause::WaitedTooLong);
-    }
-    // A pause that lasts longer than any was begun before the clock went back.
-    if wait.until > now && wait.until.since(now) <= WAIT_LONGEST {
-        return Turn::Ignored(Install::Waiting(p, wait));
-    }
-    Turn::Go(match wait.resume {
-        Resume::Staging => Install::Staging(p),
-        Resume::Checking => Install::Checking(p),
-    })
-}
-
 fn prepared(p: Box<Planned>, end: &ScriptEnd, output: OutputTail) -> Turn {
     let p = with_output(p, output);
     match cause_of(end) {
-        None => Turn::Go(Install::Switching(p)),
-        Some(Cause::ScriptExit(NOT_NOW)) => Turn::Go(Install::Restoring(p, After::Wait)),
+        None => Turn::Go(Install::Looking(p, Before::Switch)),
+        Some(Cause::ScriptExit(EXIT_NOT_NOW)) => {
+            let hindrance = Hindrance::of(WaitReason::ScriptSaysNotNow);
+            Turn::Go(Install::Restoring(p, After::Wait(hindrance)))
+        }
         Some(cause) => roll_back(p, Phase::Pre, cause),
     }
 }
@@ -256,9 +251,9 @@ fn confirmed(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) ->
 }
 
 /// What the way back has left.
-struct Back {
-    damaged: bool,
-    undo_failed: bool,
+pub(super) struct Back {
+    pub(super) damaged: bool,
+    pub(super) undo_failed: bool,
 }
 
 fn restored(p: Box<Planned>, after: After, around: &Surroundings<'_>, damaged: bool) -> Turn {
@@ -268,16 +263,16 @@ fn restored(p: Box<Planned>, after: After, around: &Surroundings<'_>, damaged: b
     finished(p, after, around, Back { damaged, undo_failed: false })
 }
 
-fn finished(p: Box<Planned>, after: After, around: &Surroundings<'_>, back: Back) -> Turn {
+pub(super) fn finished(p: Box<Planned>, after: After, around: &Surroundings<'_>, back: Back) -> Turn {
     let clean = !back.damaged && !back.undo_failed;
     let failure = match after {
         After::Retry(_) if clean && around.now <= p.job.expires => return Turn::Go(Install::Staging(p)),
-        After::Wait if clean => {
-            return pause(p, around.now, WaitReason::ScriptSaysNotNow, Resume::Checking);
-        }
+        After::Wait(hindrance) if clean => return pause(p, around.now, hindrance, Resume::Checking),
         After::Fail(failure) => failure,
         After::Retry(phase) => Failure { phase, cause: Cause::Interrupted, undo_failed: false },
-        After::Wait => Failure { phase: Phase::Pre, cause: Cause::ScriptExit(NOT_NOW), undo_failed: false },
+        After::Wait(hindrance) => {
+            Failure { phase: Phase::Pre, cause: Cause::Hindered(hindrance), undo_failed: false }
+        }
     };
     let failure = Failure { undo_failed: back.undo_failed, ..failure };
     let outcome = if back.damaged { Outcome::Damaged(failure) } else { Outcome::RolledBack(failure) };
@@ -289,17 +284,23 @@ fn restarted(state: Install, around: &Surroundings<'_>, recovered: bool) -> Turn
     match state {
         // Reading changes nothing: do it again.
         I::Inspecting(_) | I::Comparing(_) => Turn::Go(state),
-        I::Waiting(p, wait) if !recovered => Turn::Go(I::Waiting(p, wait)),
+        I::Looking(p, before) if !recovered && (before == Before::Pre || !p.facts.has_script) => {
+            Turn::Go(I::Looking(p, before))
+        }
+        // What was in use may not be so any more: "put off until the box restarts" ends here.
+        I::Waiting(p, wait) if !recovered => started(p, wait, around.now),
         I::Confirming(p) if !recovered => Turn::Go(I::Confirming(p)),
         // Neither changes the installed files. An older copy of the state may hide that more was begun.
         I::Staging(p) if !recovered => again(p, Phase::Stage, I::Staging),
         I::Checking(p) if !recovered => again(p, Phase::Check, I::Checking),
         I::Staging(p) => interrupted(p, Phase::Stage),
-        I::Checking(p) | I::Waiting(p, _) => interrupted(p, Phase::Check),
+        I::Checking(p) | I::Waiting(p, _) | I::Looking(p, Before::Pre) => interrupted(p, Phase::Check),
+        I::Looking(p, Before::Switch) => interrupted(p, Phase::Pre),
         I::Pre(p) => interrupted(p, Phase::Pre),
         I::Switching(p) => interrupted(p, Phase::Switch),
         I::Post(p) => interrupted(p, Phase::Post),
         I::Verifying(p) | I::Confirming(p) => interrupted(p, Phase::Verify),
+        I::AwaitingRestart(p, restart) => restart::started(p, restart, around, recovered),
         I::Restoring(p, after) => Turn::Go(I::Restoring(p, after)),
         I::Undoing(mut p, after, damaged) => {
             p.undo_interruptions = p.undo_interruptions.saturating_add(1);
@@ -322,7 +323,7 @@ fn again(mut p: Box<Planned>, phase: Phase, state: fn(Box<Planned>) -> Install) 
 }
 
 /// Goes back, and tries again from the start, but not for ever.
-fn interrupted(mut p: Box<Planned>, phase: Phase) -> Turn {
+pub(super) fn interrupted(mut p: Box<Planned>, phase: Phase) -> Turn {
     p.interruptions = p.interruptions.saturating_add(1);
     if p.interruptions >= INTERRUPTIONS_MAX_COUNT {
         return roll_back(p, phase, Cause::Interrupted);

@@ -2,12 +2,17 @@
 //! `UPDATE_GOLDEN=1` writes the table anew.
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests name the states that they are about")]
 
-use core::fmt::Write as _;
+mod waits;
 
-use shared::message::{Cause, Failure, Outcome, OutputTail, Phase, WaitReason};
+use core::fmt::Write as _;
+use std::sync::LazyLock;
+
+use shared::bundle::ModuleKind;
+use shared::message::{Cause, Failure, Hindrance, Outcome, OutputTail, Phase, WaitReason};
 use shared::{Digest, EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 use super::*;
+use crate::busy::{InUse, Running};
 use crate::event::{InspectFault, ScriptEnd, StageFault};
 use crate::facts::Module;
 
@@ -31,6 +36,7 @@ fn facts() -> BundleFacts {
         mode: 0o755,
         bytes: 1,
         digest: Digest::of(b"2"),
+        kind: ModuleKind::OnDemand,
     };
     BundleFacts {
         software_version: version("2-0"),
@@ -52,7 +58,21 @@ fn planned() -> Box<Planned> {
         waits: 0,
         told: None,
         output: None,
+        restarts: 0,
     })
+}
+
+fn hindrance() -> Hindrance {
+    Hindrance { reason: WaitReason::ScriptSaysNotNow, about: None }
+}
+
+fn boot(name: &str) -> BootId {
+    BootId(Label::lossy(name))
+}
+
+fn restart(then: Then) -> Restart {
+    let deadline = T0.plus(core::time::Duration::from_secs(3_600));
+    Restart { during: boot("first"), deadline, told: 1, next: T0, then }
 }
 
 fn failure(phase: Phase) -> Failure {
@@ -60,25 +80,32 @@ fn failure(phase: Phase) -> Failure {
 }
 
 fn states() -> Vec<Install> {
-    let wait = Wait { reason: WaitReason::ScriptSaysNotNow, until: T0, resume: Resume::Checking };
+    let wait = Wait { hindrance: hindrance(), until: T0, resume: Resume::Checking };
+    let fail = || After::Fail(failure(Phase::Post));
     vec![
         Install::Inspecting(job()),
         Install::Comparing(planned()),
         Install::Staging(planned()),
         Install::Checking(planned()),
         Install::Waiting(planned(), wait),
+        Install::Looking(planned(), Before::Pre),
         Install::Pre(planned()),
+        Install::Looking(planned(), Before::Switch),
         Install::Switching(planned()),
         Install::Post(planned()),
+        Install::AwaitingRestart(planned(), restart(Then::Verify)),
         Install::Verifying(planned()),
         Install::Confirming(planned()),
-        Install::Restoring(planned(), After::Fail(failure(Phase::Post))),
+        Install::Restoring(planned(), fail()),
         Install::Restoring(planned(), After::Retry(Phase::Post)),
-        Install::Restoring(planned(), After::Wait),
-        Install::Undoing(planned(), After::Fail(failure(Phase::Post)), false),
-        Install::Undoing(planned(), After::Fail(failure(Phase::Post)), true),
+        Install::Restoring(planned(), After::Wait(hindrance())),
+        Install::Undoing(planned(), fail(), false),
+        Install::Undoing(planned(), fail(), true),
         Install::Undoing(planned(), After::Retry(Phase::Post), false),
-        Install::Undoing(planned(), After::Wait, false),
+        Install::Undoing(planned(), After::Wait(hindrance()), false),
+        Install::AwaitingRestart(planned(), restart(Then::Back(fail(), false))),
+        Install::AwaitingRestart(planned(), restart(Then::Back(fail(), true))),
+        Install::AwaitingRestart(planned(), restart(Then::Back(After::Retry(Phase::Post), false))),
     ]
 }
 
@@ -86,6 +113,10 @@ fn found(content: &[u8]) -> ModulesFound {
     let mut found = ModulesFound::default();
     found.files.insert(ModulePath::parse("bin/abcd").unwrap(), Digest::of(content));
     found
+}
+
+fn in_use() -> InUse {
+    InUse { running: vec![Running { module: Label::lossy("abcd"), pid: 12 }], ..InUse::default() }
 }
 
 fn signals() -> Vec<(String, Signal)> {
@@ -101,6 +132,8 @@ fn signals() -> Vec<(String, Signal)> {
         ("staged no-space".to_owned(), Signal::Staged(Err(StageFault::NoSpace))),
         ("staged bad".to_owned(), Signal::Staged(Err(StageFault::Bad(label())))),
         ("staged io".to_owned(), Signal::Staged(Err(StageFault::Io(label())))),
+        ("use none".to_owned(), Signal::Use(InUse::default())),
+        ("use on-demand".to_owned(), Signal::Use(in_use())),
         ("switched ok".to_owned(), Signal::Switched(Ok(()))),
         ("switched io".to_owned(), Signal::Switched(Err(label()))),
         ("restored ok".to_owned(), Signal::Restored(Ok(()))),
@@ -115,6 +148,7 @@ fn signals() -> Vec<(String, Signal)> {
             ("0", ScriptEnd::Exit(0)),
             ("1", ScriptEnd::Exit(1)),
             ("75", ScriptEnd::Exit(75)),
+            ("76", ScriptEnd::Exit(76)),
             ("signal", ScriptEnd::Signal(9)),
             ("timeout", ScriptEnd::Timeout(600)),
             ("not-run", ScriptEnd::NotRun(label())),
@@ -127,16 +161,24 @@ fn signals() -> Vec<(String, Signal)> {
 }
 
 fn describe(state: &Install) -> String {
+    let name = state.name();
+    let back = |after: &After, damaged: bool| {
+        let then = match after {
+            After::Fail(_) => "fail",
+            After::Retry(_) => "retry",
+            After::Wait(_) => "wait",
+        };
+        format!("{name}({then}{})", if damaged { ", damaged" } else { "" })
+    };
     match state {
-        Install::Restoring(_, after) | Install::Undoing(_, after, _) => {
-            let then = match after {
-                After::Fail(_) => "fail",
-                After::Retry(_) => "retry",
-                After::Wait => "wait",
-            };
-            let damaged = matches!(state, Install::Undoing(_, _, true));
-            format!("{}({then}{})", state.name(), if damaged { ", damaged" } else { "" })
+        Install::Restoring(_, after) => back(after, false),
+        Install::Undoing(_, after, damaged)
+        | Install::AwaitingRestart(_, Restart { then: Then::Back(after, damaged), .. }) => {
+            back(after, *damaged)
         }
+        Install::AwaitingRestart(..) => format!("{name}(verify)"),
+        Install::Looking(_, Before::Pre) => format!("{name}(pre)"),
+        Install::Looking(_, Before::Switch) => format!("{name}(switch)"),
         other => other.name().to_owned(),
     }
 }
@@ -151,8 +193,10 @@ fn describe_outcome(outcome: &Outcome) -> String {
     }
 }
 
+/// In the first run of the box's system.
 fn around() -> Surroundings<'static> {
-    Surroundings { now: T0, classes: &[], installed: None }
+    static RULES: LazyLock<(Rules, BootId)> = LazyLock::new(|| (Rules::default(), boot("first")));
+    Surroundings { now: T0, classes: &[], rules: &RULES.0, boot: &RULES.1, installed: None }
 }
 
 #[test]
@@ -160,8 +204,16 @@ fn the_legal_moves_are_those_of_the_golden_file() {
     let mut table = String::from("state + signal = next; what is not listed changes nothing\n");
     for state in states() {
         writeln!(table).unwrap();
-        for (name, signal) in signals() {
-            let next = match state.clone().turn(&around(), signal) {
+        let other_boot = boot("second");
+        let restarted_box = Surroundings { boot: &other_boot, ..around() };
+        let signals = signals().into_iter().map(|(name, signal)| (name, signal, around()));
+        let awaits = matches!(state, Install::AwaitingRestart(..));
+        let with_box = awaits.then(|| {
+            let signal = Signal::Restarted { recovered: false };
+            ("restarted with the box".to_owned(), signal, restarted_box)
+        });
+        for (name, signal, around) in signals.chain(with_box) {
+            let next = match state.clone().turn(&around, signal) {
                 Turn::Ignored(same) => {
                     assert_eq!(same, state, "an ignored signal changed something");
                     continue;
@@ -169,7 +221,7 @@ fn the_legal_moves_are_those_of_the_golden_file() {
                 Turn::Go(next) => describe(&next),
                 Turn::End(end) => describe_outcome(&end.outcome),
             };
-            writeln!(table, "{:<24} + {name:<22} = {next}", describe(&state)).unwrap();
+            writeln!(table, "{:<31} + {name:<22} = {next}", describe(&state)).unwrap();
         }
     }
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/install-moves.txt");
@@ -184,7 +236,12 @@ fn the_legal_moves_are_those_of_the_golden_file() {
 fn every_state_that_has_begun_ends_only_through_restoring() {
     for state in states().into_iter().filter(Install::has_begun) {
         for (name, signal) in signals() {
-            let back = matches!(state, Install::Restoring(..) | Install::Undoing(..));
+            let back = matches!(
+                state,
+                Install::Restoring(..)
+                    | Install::Undoing(..)
+                    | Install::AwaitingRestart(_, Restart { then: Then::Back(..), .. })
+            );
             if let Turn::End(end) = state.clone().turn(&around(), signal) {
                 assert!(back || end.commit.is_some(), "{} + {name} ends without restoring", state.name());
             }
@@ -239,10 +296,10 @@ fn not_now_is_asked_again_with_growing_pauses_until_the_order_expires() {
     let outcome = loop {
         let around = Surroundings { now, ..around() };
         let not_now = Signal::Script(Phase::Check, ScriptEnd::Exit(75), OutputTail::default());
-        let signal = if state.wait().is_some() { Signal::Tick } else { not_now };
+        let signal = if state.waiting().is_some() { Signal::Tick } else { not_now };
         match state.turn(&around, signal) {
             Turn::Go(next) => {
-                if let Some(wait) = next.wait() {
+                if let Some(wait) = next.waiting() {
                     pauses.push(wait.until.since(now).as_secs());
                     now = wait.until;
                 }
@@ -254,8 +311,41 @@ fn not_now_is_asked_again_with_growing_pauses_until_the_order_expires() {
     };
     assert_eq!(pauses[..8], [60, 120, 240, 480, 960, 1_920, 3_600, 3_600]);
     assert!(pauses.len() < 35, "{}", pauses.len());
-    let expected = Failure { phase: Phase::Check, cause: Cause::WaitedTooLong, undo_failed: false };
+    let cause = Cause::WaitedTooLong(Some(hindrance()));
+    let expected = Failure { phase: Phase::Check, cause, undo_failed: false };
     assert_eq!(outcome, Outcome::RolledBack(expected));
+}
+
+#[test]
+fn special_mode_bits_are_refused_unless_the_operator_allows_them() {
+    let turn = |allow_setuid| {
+        let mut facts = facts();
+        facts.modules[0].mode = 0o4755;
+        let rules = Rules { allow_setuid, ..Rules::default() };
+        let around = Surroundings { rules: &rules, ..around() };
+        match Install::Inspecting(job()).turn(&around, Signal::Inspected(Ok(Box::new(facts)))) {
+            Turn::Go(next) => next.name().to_owned(),
+            Turn::End(end) => describe_outcome(&end.outcome),
+            Turn::Ignored(_) => "ignored".to_owned(),
+        }
+    };
+    assert_eq!(turn(true), "comparing");
+    assert_eq!(
+        turn(false),
+        "REFUSED module abcd has a set-user-ID, set-group-ID or sticky bit, not allowed here"
+    );
+}
+
+#[test]
+fn a_failure_after_the_switch_needs_what_the_switch_has_kept() {
+    for (phase, switched) in
+        [(Phase::Pre, false), (Phase::Switch, false), (Phase::Post, true), (Phase::Verify, true)]
+    {
+        for after in [After::Fail(failure(phase)), After::Retry(phase)] {
+            let action = Install::Restoring(planned(), after).action(None);
+            assert_eq!(action, Some(Effect::Restore { order: job().order, switched }), "{phase}");
+        }
+    }
 }
 
 #[test]
