@@ -31,6 +31,15 @@ pub(crate) const RELEASE_SEED: u8 = 200;
 /// All bundles of a world, by their digest.
 pub(crate) type Bundles = BTreeMap<Digest, BundleFacts>;
 
+/// A box's way to the mail servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It works.
+    Up,
+    /// Nothing passes.
+    Down,
+}
+
 /// One box.
 #[derive(Debug)]
 pub(crate) struct SimBox {
@@ -61,8 +70,8 @@ pub(crate) struct SimBox {
     /// Runs of its system so far.
     boots: u64,
     pub(crate) installs: u64,
-    /// It reaches no mail server.
-    pub(crate) line_down: bool,
+    /// Its way to the mail servers.
+    pub(crate) line: Line,
     /// Effects until the next cut, for exhaustive tests.
     pub(crate) cut_after: Option<u64>,
     pub(crate) effects: u64,
@@ -99,7 +108,7 @@ impl SimBox {
             power_cuts: 0,
             boots: 0,
             installs: 0,
-            line_down: false,
+            line: Line::Up,
             cut_after: None,
             effects: 0,
         }
@@ -137,7 +146,7 @@ impl SimBox {
             self.tampered = true;
             self.files.insert(path, Digest::of(b"edited by hand"));
         }
-        let mails = if self.line_down { vec![] } else { post.look(&self.reader()) };
+        let mails = if self.line == Line::Down { vec![] } else { post.look(&self.reader()) };
         for number in mails {
             let Some(mail) = post.fetch(&self.reader(), number).cloned() else { continue };
             if let Content::Order { statements, .. } = &mail.content
@@ -416,8 +425,10 @@ impl SimBox {
             sequence: number.0,
             report: outgoing.report,
         };
-        let answer =
-            if self.line_down { Answer::Later } else { post.submit(now, &Reader::Manager, content, false) };
+        let answer = match self.line {
+            Line::Down => Answer::Later,
+            Line::Up => post.submit(now, &Reader::Manager, content, false),
+        };
         let result = match answer {
             Answer::Taken => PostResult::Done,
             Answer::Later | Answer::Never => PostResult::Later(Label::lossy("later")),

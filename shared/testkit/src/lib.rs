@@ -19,6 +19,7 @@ mod persona;
 mod post;
 mod world;
 
+pub use boxes::Line;
 pub use persona::Persona;
 pub use post::Habits;
 pub use world::{Figures, World};

@@ -10,7 +10,7 @@ use shared::bundle::ModuleKind;
 use shared::limits::ORDER_LIFE;
 use shared::{AgentId, Digest, Label, ModulePath, SoftwareVersion, UnixMillis};
 
-use crate::boxes::{Bundles, SimBox};
+use crate::boxes::{Bundles, Line, SimBox};
 use crate::dice::Dice;
 use crate::headquarters::Headquarters;
 use crate::persona::Persona;
@@ -247,8 +247,8 @@ impl World {
     }
 
     /// Takes a box's line to the mail servers down, or up again.
-    pub fn line_down(&mut self, agent: &AgentId, down: bool) {
-        self.boxes.get_mut(agent).unwrap().line_down = down;
+    pub fn set_line(&mut self, agent: &AgentId, line: Line) {
+        self.boxes.get_mut(agent).unwrap().line = line;
     }
 
     /// Somebody keeps all orders back (the freeze attack), or lets them through again.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use manager_core::TargetState;
 use shared::AgentId;
 use shared::message::Phase;
-use testkit::{Figures, Habits, Persona, World};
+use testkit::{Figures, Habits, Line, Persona, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -145,7 +145,7 @@ fn replays_doubles_and_bounces_alone_cannot_keep_a_fleet_from_its_version() {
 #[test]
 fn a_box_that_is_alone_for_ninety_days_keeps_little_and_says_all_of_it_on_its_return() {
     let mut world = world_of(vec![Persona::healthy(); 2]);
-    world.line_down(&box_1(), true);
+    world.set_line(&box_1(), Line::Down);
     world.start_campaign(1, 1);
     world.run_for(DAY * 90);
     assert_eq!(world.in_state(0, TargetState::Verified).len(), 1, "the other box is not held up");
@@ -154,7 +154,7 @@ fn a_box_that_is_alone_for_ninety_days_keeps_little_and_says_all_of_it_on_its_re
     assert!((1..10).contains(&waiting), "{waiting} reports");
     // Heartbeats were missing for three months, and only the box knows.
     assert!(world.unheard().is_empty());
-    world.line_down(&box_1(), false);
+    world.set_line(&box_1(), Line::Up);
     world.run_for(Duration::from_secs(1800));
     assert_eq!(world.reports_waiting(&box_1()), 0);
     world.run_for(DAY * 8);
