@@ -47,6 +47,20 @@ pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Err(io::Error::other(format!("expected the mode bits {expected:#o}, the system allows {found:#o}")))
 }
 
+/// Makes a folder, and those above it, and their names durable: also that of a folder which is there, for whoever
+/// made it may have died before it was.
+pub(crate) fn durable_folder(path: &Path, mode: u32) -> io::Result<()> {
+    let was_there = path.exists();
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    missing.into_iter().try_for_each(sync_parent)?;
+    match sync_parent(path) {
+        // An older folder in one that this user may not read is for its owner to keep.
+        Err(err) if was_there && err.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes the names in the folder of `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {

@@ -19,7 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use shared::EnvelopeId;
 use thiserror::Error;
 
-use crate::files::private_folder;
+use crate::files::{durable_folder, private_folder, sync_folder};
 
 /// An agent's home folder.
 #[derive(Clone, Debug)]
@@ -81,12 +81,17 @@ impl Home {
         self.0.join("outbox")
     }
 
-    /// Makes the folders that are not there.
+    /// Makes the folders that are not there. All are durable before anything is kept in them: a power cut must
+    /// not take a home whose keys the manager has already seen.
     pub(crate) fn create(&self) -> Result<(), HomeError> {
-        for folder in [self.0.clone(), self.incoming(), self.bundles(), self.outbox()] {
-            private_folder(&folder).map_err(|err| HomeError::Io(folder, err))?;
-        }
-        Ok(())
+        let make = || -> io::Result<()> {
+            durable_folder(&self.0, 0o700)?;
+            for folder in [self.incoming(), self.bundles(), self.outbox()] {
+                private_folder(&folder)?;
+            }
+            sync_folder(&self.0)
+        };
+        make().map_err(|err| HomeError::Io(self.0.clone(), err))
     }
 
     /// Keeps every other agent out of this home.
