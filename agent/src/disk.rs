@@ -32,7 +32,7 @@ use shared::trust::Trust;
 use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
 
 use crate::config::Config;
-use crate::files::{copy_seen, private_folder, remove_tree};
+use crate::files::{copy_seen, durable_folder, remove_tree};
 use crate::home::{HomeError, Lock};
 use crate::lease::Leases;
 use crate::script::ScriptUser;
@@ -105,7 +105,8 @@ impl Disk {
     }
 
     /// Makes the agent's own folders below the root, and refuses one that is a link to elsewhere. Others may
-    /// pass through only on their way to what is theirs.
+    /// pass through only on their way to what is theirs. They are durable before a job is laid out in them: what
+    /// takes a switch back must not be lost before what was switched.
     fn own_folder(&self) -> io::Result<()> {
         const PASS: u32 = 0o711;
         const PRIVATE: u32 = 0o700;
@@ -115,7 +116,7 @@ impl Disk {
         let own = if jobs == PASS || leases & 0o077 != 0 { PASS } else { PRIVATE };
         let leases = (Leases::below(&self.root).folder().to_owned(), leases);
         for (folder, mode) in [(self.root.join(AGENT_FOLDER), own), (self.jobs(), jobs), leases] {
-            private_folder(&folder)?;
+            durable_folder(&folder, PRIVATE)?;
             if !std::fs::symlink_metadata(&folder)?.is_dir() {
                 return Err(io::Error::other(format!("{} is a link, expected a folder", folder.display())));
             }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::config::{self, Choices};
 use crate::disk::{Disk, Folders};
 use crate::exit::{Outside, Usage};
-use crate::files::now;
+use crate::files::{durable_folder, now};
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::ledger;
@@ -56,7 +56,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         )));
     }
     let choices = choices(&home, request)?;
-    std::fs::create_dir_all(&choices.root)
+    durable_folder(&choices.root, 0o777)
         .with_context(|| format!("cannot make the root folder {}", choices.root.display()))?;
     let config =
         config::write(&home.config(), &config::new_text(&invitation, choices)).map_err(Usage::because)?;
