@@ -11,6 +11,13 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
+/// Rights that nobody but a password file's owner may have.
+const OWNER_ONLY: u32 = 0o077;
+
+/// systemd keeps credentials in a folder that only the service can enter, owned by root with an access list
+/// for the service's user; the list shows as the group's right to read (mode 0440).
+const OWNER_AND_LIST: u32 = 0o037;
+
 /// Longest password or token accepted. Real bearer tokens reach some 4 kB.
 const SECRET_MAX_BYTES: u64 = 16 * 1024;
 
@@ -107,13 +114,13 @@ impl SecretSource {
     pub(crate) async fn load(&self) -> Result<Secret, SecretError> {
         match self {
             Self::None => Err(SecretError::Missing),
-            Self::File(path) => read_file(path),
+            Self::File(path) => read_file(path, OWNER_ONLY),
             Self::Env(name) => match std::env::var(name) {
                 Ok(text) => checked(Zeroizing::new(text), &format!("environment variable {name}")),
                 Err(_) => Err(SecretError::NoVariable { name: name.clone() }),
             },
             Self::Credential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
-                Some(folder) => read_file(&Path::new(&folder).join(name)),
+                Some(folder) => read_file(&Path::new(&folder).join(name), OWNER_AND_LIST),
                 None => Err(SecretError::NoVariable { name: "CREDENTIALS_DIRECTORY".to_owned() }),
             },
             Self::TokenCommand(words) => run(words, Duration::from_secs(30)).await,
@@ -126,12 +133,12 @@ impl SecretSource {
     }
 }
 
-fn read_file(path: &Path) -> Result<Secret, SecretError> {
+fn read_file(path: &Path, forbidden: u32) -> Result<Secret, SecretError> {
     let failed = |source| SecretError::Read { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
     // Asked of the open file, so that it cannot be swapped in between.
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if mode & forbidden != 0 {
         return Err(SecretError::Open { path: path.to_owned(), mode });
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
@@ -204,6 +211,15 @@ mod tests {
         let open = file("x", 0o640);
         let err = SecretSource::File(open.path().into()).load().await.unwrap_err().to_string();
         assert!(err.contains("expected mode 0600, found 0640"), "{err}");
+    }
+
+    #[test]
+    fn a_credential_may_be_readable_by_the_access_list_of_its_service_and_by_nobody_else() {
+        for (mode, fine) in [(0o400, true), (0o440, true), (0o460, false), (0o444, false)] {
+            let credential = file("x", mode);
+            assert_eq!(read_file(credential.path(), OWNER_AND_LIST).is_ok(), fine, "{mode:o}");
+            assert_eq!(read_file(credential.path(), OWNER_ONLY).is_ok(), mode == 0o400, "{mode:o}");
+        }
     }
 
     #[tokio::test]
