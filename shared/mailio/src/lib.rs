@@ -59,5 +59,5 @@ pub use mime::extract::Extracted;
 pub use outgoing::{Attachment, AutoKind, Outgoing, Sent, Why};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use sender::Sender;
-pub use settings::{JunkPolicy, MailSettings, SettingsError, Timeouts};
+pub use settings::{JunkPolicy, MailSettings, Progress, SettingsError, Timeouts};
 pub use url::{ReceiveUrl, SendUrl, TlsMode, UrlError};

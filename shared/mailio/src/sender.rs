@@ -192,6 +192,7 @@ impl Sender {
             port: to.port,
             ca_file: self.settings.ca_file.as_deref(),
             timeouts: self.settings.timeouts,
+            progress: &self.settings.progress,
         };
         let mut session = Session::open(&peer, to.tls, self.settings.address.domain()).await?;
         if let Some(user) = &to.user {

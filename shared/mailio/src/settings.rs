@@ -1,7 +1,9 @@
 //! What a caller configures for one mail account. Plain data with defaults; reads no files itself.
 
+use core::fmt;
 use core::time::Duration;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use shared::MailAddress;
 use shared::limits::MAIL_MAX_DEFAULT_BYTES;
@@ -31,6 +33,33 @@ pub struct MailSettings {
     pub timeouts: Timeouts,
     /// What happens to mail that is disposed of as junk.
     pub junk: JunkPolicy,
+    /// Who is told that a connection moves bytes.
+    pub progress: Progress,
+}
+
+/// Is told whenever a connection to a mail server has moved bytes: whoever watches over the caller can then
+/// tell a slow line, on which one mail takes hours, from a hang.
+#[derive(Clone, Default)]
+pub struct Progress(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Progress {
+    /// Tells `told`, which is called for each piece and must not take long.
+    #[must_use]
+    pub fn to(told: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    pub(crate) fn moved(&self) {
+        if let Some(told) = &self.0 {
+            told();
+        }
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Progress(told)" } else { "Progress(untold)" })
+    }
 }
 
 /// What happens to junk.
@@ -95,6 +124,11 @@ impl Default for Timeouts {
     }
 }
 
+/// What a server that scans mails gets on top for a mail of this size.
+pub(crate) fn after_dot_extra(mail_bytes: u64) -> Duration {
+    Duration::from_secs(mail_bytes / (64 * 1024))
+}
+
 /// Settings that cannot be used together.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SettingsError {
@@ -125,7 +159,19 @@ impl MailSettings {
             mail_max_bytes: MAIL_MAX_DEFAULT_BYTES,
             timeouts: Timeouts::default(),
             junk: JunkPolicy::default(),
+            progress: Progress::default(),
         }
+    }
+
+    /// The longest time in which a call may move no byte and yet be in order, by the limits of its waits.
+    #[must_use]
+    pub fn longest_silence(&self) -> Duration {
+        let t = &self.timeouts;
+        let verdict = t.after_dot.saturating_add(after_dot_extra(self.mail_max_bytes));
+        // A step that fails in silence may be followed by another one (a new connection after a dead one) and
+        // by a token program.
+        let step = [t.connect, t.tls, t.greeting, t.command, t.block, t.program, verdict];
+        step.into_iter().max().unwrap_or_default().saturating_mul(3)
     }
 
     /// Checks what parsing one URL cannot see. `Sender` and `Mailbox` check it again for their direction

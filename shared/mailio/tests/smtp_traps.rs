@@ -11,10 +11,11 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::*;
-use mailio::{SecretSource, SendError, Sender, Sent, Timeouts, Turn};
+use mailio::{Progress, SecretSource, SendError, Sender, Sent, Timeouts, Turn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const FULL: &[&str] = &["PIPELINING", "SIZE 100000000", "DSN", "AUTH PLAIN LOGIN", "8BITMIME"];
@@ -36,6 +37,29 @@ fn with_login(port: u16, folder: &std::path::Path, limit: Duration) -> Sender {
     settings.secret = SecretSource::File(secret_file(folder, "hunter2"));
     settings.timeouts = Timeouts::all(limit);
     Sender::new(settings)
+}
+
+#[tokio::test]
+async fn a_long_mail_tells_of_its_progress_all_the_way_and_a_silent_server_does_not() {
+    let (port, _) = serve(|n, conn| {
+        smtp(conn, FULL, move |step| if n > 0 && step == "DATA" { Act::Hang } else { Act::Usual })
+    })
+    .await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let mut settings = settings(&format!("smtp://127.0.0.1:{port}"), "maildir:/nowhere");
+    let count = told.clone();
+    settings.progress = Progress::to(move || drop(count.fetch_add(1, Ordering::Relaxed)));
+    settings.timeouts = Timeouts::all(LONG);
+    let mail = mail(&["a@x.test"], &[7; 4_000_000]);
+    let mut long = Sender::new(settings.clone());
+    assert_eq!(long.send(&mail).await.unwrap(), [Sent::Done]);
+    // 4 MB in base64 are more than 80 blocks of 64 KiB.
+    let all = told.swap(0, Ordering::Relaxed);
+    assert!(all > 80, "{all}");
+    settings.timeouts = Timeouts::all(SHORT);
+    assert!(Sender::new(settings).send(&mail).await.is_err());
+    let silent = told.load(Ordering::Relaxed);
+    assert!((1..20).contains(&silent), "{silent}");
 }
 
 #[tokio::test]

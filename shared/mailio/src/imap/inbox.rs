@@ -89,6 +89,7 @@ impl Inbox {
             port: place.port,
             ca_file: settings.ca_file.as_deref(),
             timeouts: settings.timeouts,
+            progress: &settings.progress,
         };
         let mut session = Session::open(&peer, place.tls).await?;
         let secret = settings.secret.load().await.map_err(MailError::Secret)?;

@@ -1,8 +1,6 @@
 //! One mail over one session: MAIL, RCPT for each recipient, DATA, verdict. Answers per recipient, and says
 //! for each failure whether the server may have taken the mail.
 
-use core::time::Duration;
-
 use lettre::Address;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::{MailParameter, RcptParameter};
@@ -10,6 +8,7 @@ use shared::MailAddress;
 
 use crate::error::{NetError, SendError};
 use crate::outgoing::{Outgoing, Sent, Why};
+use crate::settings::after_dot_extra;
 use crate::smtp::reply::Reply;
 use crate::smtp::session::Session;
 
@@ -140,8 +139,7 @@ impl Session {
             last = stuffer.stuff(&chunk);
         }
         last.extend_from_slice(b".\r\n");
-        let seconds = Duration::from_secs(size_bytes / (64 * 1024));
-        let after_dot = self.timeouts.after_dot.saturating_add(seconds);
+        let after_dot = self.timeouts.after_dot.saturating_add(after_dot_extra(size_bytes));
         // From here on, a failure says nothing about what the server did with the mail.
         self.write("body", &last, self.timeouts.block).await.map_err(SendError::UnknownOutcome)?;
         let reply = self.reply("verdict", after_dot).await.map_err(after_dot_error)?;
