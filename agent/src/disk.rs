@@ -31,6 +31,7 @@ use shared::path::AGENT_FOLDER;
 use shared::trust::Trust;
 use shared::{Digest, EnvelopeId, Hasher, Label, ModulePath};
 
+use crate::alive::Alive;
 use crate::config::Config;
 use crate::files::{copy_seen, durable_folder, remove_tree};
 use crate::home::{HomeError, Lock};
@@ -43,6 +44,8 @@ use beneath::Root;
 pub(crate) struct Disk {
     root: PathBuf,
     folders: Folders,
+    /// Told of each piece of a file: a large one takes minutes on a small box.
+    alive: Alive,
 }
 
 /// How the agent's own folders are kept. The default is for who only reads.
@@ -69,7 +72,12 @@ impl Folders {
 
 impl Disk {
     pub(crate) fn new(root: PathBuf, folders: Folders) -> Self {
-        Self { root, folders }
+        Self { root, folders, alive: Alive::default() }
+    }
+
+    /// The same root, with somebody who wants to know that the work goes on.
+    pub(crate) fn watched(self, alive: Alive) -> Self {
+        Self { alive, ..self }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -131,7 +139,10 @@ impl Disk {
         let digest = |path: &ModulePath| -> io::Result<Digest> {
             let root = root.as_ref().map_err(|err| io::Error::from(err.kind()))?;
             let mut hasher = Hasher::default();
-            copy_seen(&mut root.open_file(path)?, &mut io::sink(), &mut |piece| hasher.update(piece))?;
+            copy_seen(&mut root.open_file(path)?, &mut io::sink(), &mut |piece| {
+                hasher.update(piece);
+                self.alive.step();
+            })?;
             Ok(hasher.finish())
         };
         let mut found = ModulesFound { rom_version, ..ModulesFound::default() };

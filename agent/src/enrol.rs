@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::State;
 use anyhow::{Context as _, bail, ensure};
+use service::Service;
 use shared::Label;
 use shared::invitation::Invitation;
 use shared::limits::INVITATION_MAX_BYTES;
@@ -80,6 +81,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
 
     let loaded = ledger::load(&home.state())?;
     let stop = Stop::on_signals()?;
+    let service = Service::default();
     let mut shell = Shell::new(Parts {
         config,
         home,
@@ -91,6 +93,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         locks: (lock, root_lock),
         stop,
         mode: Mode::Once,
+        service,
     });
     let summary = shell.start().await?;
     if let Some(why) = summary.unreachable.or_else(|| summary.failed.into_iter().next()) {

@@ -13,6 +13,7 @@ use shared::message::{Order, decode_order};
 use shared::trust::{Statement, Trust, TrustError};
 use shared::{Hasher, KeyId, Label};
 
+use crate::alive::Alive;
 use crate::files::{copy_seen, create_private, remove_if_there, sync_parent};
 use crate::home::Home;
 use crate::keys::Keys;
@@ -27,6 +28,7 @@ pub(crate) struct Inbox {
     max_bundle_bytes: u64,
     last_handle: u64,
     in_hand: Option<InHand>,
+    alive: Alive,
     /// Mails that have left the mailbox since the start.
     pub(crate) disposed: u64,
 }
@@ -62,8 +64,8 @@ pub(crate) enum Left {
 }
 
 impl Inbox {
-    pub(crate) fn new(mailbox: Mailbox, home: Home, max_bundle_bytes: u64) -> Self {
-        Self { mailbox, home, max_bundle_bytes, last_handle: 0, in_hand: None, disposed: 0 }
+    pub(crate) fn new(mailbox: Mailbox, home: Home, max_bundle_bytes: u64, alive: Alive) -> Self {
+        Self { mailbox, home, max_bundle_bytes, last_handle: 0, in_hand: None, alive, disposed: 0 }
     }
 
     /// The mails that are there.
@@ -235,7 +237,10 @@ impl Inbox {
         let mut write = || -> io::Result<u64> {
             let mut file = create_private(&temporary)?;
             let mut limited = payload.take(self.max_bundle_bytes.saturating_add(1));
-            let bytes = copy_seen(&mut limited, &mut file, &mut |piece| hasher.update(piece))?;
+            let bytes = copy_seen(&mut limited, &mut file, &mut |piece| {
+                hasher.update(piece);
+                self.alive.step();
+            })?;
             file.sync_all()?;
             Ok(bytes)
         };

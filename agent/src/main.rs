@@ -1,5 +1,6 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
+mod alive;
 mod config;
 mod disk;
 mod doctor;
@@ -35,6 +36,7 @@ use home::Home;
 use keys::Keys;
 use runtime::{Mode, Parts, RunError, Shell};
 use script::ScriptUser;
+use service::{Service, journal};
 use stop::Stop;
 
 /// Keeps this box updated by mail.
@@ -44,9 +46,10 @@ struct Cli {
     /// The agent's state folder.
     #[arg(long, env = "MAILFLEET_HOME", default_value = "/var/lib/mailfleet-agent", global = true)]
     home: PathBuf,
-    /// What to log to standard error: error, warn, info, debug, or as RUST_LOG says.
-    #[arg(long, env = "RUST_LOG", default_value = "warn", global = true)]
-    log: String,
+    /// What to log to standard error: error, warn, info, debug, or as RUST_LOG says [default: warn; of a
+    /// service: info].
+    #[arg(long, env = "RUST_LOG", global = true)]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -115,21 +118,37 @@ struct EnrolArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Not `EnvFilter`: its regular expressions are a fifth of the program.
-    let Ok(filter) = cli.log.parse::<Targets>() else {
-        eprintln!("mailfleet-agent: --log: expected a level such as info, found \"{}\"", cli.log);
-        return ExitCode::from(2);
-    };
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(log.with_filter(filter)).init();
-    match work(cli) {
+    match start_log(&cli).and_then(|()| work(cli)) {
         Ok(code) => code,
         Err(err) => {
-            eprintln!("mailfleet-agent: {err:#}");
+            complain(&format!("{err:#}"));
             ExitCode::from(exit::code(&err))
         }
     }
+}
+
+fn complain(text: &str) {
+    eprintln!("{}", journal::error_text(&format!("mailfleet-agent: {text}")));
+}
+
+/// A service that says nothing when all is well leaves its operator in the dark; a command does not.
+fn start_log(cli: &Cli) -> anyhow::Result<()> {
+    let default =
+        if matches!(cli.command, Command::Run { .. }) && journal::is_service() { "info" } else { "warn" };
+    let wanted = cli.log.as_deref().unwrap_or(default);
+    // Not `EnvFilter`: its regular expressions are a fifth of the program.
+    let filter: Targets = wanted
+        .parse()
+        .map_err(|_| Usage(format!("--log: expected a level such as info, found \"{wanted}\"")))?;
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
+    if journal::is_read() {
+        registry.with(log.event_format(journal::Lines::new(true)).with_filter(filter)).init();
+    } else {
+        registry.with(log.with_filter(filter)).init();
+    }
+    Ok(())
 }
 
 fn work(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -161,7 +180,7 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Everything that `run` needs, with the home locked.
-fn open(home: Home, mode: Mode) -> anyhow::Result<Shell> {
+fn open(home: Home, mode: Mode, service: Service) -> anyhow::Result<Shell> {
     // Descriptors that somebody left open in us are no business of the programs that we start.
     close_fds::set_fds_cloexec(3, &[]);
     let config = config::load(&home.config()).map_err(Usage::because)?;
@@ -175,24 +194,32 @@ fn open(home: Home, mode: Mode) -> anyhow::Result<Shell> {
     let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
     let stop = Stop::on_signals()?;
     let locks = (lock, root_lock);
-    Ok(Shell::new(Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode }))
+    Ok(Shell::new(Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode, service }))
 }
 
 async fn run(home: Home) -> anyhow::Result<ExitCode> {
-    match open(home, Mode::Daemon)?.run().await {
+    let service = Service::from_env();
+    let mut shell = open(home, Mode::Daemon, service.clone())?;
+    service.ready();
+    let ended = tokio::select! {
+        ended = shell.run() => ended,
+        never = service.watch() => match never {},
+    };
+    service.stopping();
+    match ended {
         Ok(()) | Err(RunError::Stopped) => Ok(ExitCode::SUCCESS),
         Err(err) => Err(err.into()),
     }
 }
 
 async fn run_once(home: Home) -> anyhow::Result<ExitCode> {
-    let summary = match open(home, Mode::Once)?.run_once().await {
+    let summary = match open(home, Mode::Once, Service::default())?.run_once().await {
         Ok(summary) => summary,
         Err(RunError::Stopped) => return Ok(ExitCode::SUCCESS),
         Err(err) => return Err(err.into()),
     };
     for failure in &summary.failed {
-        eprintln!("mailfleet-agent: {failure}");
+        complain(failure);
     }
     if let Some(why) = summary.unreachable {
         return Err(Outside(format!("the mail is not reachable: {why}")).into());

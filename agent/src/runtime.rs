@@ -10,12 +10,14 @@ mod outcome;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use agent_core::{AgentCore, Event, Profile};
-use mailio::Mailbox;
+use agent_core::{AgentCore, Effect, Event, Profile};
+use mailio::{Mailbox, Progress};
+use service::Service;
 use shared::error::chain;
 use shared::message::Outcome;
 use shared::trust::Statement;
 
+use crate::alive::Alive;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::files::{now, random};
@@ -46,6 +48,7 @@ pub(crate) struct Shell {
     post: Post,
     stop: Stop,
     mode: Mode,
+    alive: Alive,
     recovered: bool,
     script_user: Option<ScriptUser>,
     summary: Summary,
@@ -65,11 +68,15 @@ pub(crate) struct Parts {
     pub(crate) locks: (Lock, Option<Lock>),
     pub(crate) stop: Stop,
     pub(crate) mode: Mode,
+    pub(crate) service: Service,
 }
 
 impl Shell {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode } = parts;
+        let Parts { mut config, home, keys, loaded, disk, script_user, locks, stop, mode, service } = parts;
+        let alive = Alive::new(service, config.mail.longest_silence());
+        let moved = alive.clone();
+        config.mail.progress = Progress::to(move || moved.step());
         let profile =
             Profile { agent: config.agent.clone(), classes: config.classes.clone(), rules: config.rules };
         let mailbox = Mailbox::new(config.mail.clone());
@@ -77,10 +84,10 @@ impl Shell {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
         }
         Self {
-            disk,
+            disk: disk.watched(alive.clone()),
             script_user,
             core: AgentCore::new(profile, loaded.state),
-            inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes),
+            inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes, alive.clone()),
             post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
             recovered: loaded.recovered.is_some(),
             summary: Summary::default(),
@@ -94,6 +101,7 @@ impl Shell {
             keys,
             stop,
             mode,
+            alive,
         }
     }
 
@@ -176,6 +184,8 @@ impl Shell {
                 pause = at.since(now()).max(Duration::from_secs(1)).min(left);
                 tracing::debug!(wake_at = %at, reason, "Resting");
             }
+            self.alive.show(self.core.state(), self.config.poll);
+            self.alive.for_up_to(pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.stop.wanted() => return Err(RunError::Stopped),
@@ -189,6 +199,7 @@ impl Shell {
 
     /// Looks at every mail that is there. Returns how many have left the mailbox.
     async fn poll(&mut self) -> Result<u64, RunError> {
+        self.alive.step();
         let looked = tokio::select! {
             looked = self.inbox.look() => looked,
             () = self.stop.wanted() => return Err(RunError::Stopped),
@@ -203,6 +214,7 @@ impl Shell {
         };
         let before = self.inbox.disposed;
         for mail in found {
+            self.alive.step();
             let taken = tokio::select! {
                 taken = self.inbox.take(mail) => taken,
                 () = self.stop.wanted() => return Err(RunError::Stopped),
@@ -271,10 +283,20 @@ impl Shell {
                 #[cfg(debug_assertions)]
                 self.die_if_told();
                 tracing::debug!(effect = effect.name(), "Doing");
+                self.begin(&effect);
                 events.extend(effects::execute(self, effect).await?);
             }
         }
         Ok(())
+    }
+
+    /// Says how long an effect may take and what it is for.
+    fn begin(&self, effect: &Effect) {
+        match effect {
+            Effect::RunScript { .. } => self.alive.for_up_to(self.config.script_timeout),
+            _ => self.alive.step(),
+        }
+        self.alive.show(self.core.state(), self.config.poll);
     }
 
     /// For tests of what a power cut between two effects does; not in release builds.
@@ -311,6 +333,7 @@ impl Shell {
                 return Err(err.into());
             }
             tracing::error!(err = chain(&err), "Cannot save the state; trying again");
+            self.alive.step();
             tokio::select! {
                 () = tokio::time::sleep(SAVE_AGAIN) => {}
                 () = self.stop.wanted() => return Err(RunError::Stopped),

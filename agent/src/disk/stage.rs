@@ -13,6 +13,7 @@ use shared::trust::Trust;
 use shared::{EnvelopeId, Label};
 
 use super::{Disk, facts_of, open_bundle};
+use crate::alive::Alive;
 use crate::files::{
     copy_seen, create_private, is_full, private_folder, remove_tree, set_mode, sync_folder, sync_parent,
 };
@@ -69,14 +70,14 @@ impl Disk {
         let script = self.script(order);
         let mut folders = BTreeSet::from([stage.clone()]);
         let mut take = |entry: Entry<'_>, from: &mut dyn Read| match entry {
-            Entry::Script(_) => write_file(&script, 0o700, from),
+            Entry::Script(_) => write_file(&script, 0o700, from, &self.alive),
             Entry::Module(module) => {
                 let path = stage.join(module.path.as_str());
                 if let Some(parent) = path.parent() {
                     private_folder(parent)?;
                     folders.extend(above(parent, &stage));
                 }
-                write_file(&path, module.mode, from)
+                write_file(&path, module.mode, from, &self.alive)
             }
         };
         verified.unpack(&mut take).map_err(|err| fault_of(&err))?;
@@ -117,9 +118,9 @@ fn above(folder: &Path, stage: &Path) -> Vec<PathBuf> {
     folder.ancestors().take_while(|a| a.starts_with(stage)).map(Path::to_owned).collect()
 }
 
-fn write_file(path: &Path, mode: u32, from: &mut dyn Read) -> io::Result<()> {
+fn write_file(path: &Path, mode: u32, from: &mut dyn Read, alive: &Alive) -> io::Result<()> {
     let mut file = create_private(path)?;
-    copy_seen(from, &mut file, &mut |_| {})?;
+    copy_seen(from, &mut file, &mut |_| alive.step())?;
     set_mode(&file, mode)?;
     file.sync_all()
 }
