@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mailfleet::daemon::{Daemon, DaemonError, Pass};
 use mailfleet::home::{Home, HomeError};
+use service::{Service, journal};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -23,13 +24,17 @@ const TAKE_OVER: Duration = Duration::from_secs(3);
 pub(crate) fn run(home: Option<&Path>, args: &Run) -> Outcome {
     let home = open::home(home)?;
     log_to_stderr(if args.once { "warn" } else { "info" });
-    let daemon = Daemon::start(home).map_err(daemon_failed)?;
+    let service = if args.once { Service::default() } else { Service::from_env() };
+    let daemon = Daemon::start_service(home, service.clone()).map_err(daemon_failed)?;
     runtime()?.block_on(async {
         if args.once {
             return once(&daemon).await;
         }
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "mailfleet runs");
-        daemon.run(stop_signal()).await.map_err(daemon_failed)?;
+        service.ready();
+        let ended = daemon.run(stop_signal()).await;
+        service.stopping();
+        ended.map_err(daemon_failed)?;
         tracing::info!("stopped");
         Ok(Done::All)
     })
@@ -89,9 +94,14 @@ pub(crate) fn log_to_stderr(default: &str) {
     let wanted = std::env::var("MAILFLEET_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     let filter = wanted.or_else(|| default.parse().ok()).unwrap_or_default();
     let colour = io::stderr().is_terminal() && show::colour_wanted();
-    // Fails only if a log is set up already, which is as good.
     let log = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colour).with_writer(|| BesideBar);
-    let _ = tracing_subscriber::registry().with(log.with_filter(filter)).try_init();
+    let registry = tracing_subscriber::registry();
+    // Fails only if a log is set up already, which is as good.
+    let _ = if journal::is_read() {
+        registry.with(log.event_format(journal::Lines::new(false)).with_filter(filter)).try_init()
+    } else {
+        registry.with(log.with_filter(filter)).try_init()
+    };
 }
 
 /// Writes log lines above a progress bar, not through it.

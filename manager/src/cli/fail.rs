@@ -94,7 +94,7 @@ impl Fail {
             text.push_str(&format!("\n  to do: {next}"));
         }
         // A closed standard error leaves only the exit code to speak.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", service::journal::error_text(&text));
         match self.kind {
             Kind::Usage => ExitCode::from(2),
             Kind::Outside => ExitCode::from(3),

@@ -13,6 +13,7 @@ use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::seal::{Batch, heartbeat, queue_batches, small_body};
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
+use super::watched::MAIL_IN;
 use super::{DaemonError, Shared};
 use crate::store::{NewReport, OrderKind, Store, Tx, TxResult};
 use crate::system::now;
@@ -54,7 +55,7 @@ impl Incoming {
 impl MailIn {
     pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
         let store = Store::open(&shared.home.store_path())?;
-        let mailbox = Mailbox::new(shared.config.mail.clone());
+        let mailbox = Mailbox::new(shared.mail(MAIL_IN));
         Ok(Self { shared: Arc::clone(shared), store, mailbox })
     }
 
@@ -63,6 +64,7 @@ impl MailIn {
         let mut disposed: BTreeSet<MailKey> = BTreeSet::new();
         let mut count = 0u64;
         loop {
+            self.shared.works(MAIL_IN);
             let found = self.mailbox.look(WINDOW).await?;
             let fresh: Vec<Found> = found.into_iter().filter(|mail| !disposed.contains(&mail.key)).collect();
             if fresh.is_empty() {
@@ -88,6 +90,7 @@ impl MailIn {
         let mut incoming = Vec::new();
         let mut held_bytes = 0usize;
         for mail in mails {
+            self.shared.works(MAIL_IN);
             match self.fetch(&mail).await {
                 Ok(Some(content)) => {
                     held_bytes = held_bytes.saturating_add(content.held_bytes());

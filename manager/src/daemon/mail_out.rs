@@ -10,6 +10,7 @@ use shared::UnixMillis;
 use shared::envelope::{NewHeader, seal_head};
 
 use super::mail_in::apply;
+use super::watched::MAIL_OUT;
 use super::{DaemonError, Shared};
 use crate::store::{BodyPlace, BodyRecord, Due, Recipient, RecipientOutcome, Store, Tx, TxResult};
 use crate::system::{now, rng};
@@ -32,7 +33,7 @@ impl MailOut {
         Ok(Self {
             shared: Arc::clone(shared),
             store: Store::open(&shared.home.store_path())?,
-            sender: Sender::new(shared.config.mail.clone()),
+            sender: Sender::new(shared.mail(MAIL_OUT)),
             rate: Rate::new(shared.config.mails_per_minute),
             sent: 0,
         })
@@ -44,6 +45,7 @@ impl MailOut {
         let mut count = 0u64;
         while let Some(due) = self.store.read(|tx| tx.next_due(now()))? {
             count = count.saturating_add(1);
+            self.shared.works(MAIL_OUT);
             if due.expires <= now() {
                 self.note(&due, |_| (RecipientOutcome::Dropped, None))?;
                 continue;

@@ -9,12 +9,14 @@ mod pause;
 mod seal;
 mod tick;
 mod unseal;
+mod watched;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mailio::{MailError, SendError};
+use service::Service;
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -26,6 +28,7 @@ use mail_in::MailIn;
 use mail_out::MailOut;
 use pause::{Grumble, Pause};
 use tick::Tick;
+use watched::{MAIL_IN, MAIL_OUT, TICK};
 
 pub use seal::queue_query;
 
@@ -49,6 +52,7 @@ struct Shared {
     news: Notify,
     /// Rung when the outbox has something new.
     outbox: Notify,
+    service: Service,
 }
 
 /// Why the daemon, or one pass of it, came to a stop.
@@ -91,12 +95,20 @@ impl Daemon {
     /// # Errors
     /// Another daemon works here, or something of the home cannot be used.
     pub fn start(home: Home) -> Result<Self, DaemonError> {
+        Self::start_service(home, Service::default())
+    }
+
+    /// As [`Daemon::start`]; its loops tell `service` that they are alive and what they do.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_service(home: Home, service: Service) -> Result<Self, DaemonError> {
         let lock = home.lock()?;
         let config = home.config()?;
         let keys = home.keys()?;
         let mut store = Store::open(&home.store_path())?;
         seal::clear_leftovers(&home, &mut store)?;
-        let shared = Shared { home, config, keys, news: Notify::new(), outbox: Notify::new() };
+        let shared = Shared { home, config, keys, news: Notify::new(), outbox: Notify::new(), service };
         Ok(Self { shared: Arc::new(shared), _lock: lock })
     }
 
@@ -109,6 +121,7 @@ impl Daemon {
             result = mail_in_loop(&self.shared) => result,
             result = tick_loop(&self.shared) => result,
             result = mail_out_loop(&self.shared) => result,
+            never = self.shared.service.watch() => match never {},
             () = until => Ok(()),
         }
     }
@@ -156,6 +169,7 @@ async fn mail_in_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
             Err(err @ DaemonError::Store(_)) => return Err(err),
             Err(err) => pause.failed(&err),
         }
+        shared.rests(MAIL_IN, pause.length());
         tokio::time::sleep(pause.length()).await;
     }
 }
@@ -167,6 +181,10 @@ async fn tick_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
         let next = tick_step(shared, &mut tick, &mut log)?;
         // Another process (a command beside this daemon) may change the store at any time, unheard.
         let wait = next.unwrap_or(shared.config.poll).min(shared.config.poll);
+        if shared.service.is_heard() {
+            shared.service.status(&tick.summary()?);
+        }
+        shared.rests(TICK, wait);
         let _ = tokio::time::timeout(wait.max(SHORTEST), shared.news.notified()).await;
     }
 }
@@ -194,6 +212,7 @@ async fn mail_out_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
             Err(err @ DaemonError::Store(_)) => return Err(err),
             Err(err) => pause.failed(&err),
         }
+        shared.rests(MAIL_OUT, pause.length());
         if pause.is_calm() {
             let wait = mail_out.next_try()?.unwrap_or(pause.length()).min(pause.length());
             let _ = tokio::time::timeout(wait.max(SHORTEST), shared.outbox.notified()).await;
@@ -243,7 +262,8 @@ mod tests {
         let home = Home::create(&dir.join("home"), &crate::config::new_text(&choices)).unwrap();
         Store::create(&home.store_path()).unwrap();
         let (config, keys) = (home.config().unwrap(), home.keys().unwrap());
-        Arc::new(Shared { home, config, keys, news: Notify::new(), outbox: Notify::new() })
+        let service = Service::default();
+        Arc::new(Shared { home, config, keys, news: Notify::new(), outbox: Notify::new(), service })
     }
 
     async fn is_rung(bell: &Notify) -> bool {

@@ -9,6 +9,7 @@ use manager_core::trust::heartbeat_due;
 use manager_core::{Action, Campaign, CampaignId, CampaignState, TargetEvent, plan};
 use shared::limits::ORDER_LIFE_MAX;
 use shared::message::{CancelOrder, Order};
+use shared::time::format_duration;
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
@@ -72,6 +73,14 @@ impl Tick {
         }
         ticked.next = next.map(|at| at.since(now));
         Ok(ticked)
+    }
+
+    /// What there is to do, in a line.
+    pub(super) fn summary(&mut self) -> Result<String, DaemonError> {
+        let (campaigns, agents) =
+            self.store.read(|tx| Ok((tx.live_campaigns()?.len(), tx.queued_count()?)))?;
+        let poll = format_duration(self.shared.config.poll);
+        Ok(format!("polling every {poll}, {campaigns} campaigns under way, mail for {agents} agents waits"))
     }
 
     /// Mails a heartbeat to every enrolled agent if one is due (PROTOCOL 12.1). Gives when the next one is.
