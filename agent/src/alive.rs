@@ -50,7 +50,7 @@ fn doing(state: &State, poll: Duration) -> String {
     }
     let Some(install) = &state.active else { return text };
     let target = &install.job().target;
-    match install.wait() {
+    match install.waiting() {
         None => format!("installing {target}: {}", install.name()),
         Some(wait) => format!("{text}, {target} is not installed yet: {}", wait.reason),
     }

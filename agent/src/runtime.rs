@@ -283,7 +283,7 @@ impl Shell {
                 #[cfg(debug_assertions)]
                 self.die_if_told();
                 tracing::debug!(effect = effect.name(), "Doing");
-                self.begin(&effect);
+                self.promise(&effect);
                 events.extend(effects::execute(self, effect).await?);
             }
         }
@@ -291,7 +291,7 @@ impl Shell {
     }
 
     /// Says how long an effect may take and what it is for.
-    fn begin(&self, effect: &Effect) {
+    fn promise(&self, effect: &Effect) {
         match effect {
             Effect::RunScript { .. } => self.alive.for_up_to(self.config.script_timeout),
             _ => self.alive.step(),
