@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use shared::EnvelopeId;
 use thiserror::Error;
 
@@ -109,9 +109,13 @@ impl Lock {
         let file = file.map_err(failed)?;
         // Whoever can open it can lock it, and others may pass through the folder.
         file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // Of the process, not of the file, as `flock` is: a script that is just being started when the agent is
+        // killed would hold the file open, and the lock, a little longer.
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(HomeError::Busy(folder.to_owned())),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+                Err(HomeError::Busy(folder.to_owned()))
+            }
             Err(err) => Err(failed(err.into())),
         }
     }
