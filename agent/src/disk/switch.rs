@@ -190,9 +190,12 @@ fn put_back(root: &Root, path: &ModulePath, before: Before, kept: &Path, tempora
     }
 }
 
-/// Makes the renames durable: each folder once.
+/// Makes the renames durable: each folder once, and those above it, which a script may have made and not synced.
 fn sync_folders<'m>(root: &Root, paths: impl Iterator<Item = &'m ModulePath>) -> Result<(), String> {
-    let folders: BTreeSet<&str> = paths.map(|path| split(path.as_str()).0).collect();
+    let mut folders = BTreeSet::from([""]);
+    for path in paths.map(ModulePath::as_str) {
+        folders.extend(path.match_indices('/').filter_map(|(end, _)| path.get(..end)));
+    }
     for folder in folders {
         let sync = |fd: OwnedFd| Ok(rustix::fs::fsync(fd.as_fd())?);
         match root.folder(folder).and_then(sync) {
