@@ -78,7 +78,8 @@ pub(crate) fn save(path: &Path, state: &[u8]) -> Result<(), LedgerError> {
         let previous = previous(path);
         remove_if_there(&previous).map_err(failed)?;
         if fs::hard_link(path, &previous).is_err() {
-            fs::copy(path, &previous).map_err(failed)?;
+            let copied = fs::copy(path, &previous).and_then(|_| fs::File::open(&previous)?.sync_all());
+            copied.map_err(failed)?;
         }
     }
     write_whole(path, &bytes).map_err(failed)
