@@ -10,8 +10,8 @@
     reason = "tests"
 )]
 
-use std::collections::BTreeSet;
-use std::io::{Cursor, Seek, SeekFrom, Write};
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -67,7 +67,8 @@ pub struct World {
     pub kind: &'static str,
     pub mode: &'static str,
     agent_keys: Option<(VerifyingKey, SealingKey)>,
-    seen: BTreeSet<EnvelopeId>,
+    /// Reports that came: digest of their bytes, and their sequence number.
+    seen: BTreeMap<EnvelopeId, (Digest, u64)>,
     /// Real mail servers in the spool's place.
     pub servers: Option<Servers>,
 }
@@ -105,7 +106,7 @@ impl World {
             kind: "resident",
             mode: "0755",
             agent_keys: None,
-            seen: BTreeSet::new(),
+            seen: BTreeMap::new(),
             servers: None,
         }
     }
@@ -121,6 +122,22 @@ impl World {
         w.collect();
         w.reports.clear();
         w
+    }
+
+    /// The same manager with another folder: what has happened so far happened there too.
+    pub fn twin(&self, folder: TempDir) -> Self {
+        let sign = |key: &SigningKey| SigningKey::parse_secret_text(&key.to_secret_text()).unwrap();
+        Self {
+            folder,
+            sign: sign(&self.sign),
+            release: sign(&self.release),
+            open: OpeningKey::parse_secret_text(&self.open.to_secret_text()).unwrap(),
+            sequence: self.sequence,
+            reports: vec![],
+            agent_keys: self.agent_keys.clone(),
+            seen: self.seen.clone(),
+            servers: None,
+        }
     }
 
     /// What the invitation says.
@@ -190,6 +207,11 @@ impl World {
 
     /// Runs `enrol` with this invitation; both mailboxes are there.
     pub fn enrol(&self, invitation: &Invitation) -> Output {
+        self.enrol_command(invitation).output().unwrap()
+    }
+
+    /// The command that enrols; both mailboxes are there.
+    pub fn enrol_command(&self, invitation: &Invitation) -> Command {
         let file = self.folder.path().join("A0001.invite");
         std::fs::write(&file, invitation.to_text().as_bytes()).unwrap();
         let (send, receive) = self.urls(&Self::agent_address());
@@ -205,7 +227,7 @@ impl World {
                 command.arg("--ca").arg(&servers.ca).arg("--password-file").arg(&servers.password_file);
             }
         }
-        command.output().unwrap()
+        command
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -379,21 +401,26 @@ impl World {
             let mut file = tempfile::tempfile().unwrap();
             mailbox.fetch(&mail.key, 10_000_000, &mut file).await.unwrap();
             file.seek(SeekFrom::Start(0)).unwrap();
+            let mut bytes = vec![];
+            file.read_to_end(&mut bytes).unwrap();
+            let mut file = Cursor::new(&bytes);
             let head = RawHead::read(&mut file).unwrap();
             let header = head.decode_unverified().unwrap();
             let key = header.open_slot(&self.open, head.sender()).unwrap();
-            let at = file.stream_position().unwrap();
+            let at = file.position();
             check_body(&header, &mut file).unwrap();
-            file.seek(SeekFrom::Start(at)).unwrap();
+            file.set_position(at);
             let (message, _) = open_body(&header, &key, file).unwrap();
             let report = decode_report(&message).unwrap();
             if let Report::Enrol(request) = &report {
                 let sign = VerifyingKey::from_bytes(&request.sign_key).unwrap();
-                self.agent_keys = Some((sign, SealingKey::from_bytes(&request.seal_key).unwrap()));
+                let keys = (sign, SealingKey::from_bytes(&request.seal_key).unwrap());
+                // PROTOCOL 9.4: the secret is used up; a manager refuses the same box with other keys.
+                assert!(self.agent_keys.as_ref().is_none_or(|known| *known == keys), "other keys");
+                self.agent_keys = Some(keys);
             }
             head.verify(&self.agent_keys.as_ref().unwrap().0).unwrap();
-            // A report may come twice, as the same envelope: the agent died before it knew that it was sent.
-            if self.seen.insert(header.id) {
+            if self.is_new(header.id, Digest::of(&bytes), header.sequence) {
                 reports.push(report);
             }
             mailbox.dispose(&[(mail.key, Disposal::Done)]).await.unwrap();
@@ -410,6 +437,19 @@ impl World {
             _ => None,
         });
         of_order.filter_map(|step| if let Step::Waiting(w) = step { Some(w.clone()) } else { None }).collect()
+    }
+
+    /// A report may come twice, byte for byte: the agent died before it knew that it was sent. Anything else is
+    /// another report, with another number.
+    fn is_new(&mut self, id: EnvelopeId, bytes: Digest, sequence: u64) -> bool {
+        if let Some((before, _)) = self.seen.get(&id) {
+            assert_eq!(*before, bytes, "an envelope's ID came back with other bytes");
+            return false;
+        }
+        let reused = self.seen.values().any(|(_, used)| *used == sequence);
+        assert!(!reused, "sequence number {sequence} stands for two reports");
+        self.seen.insert(id, (bytes, sequence));
+        true
     }
 
     /// How an order ended; fails the test if not exactly once.
