@@ -84,7 +84,7 @@ pub struct Timeouts {
     pub tls: Duration,
     /// Until the server's greeting.
     pub greeting: Duration,
-    /// From a command to its whole reply; for IMAP, from one response to the next.
+    /// From a command to its whole reply; for IMAP, from one response to the next, and for each 256 KiB of the whole.
     pub command: Duration,
     /// Until the network took one block (at most 64 KiB) of a mail.
     pub block: Duration,

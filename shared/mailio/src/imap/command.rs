@@ -106,8 +106,27 @@ impl Wire {
         self.dialogue(name, line, Vec::new(), allow, each).await
     }
 
+    /// How long a whole answer may take: a server that says a word in each limit and never ends is as bad as a
+    /// silent one. One limit for its first response, and one for each 256 KiB that it may bring.
+    fn answer_limit(&self, allow: Allow) -> Duration {
+        let windows = allow.total_bytes.div_ceil(SMALL_BYTES).saturating_add(1);
+        self.limit.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX))
+    }
+
     /// [`Wire::run`] with answers to the server's `+`, in their order; further `+` get an empty line.
     pub(crate) async fn dialogue(
+        &mut self,
+        name: &'static str,
+        line: &str,
+        answers: Vec<Zeroizing<String>>,
+        allow: Allow,
+        each: impl FnMut(&Response<'_>) -> Result<(), MailError> + Send,
+    ) -> Result<(), MailError> {
+        let (host, limit) = (self.host.clone(), self.answer_limit(allow));
+        limited(&host, name, limit, self.unhurried(name, line, answers, allow, each)).await?
+    }
+
+    async fn unhurried(
         &mut self,
         name: &'static str,
         line: &str,

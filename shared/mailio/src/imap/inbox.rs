@@ -12,7 +12,7 @@ use crate::imap::session::Session;
 use crate::login::LoginLimit;
 use crate::mailbox::{Found, MailKey};
 use crate::mime::header::Headers;
-use crate::net::Peer;
+use crate::net::{Peer, limited};
 use crate::settings::MailSettings;
 use crate::url::TlsMode;
 
@@ -203,7 +203,13 @@ impl Inbox {
             self.session = Some((session, Instant::now()));
             return Err(ContentError::TooLarge { limit_bytes: size_max_bytes }.into());
         }
-        let done = windows(&mut session, uid, size, size_max_bytes, push).await;
+        let limit = mail_limit(settings.timeouts.command, size);
+        let reading = windows(&mut session, uid, size, size_max_bytes, push);
+        // A server that gives a byte for each window keeps every other limit.
+        let done = match limited(&self.place.host, "mail", limit, reading).await {
+            Ok(done) => done,
+            Err(late) => Err(MailError::from(late).into()),
+        };
         match &done {
             Err(FetchError::Transport(_)) => self.fault(validity, uid),
             // The session is in step: each window was read to its end.
@@ -303,6 +309,12 @@ fn may_be_one_mail(err: &MailError) -> bool {
         err,
         MailError::Refused { .. } | MailError::Protocol(_) | MailError::Unreachable(NetError::Closed { .. })
     )
+}
+
+/// How long a whole mail may take: one limit for each window, and two to begin and end with.
+fn mail_limit(command: Duration, size: u64) -> Duration {
+    let windows = size.div_ceil(BODY_WINDOW_BYTES).saturating_add(2);
+    command.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX))
 }
 
 async fn windows(
