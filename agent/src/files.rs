@@ -12,6 +12,8 @@ use shared::UnixMillis;
 use shared::bundle::SPECIAL_MODE_BITS;
 use shared::limits::CHUNK_BYTES;
 
+use crate::bent::clock_error_ms;
+
 /// Puts `bytes` at `path`, readable by the owner only: temporary file, sync, rename, sync of the folder.
 /// A reader sees the old file or the new one.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -118,10 +120,11 @@ pub(crate) fn copy_seen(
 /// The box's clock.
 pub(crate) fn now() -> UnixMillis {
     let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-    UnixMillis(match SystemTime::now().duration_since(UNIX_EPOCH) {
+    let clock = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(after) => millis(after),
         Err(before) => millis(before.duration()).saturating_neg(),
-    })
+    };
+    UnixMillis(clock.saturating_add(clock_error_ms()))
 }
 
 /// The system's random generator.

@@ -1,6 +1,7 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
 mod alive;
+mod bent;
 mod config;
 mod disk;
 mod doctor;

@@ -11,13 +11,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use agent_core::{AgentCore, Effect, Event, Profile};
-use mailio::{Mailbox, Progress};
+use mailio::{Mailbox, Progress, Timeouts};
 use service::Service;
 use shared::error::chain;
 use shared::message::Outcome;
 use shared::trust::Statement;
 
 use crate::alive::Alive;
+use crate::bent;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::files::{now, random};
@@ -74,6 +75,9 @@ pub(crate) struct Parts {
 impl Shell {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { mut config, home, keys, loaded, disk, script_user, locks, stop, mode, service } = parts;
+        if let Some(limit) = bent::mail_limit() {
+            config.mail.timeouts = Timeouts::all(limit);
+        }
         let alive = Alive::new(service, config.mail.longest_silence());
         let moved = alive.clone();
         config.mail.progress = Progress::to(move || moved.step());
