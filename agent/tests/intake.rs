@@ -1,4 +1,5 @@
-//! Mails that are no fresh orders for this agent: none is executed or answered, all are counted and removed.
+//! Mails that are no orders for this agent: none is executed or answered, all are counted and removed. Those that were
+//! made by an enemy are in `attacks`.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -9,15 +10,8 @@
 
 mod common;
 
-use std::time::Duration;
-
-use common::{Life, World, now};
-use shared::keys::{OpeningKey, SigningKey};
-use shared::limits::ORDER_LIFE;
-use shared::message::{Enrolled, Order, Outcome, encode};
-use shared::{AgentId, EnvelopeId};
-
-const DAY: Duration = Duration::from_secs(86_400);
+use common::World;
+use shared::message::{Order, Outcome};
 
 /// Runs the agent; nothing may have happened but that the mails are gone and counted under this reason.
 fn refused(w: &mut World, reason: &str) {
@@ -53,139 +47,11 @@ fn mails_from_others_are_removed_and_never_answered() {
 }
 
 #[test]
-fn thirty_megabytes_of_nested_parts_are_removed_without_harm() {
-    let mut w = World::enrolled();
-    let mut mail = format!(
-        "From: <a@b.test>\r\nX-Mailfleet: v1; id={}; size=100\r\nSubject: mailfleet order\r\nMIME-Version: 1.0\r\n",
-        EnvelopeId([3; 16])
-    );
-    for depth in 0..2_000 {
-        mail.push_str(&format!("Content-Type: multipart/mixed; boundary=\"b{depth}\"\r\n\r\n--b{depth}\r\n"));
-    }
-    mail.push_str("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n");
-    mail.push_str(&"QUFB".repeat(19).repeat(1_000).replace("QUFBQUFBQUFB", "QUFBQUFB\r\nQU"));
-    while mail.len() < 30_000_000 {
-        mail.push_str(&"A".repeat(76));
-        mail.push_str("\r\n");
-    }
-    w.deliver_raw("1", mail.as_bytes());
-    refused(&mut w, "unreadable 1");
-}
-
-#[test]
-fn an_order_signed_by_another_key_is_removed() {
-    let mut w = World::enrolled();
-    let (order, bundle) = install(&w);
-    let life = w.life();
-    let stranger = SigningKey::from_seed(&[1; 32]);
-    w.mail(life.id, w.seal(life, &encode(&order), &bundle, &[w.agent_seal_key()], &stranger));
-    refused(&mut w, "not signed by the manager 1");
-}
-
-#[test]
-fn an_order_for_another_recipient_is_removed() {
-    let mut w = World::enrolled();
-    let (order, bundle) = install(&w);
-    let life = w.life();
-    let other = OpeningKey::from_seed(&[1; 32]).sealing_key();
-    w.mail(life.id, w.seal(life, &encode(&order), &bundle, &[other], &w.sign));
-    refused(&mut w, "for another recipient 1");
-}
-
-#[test]
-fn an_order_that_was_altered_anywhere_or_cut_is_removed() {
-    let mut w = World::enrolled();
-    let (order, bundle) = install(&w);
-    let life = w.life();
-    let whole = w.seal(life, &encode(&order), &bundle, &[w.agent_seal_key()], &w.sign);
-    let end = whole.len() - 1;
-    let mut mails = vec![whole[..end].to_vec(), whole[..100].to_vec(), vec![], [&whole[..], b"x"].concat()];
-    for at in [0, 9, 18, 40, whole.len() / 2, end] {
-        let mut altered = whole.clone();
-        altered[at] ^= 1;
-        mails.push(altered);
-    }
-    for mail in mails {
-        w.mail(life.id, mail);
-    }
-    refused(&mut w, "damaged");
-    w.mail(life.id, whole);
-    assert_eq!(w.once(), 0);
-    assert_eq!(w.outcome(life.id), Outcome::Installed, "the whole one is taken all the same");
-}
-
-#[test]
-fn an_order_that_is_expired_or_from_the_future_or_lives_too_long_is_removed() {
-    let mut w = World::enrolled();
-    let (order, bundle) = install(&w);
-    let life = w.life();
-    for (life, reason) in [
-        (Life { created: now().minus(DAY * 20), expires: now().minus(DAY), ..life }, "expired 1"),
-        (
-            Life { created: now().plus(DAY * 400), expires: now().plus(DAY * 410), ..life },
-            "from the future 1",
-        ),
-        (Life { expires: now().plus(DAY * 100), ..life }, "lives too long 1"),
-    ] {
-        w.send_with(life, &order, &bundle);
-        refused(&mut w, reason);
-    }
-}
-
-#[test]
-fn an_old_order_stays_expired_when_the_clock_of_the_box_is_dead() {
-    let mut w = World::enrolled();
-    let (order, bundle) = install(&w);
-    let created = now().minus(DAY * 20);
-    let life = Life { created, expires: created.plus(ORDER_LIFE), ..w.life() };
-    w.send_with(life, &order, &bundle);
-    // The floor is what the manager has signed, whatever the clock says: this order ended before it.
-    refused(&mut w, "expired 1");
-}
-
-#[test]
-fn an_enrolment_answer_for_another_agent_is_removed() {
-    let mut w = World::enrolled();
-    w.send(&Order::Enrolled(Enrolled { agent: AgentId::parse("B2").unwrap(), heartbeat: None }));
-    refused(&mut w, "for another agent 1");
-}
-
-#[test]
-fn bytes_that_are_no_order_are_removed_although_the_manager_sealed_them() {
-    let mut w = World::enrolled();
-    let life = w.life();
-    let attachment = w.seal(life, b"\xff\xff", b"", &[w.agent_seal_key()], &w.sign);
-    w.mail(life.id, attachment);
-    refused(&mut w, "unreadable 1");
-}
-
-#[test]
 fn bytes_after_an_order_that_brings_nothing_make_it_invalid() {
     let mut w = World::enrolled();
     let life = w.life();
     w.send_with(life, &Order::QueryVersions, b"x");
     refused(&mut w, "unreadable 1");
-}
-
-#[test]
-fn a_repeated_order_is_answered_once() {
-    let mut w = World::enrolled();
-    let life = w.life();
-    let attachment = w.seal(life, &encode(&Order::QueryVersions), b"", &[w.agent_seal_key()], &w.sign);
-    for round in 0..3 {
-        w.mail(life.id, attachment.clone());
-        w.mail(life.id, attachment.clone());
-        assert_eq!(w.once(), 0);
-        assert_eq!((w.answers(life.id).len(), w.unread()), (1, 0), "round {round}");
-    }
-    let (order, bundle) = install(&w);
-    let life = w.life();
-    let attachment = w.seal(life, &encode(&order), &bundle, &[w.agent_seal_key()], &w.sign);
-    for _ in 0..3 {
-        w.mail(life.id, attachment.clone());
-        assert_eq!(w.once(), 0);
-        assert_eq!(w.outcome(life.id), Outcome::Installed);
-    }
 }
 
 #[test]

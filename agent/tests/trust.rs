@@ -1,4 +1,5 @@
-//! Whom the agent believes: keys that rotate, keys that were stolen, statements by those who may not make them.
+//! Whom the agent believes: keys that rotate, statements by those who may not make them. What thieves of keys try is in
+//! `attacks`.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -8,8 +9,6 @@
 )]
 
 mod common;
-
-use std::time::Duration;
 
 use common::{World, now};
 use shared::keys::{SealingKey, SigningKey};
@@ -84,53 +83,6 @@ fn a_mail_brings_the_statement_that_introduces_its_new_order_key() {
     assert_eq!((w.file("bin/abcd").unwrap(), w.unread()), ("two".to_owned(), 0));
     assert!(w.status().contains("not signed by the manager 1"), "{}", w.status());
     assert_eq!(held(&mut w), [2]);
-}
-
-#[test]
-fn a_thief_of_the_order_key_cannot_change_whom_the_agent_believes() {
-    let mut w = World::enrolled();
-    let (stolen, mallory, release) = (copy_of(&w.sign), key(66), copy_of(&w.release));
-    let forged = next(&w, 2, &[&mallory], &[&mallory], 1);
-    for signers in [vec![&stolen], vec![&mallory], vec![&stolen, &mallory]] {
-        let introduction = statement(&forged, &signers);
-        // With the stolen key the order counts, but not the statement; with the own key, neither does.
-        let query = send(&mut w, &introduction, &stolen, &Order::QueryVersions, &[]);
-        let order = install(&mut w, &introduction, &mallory, "6-6");
-        assert_eq!(w.once(), 0);
-        assert_eq!(w.answers(query).len(), 1);
-        assert!(w.reports.iter().all(|r| !matches!(r, Report::Ended(e) if e.order == order)));
-    }
-    // And a bundle of his is refused although the order that brings it is believed.
-    let honest = std::mem::replace(&mut w.release, mallory);
-    let order = install(&mut w, &[], &stolen, "6-6");
-    w.release = honest;
-    assert_eq!(w.once(), 1);
-    assert_eq!(w.outcome(order), Outcome::Refused(Refusal::NotSigned));
-    assert_eq!(held(&mut w), [] as [u32; 0]);
-    let _ = release;
-}
-
-#[test]
-fn what_a_thief_has_fast_forwarded_is_undone_by_the_release_key() {
-    let mut w = World::enrolled();
-    let (stolen, release) = (copy_of(&w.sign), copy_of(&w.release));
-    // The newest number there is, almost a year ahead: honest orders seem expired and superseded.
-    let bundle = w.bundle("1-0", "", None, &[("bin/abcd", "one")]);
-    let mut life = w.life();
-    life.created = now().plus(Duration::from_secs(360 * 86_400));
-    life.expires = life.created.plus(Duration::from_secs(86_400));
-    life.sequence = u64::MAX - 1;
-    w.send_with(life, &World::install_order(&bundle, "1-0"), &bundle);
-    assert_eq!(w.once(), 0);
-    let lost = install(&mut w, &[], &stolen, "2-0");
-    assert_eq!(w.once(), 0);
-    w.collect();
-    assert!(w.reports.iter().all(|r| !matches!(r, Report::Ended(e) if e.order == lost)), "it is refused");
-    let trust = next(&w, 2, &[&key(2)], &[&release], 1);
-    let introduction = statement(&trust, &[&release]);
-    let order = install(&mut w, &introduction, &key(2), "2-0");
-    assert_eq!(w.once(), 0);
-    assert_eq!(w.outcome(order), Outcome::Installed);
 }
 
 #[test]

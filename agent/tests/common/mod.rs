@@ -41,11 +41,11 @@ pub fn now() -> UnixMillis {
     UnixMillis(i64::try_from(since.as_millis()).unwrap())
 }
 
-fn rng() -> UnwrapErr<getrandom::SysRng> {
+pub fn rng() -> UnwrapErr<getrandom::SysRng> {
     UnwrapErr(getrandom::SysRng)
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     rand_core::Rng::fill_bytes(&mut rng(), &mut bytes);
     bytes
@@ -113,7 +113,12 @@ impl World {
 
     /// A world with an enrolled agent.
     pub fn enrolled() -> Self {
-        let mut w = Self::new();
+        Self::new().with_agent()
+    }
+
+    /// The same, after the agent's enrolment.
+    pub fn with_agent(self) -> Self {
+        let mut w = self;
         let out = w.enrol(&w.invitation());
         assert!(out.status.success(), "{}", text(&out));
         w.collect();
@@ -295,9 +300,9 @@ impl World {
         attachment
     }
 
-    /// Mails an attachment to the agent.
-    pub fn mail(&self, id: EnvelopeId, attachment: Vec<u8>) {
-        let mail = Outgoing {
+    /// The mail of an attachment to the agent.
+    pub fn outgoing(id: EnvelopeId, attachment: Vec<u8>) -> Outgoing {
+        Outgoing {
             from: Self::manager_address(),
             to: vec![Self::agent_address()],
             envelope: id,
@@ -307,7 +312,12 @@ impl World {
             in_reply_to: None,
             auto: AutoKind::Generated,
             attachment: Attachment::Bytes(attachment),
-        };
+        }
+    }
+
+    /// Mails an attachment to the agent.
+    pub fn mail(&self, id: EnvelopeId, attachment: Vec<u8>) {
+        let mail = Self::outgoing(id, attachment);
         let sent = wait(Sender::new(self.manager_mail()).send(&mail)).unwrap();
         assert_eq!(sent, [mailio::Sent::Done]);
     }
