@@ -139,6 +139,8 @@ impl World {
             open: OpeningKey::parse_secret_text(&self.open.to_secret_text()).unwrap(),
             sequence: self.sequence,
             reports: vec![],
+            kind: self.kind,
+            mode: self.mode,
             agent_keys: self.agent_keys.clone(),
             seen: self.seen.clone(),
             servers: None,
