@@ -177,6 +177,7 @@ fn a_daemon_takes_what_comes() {
 fn a_damaged_state_is_replaced_by_the_copy_before_it_and_two_damaged_ones_are_an_error() {
     let mut w = with_version_one();
     std::fs::write(w.home().join("state"), "garbage").unwrap();
+    w.state_was_lost = true;
     let query = w.query();
     assert_eq!(w.once(), 0);
     assert_eq!(w.answers(query)[0].software.to_string(), "1-0");

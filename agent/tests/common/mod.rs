@@ -67,10 +67,22 @@ pub struct World {
     pub kind: &'static str,
     pub mode: &'static str,
     agent_keys: Option<(VerifyingKey, SealingKey)>,
-    /// Reports that came: digest of their bytes, and their sequence number.
-    seen: BTreeMap<EnvelopeId, (Digest, u64)>,
+    /// Reports that came.
+    seen: BTreeMap<EnvelopeId, Came>,
+    /// The newest state was damaged: what it knew as sent may be sent again.
+    pub state_was_lost: bool,
     /// Real mail servers in the spool's place.
     pub servers: Option<Servers>,
+}
+
+/// A report that came.
+#[derive(Clone, Copy)]
+struct Came {
+    /// Digest of the sealed bytes.
+    mail: Digest,
+    /// Digest of the message in them.
+    message: Digest,
+    sequence: u64,
 }
 
 /// Where real mail servers are.
@@ -107,6 +119,7 @@ impl World {
             mode: "0755",
             agent_keys: None,
             seen: BTreeMap::new(),
+            state_was_lost: false,
             servers: None,
         }
     }
@@ -143,6 +156,7 @@ impl World {
             mode: self.mode,
             agent_keys: self.agent_keys.clone(),
             seen: self.seen.clone(),
+            state_was_lost: self.state_was_lost,
             servers: None,
         }
     }
@@ -432,7 +446,9 @@ impl World {
                 self.agent_keys = Some(keys);
             }
             head.verify(&self.agent_keys.as_ref().unwrap().0).unwrap();
-            if self.is_new(header.id, Digest::of(&bytes), header.sequence) {
+            let came =
+                Came { mail: Digest::of(&bytes), message: Digest::of(&message), sequence: header.sequence };
+            if self.is_new(header.id, came) {
                 reports.push(report);
             }
             mailbox.dispose(&[(mail.key, Disposal::Done)]).await.unwrap();
@@ -452,15 +468,18 @@ impl World {
     }
 
     /// A report may come twice, byte for byte: the agent died before it knew that it was sent. Anything else is
-    /// another report, with another number.
-    fn is_new(&mut self, id: EnvelopeId, bytes: Digest, sequence: u64) -> bool {
-        if let Some((before, _)) = self.seen.get(&id) {
-            assert_eq!(*before, bytes, "an envelope's ID came back with other bytes");
+    /// another report, with another number; but a box that lost its newest state may seal what it had sent anew.
+    fn is_new(&mut self, id: EnvelopeId, came: Came) -> bool {
+        if let Some(before) = self.seen.get(&id) {
+            assert_eq!(before.mail, came.mail, "an envelope's ID came back with other bytes");
             return false;
         }
-        let reused = self.seen.values().any(|(_, used)| *used == sequence);
-        assert!(!reused, "sequence number {sequence} stands for two reports");
-        self.seen.insert(id, (bytes, sequence));
+        if let Some(before) = self.seen.values().find(|before| before.sequence == came.sequence) {
+            let again = self.state_was_lost && before.message == came.message;
+            assert!(again, "sequence number {} stands for two reports", came.sequence);
+            return false;
+        }
+        self.seen.insert(id, came);
         true
     }
 
