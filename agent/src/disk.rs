@@ -125,10 +125,13 @@ impl Disk {
         let leases = (Leases::below(&self.root).folder().to_owned(), leases);
         for (folder, mode) in [(self.root.join(AGENT_FOLDER), own), (self.jobs(), jobs), leases] {
             durable_folder(&folder, PRIVATE)?;
-            if !std::fs::symlink_metadata(&folder)?.is_dir() {
+            let found = std::fs::symlink_metadata(&folder)?;
+            if !found.is_dir() {
                 return Err(io::Error::other(format!("{} is a link, expected a folder", folder.display())));
             }
-            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
+            if found.permissions().mode() & 0o7777 != mode {
+                std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode))?;
+            }
         }
         Ok(())
     }
