@@ -105,7 +105,7 @@ mod eavesdrop {
                 b"1.0.02-0",
                 b"spring",
                 b"office-gateway",
-                b"lift",
+                b"beside the lift",
                 SITE.as_bytes(),
                 &[5; 16],
                 &bundle.0,
