@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 /// How far the box's clock is off, in milliseconds.
-pub(crate) fn clock_error_ms() -> i64 {
+#[must_use]
+pub fn clock_error_ms() -> i64 {
     bent("MAILFLEET_TEST_CLOCK_ERROR_MS").unwrap_or(0)
 }
 
 /// The limit of each step of a mail connection, if it is not the usual one.
-pub(crate) fn mail_limit() -> Option<Duration> {
+#[must_use]
+pub fn mail_limit() -> Option<Duration> {
     bent("MAILFLEET_TEST_MAIL_LIMIT_MS").and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis)
 }
 

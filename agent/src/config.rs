@@ -20,22 +20,34 @@ use shared::{AgentId, Label, MailAddress};
 use crate::files::write_whole;
 
 /// The checked configuration.
-pub(crate) struct Config {
-    pub(crate) agent: AgentId,
-    pub(crate) classes: Vec<Label>,
-    pub(crate) root: PathBuf,
-    pub(crate) mail: MailSettings,
-    pub(crate) manager: MailAddress,
-    pub(crate) poll: Duration,
-    pub(crate) script_timeout: Duration,
+#[derive(Debug)]
+pub struct Config {
+    /// The ID of this agent.
+    pub agent: AgentId,
+    /// The classes it belongs to.
+    pub classes: Vec<Label>,
+    /// Where modules are installed: an absolute path.
+    pub root: PathBuf,
+    /// Account, servers, password source.
+    pub mail: MailSettings,
+    /// Where reports go.
+    pub manager: MailAddress,
+    /// How often the mailbox is looked at.
+    pub poll: Duration,
+    /// How long one phase of an install script may take.
+    pub script_timeout: Duration,
     /// Name of the user that scripts run as.
-    pub(crate) script_user: Option<String>,
+    pub script_user: Option<String>,
     /// Restarts the box; empty: somebody else does.
-    pub(crate) restart_command: Vec<String>,
-    pub(crate) rules: Rules,
-    pub(crate) lease_mode: u32,
-    pub(crate) keep_free_bytes: u64,
-    pub(crate) max_bundle_bytes: u64,
+    pub restart_command: Vec<String>,
+    /// What the operator allows, and for how long.
+    pub rules: Rules,
+    /// Mode of the folder of leases.
+    pub lease_mode: u32,
+    /// Room that an update leaves on the disk.
+    pub keep_free_bytes: u64,
+    /// Largest bundle that is taken, in bytes.
+    pub max_bundle_bytes: u64,
     rom_version: Option<Label>,
     rom_version_file: PathBuf,
 }
@@ -111,16 +123,23 @@ const ROM_VERSION_FILE_DEFAULT: &str = "/etc/os-release";
 const ROM_VERSION_FILE_MAX_BYTES: u64 = 64 * 1024;
 
 /// What `enrol` was told on its command line.
-pub(crate) struct Choices {
-    pub(crate) send: String,
-    pub(crate) receive: String,
-    pub(crate) ca: Option<PathBuf>,
-    pub(crate) password_file: Option<PathBuf>,
-    pub(crate) root: PathBuf,
+#[derive(Clone, Debug)]
+pub struct Choices {
+    /// Where mail goes out.
+    pub send: String,
+    /// Where mail comes in.
+    pub receive: String,
+    /// The only authorities to trust.
+    pub ca: Option<PathBuf>,
+    /// Where the password is.
+    pub password_file: Option<PathBuf>,
+    /// Where modules are installed.
+    pub root: PathBuf,
 }
 
 /// Text of a new `agent.toml`.
-pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
+#[must_use]
+pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
     let raw = Raw {
         agent: invitation.agent.to_string(),
         address: invitation.mail.to_string(),
@@ -179,19 +198,29 @@ pub(crate) fn new_text(invitation: &Invitation, choices: Choices) -> String {
 }
 
 /// Writes a configuration after having checked that it reads back.
-pub(crate) fn write(path: &Path, text: &str) -> Result<Config, ConfigError> {
+///
+/// # Errors
+/// Something in it is not allowed, or the file cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let config = parse(path, text)?;
     write_whole(path, text.as_bytes()).map_err(|err| ConfigError::Io(path.to_owned(), err))?;
     Ok(config)
 }
 
 /// Reads a configuration.
-pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+///
+/// # Errors
+/// It cannot be read, or holds something that is not allowed.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|err| ConfigError::Io(path.to_owned(), err))?;
     parse(path, &text)
 }
 
-pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
+/// Checks a configuration's text; `file` is named in errors.
+///
+/// # Errors
+/// Something that is not allowed.
+pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let raw: Raw = toml::from_str(text)
         .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
     let in_file = Values::of(file);
@@ -259,7 +288,8 @@ pub(crate) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
 
 impl Config {
     /// Version of the read-only system, as set or as its file says now.
-    pub(crate) fn rom_version(&self) -> Label {
+    #[must_use]
+    pub fn rom_version(&self) -> Label {
         self.rom_version.clone().unwrap_or_else(|| rom_version_in(&self.rom_version_file))
     }
 }

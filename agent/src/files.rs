@@ -16,7 +16,10 @@ use crate::bent::clock_error_ms;
 
 /// Puts `bytes` at `path`, readable by the owner only: temporary file, sync, rename, sync of the folder.
 /// A reader sees the old file or the new one.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// Any step failed; the old file is still there, or the new one already.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_added_extension("tmp");
     let mut file = create_private(&temporary)?;
     file.write_all(bytes)?;
@@ -27,19 +30,28 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Creates or empties a file that only its owner can read.
-pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// The file cannot be made.
+pub fn create_private(path: &Path) -> io::Result<File> {
     // A file that is there already keeps its mode, so it goes first.
     remove_if_there(path)?;
     OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Makes a folder, and those above it, for the owner only.
-pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// A folder cannot be made.
+pub fn private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Gives a file its mode, all of it: a kernel that leaves set-ID bits out says nothing.
-pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// The mode cannot be set, or is not the file's after that.
+pub fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     let found = file.metadata()?.permissions().mode() & SPECIAL_MODE_BITS;
     let expected = mode & SPECIAL_MODE_BITS;
@@ -51,7 +63,10 @@ pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 
 /// Makes a folder, and those above it, and their names durable: also that of a folder which is there, for whoever
 /// made it may have died before it was.
-pub(crate) fn durable_folder(path: &Path, mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// A folder cannot be made or synced.
+pub fn durable_folder(path: &Path, mode: u32) -> io::Result<()> {
     let was_there = path.exists();
     let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.exists()).collect();
     fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
@@ -64,7 +79,10 @@ pub(crate) fn durable_folder(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Makes the names in the folder of `path` durable.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The folder cannot be synced.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => sync_folder(parent),
         None => Ok(()),
@@ -72,22 +90,34 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the names in a folder durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The folder cannot be synced.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Removes a file; it need not be there.
-pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The file cannot be removed.
+pub fn remove_if_there(path: &Path) -> io::Result<()> {
     unless_missing(fs::remove_file(path))
 }
 
 /// Removes a folder with all in it; it need not be there.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The folder cannot be removed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     unless_missing(fs::remove_dir_all(path))
 }
 
 /// Takes "not found" for success.
-pub(crate) fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+///
+/// # Errors
+/// `result`'s, unless it is "not found".
+pub fn unless_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -95,11 +125,10 @@ pub(crate) fn unless_missing(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// Copies in pieces, and tells each piece to `see`. Returns the bytes copied.
-pub(crate) fn copy_seen(
-    from: &mut dyn Read,
-    to: &mut dyn Write,
-    see: &mut dyn FnMut(&[u8]),
-) -> io::Result<u64> {
+///
+/// # Errors
+/// Reading or writing failed.
+pub fn copy_seen(from: &mut dyn Read, to: &mut dyn Write, see: &mut dyn FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0u8; CHUNK_BYTES];
     let mut total = 0u64;
     loop {
@@ -118,7 +147,8 @@ pub(crate) fn copy_seen(
 }
 
 /// The box's clock.
-pub(crate) fn now() -> UnixMillis {
+#[must_use]
+pub fn now() -> UnixMillis {
     let millis = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
     let clock = match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(after) => millis(after),
@@ -128,19 +158,22 @@ pub(crate) fn now() -> UnixMillis {
 }
 
 /// The system's random generator.
-pub(crate) fn rng() -> UnwrapErr<getrandom::SysRng> {
+#[must_use]
+pub fn rng() -> UnwrapErr<getrandom::SysRng> {
     UnwrapErr(getrandom::SysRng)
 }
 
 /// Random bytes.
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0u8; N];
     rand_core::Rng::fill_bytes(&mut rng(), &mut bytes);
     bytes
 }
 
 /// True if the disk is full or the quota used up.
-pub(crate) fn is_full(err: &io::Error) -> bool {
+#[must_use]
+pub fn is_full(err: &io::Error) -> bool {
     matches!(
         err.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge

@@ -33,7 +33,7 @@ const EXTENSION: &str = ".toml";
 
 /// The folder of leases.
 #[derive(Clone, Debug)]
-pub(crate) struct Leases(PathBuf);
+pub struct Leases(PathBuf);
 
 /// A lease as its file says it.
 #[derive(Serialize, Deserialize)]
@@ -51,7 +51,7 @@ struct Written {
 
 /// A lease cannot be taken or given back.
 #[derive(Debug, Error)]
-pub(crate) enum LeaseError {
+pub enum LeaseError {
     /// A name that is no file name.
     #[error(
         "expected an owner of 1 to {LEASE_OWNER_MAX_BYTES} letters, digits, \"-\", \"_\" and \".\", not \".\" first, found \"{0}\""
@@ -69,16 +69,21 @@ pub(crate) enum LeaseError {
 }
 
 impl Leases {
-    pub(crate) fn below(root: &Path) -> Self {
+    /// That of an agent whose modules are below `root`.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
         Self(root.join(AGENT_FOLDER).join("leases"))
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         &self.0
     }
 
     /// All leases that can be read, by owner.
-    pub(crate) fn read(&self) -> Vec<Lease> {
+    #[must_use]
+    pub fn read(&self) -> Vec<Lease> {
         let folder = match self.open() {
             Ok(folder) => folder,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return vec![],
@@ -132,7 +137,10 @@ impl Leases {
     }
 
     /// Takes a lease, or takes it anew.
-    pub(crate) fn take(&self, lease: &Lease) -> Result<(), LeaseError> {
+    ///
+    /// # Errors
+    /// Its owner is no file name, it is too large, or the folder cannot be used.
+    pub fn take(&self, lease: &Lease) -> Result<(), LeaseError> {
         let path = self.path(lease.owner.as_str())?;
         let (until, boot) = match &lease.end {
             LeaseEnd::At(end) => (Some(end.to_string()), None),
@@ -166,7 +174,10 @@ impl Leases {
     }
 
     /// Gives a lease back.
-    pub(crate) fn release(&self, owner: &str) -> Result<(), LeaseError> {
+    ///
+    /// # Errors
+    /// There is none, or the folder cannot be used.
+    pub fn release(&self, owner: &str) -> Result<(), LeaseError> {
         match std::fs::remove_file(self.path(owner)?) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => Err(LeaseError::NotHeld(owner.to_owned())),
             other => other.map_err(|err| LeaseError::Io(self.0.clone(), err)),
@@ -200,7 +211,15 @@ fn read_one(folder: &File, owner: &str) -> io::Result<Lease> {
     }
     let mut text = String::new();
     file.take(LEASE_FILE_MAX_BYTES).read_to_string(&mut text)?;
-    let written: Written = toml::from_str(&text).map_err(io::Error::other)?;
+    parse(owner, &text, UnixMillis(found.mtime().saturating_mul(1_000)))
+}
+
+/// Reads the text of a lease's file, which was written at `taken`.
+///
+/// # Errors
+/// It is no lease, or one of another owner than the file is named after.
+pub fn parse(owner: &str, text: &str, taken: UnixMillis) -> io::Result<Lease> {
+    let written: Written = toml::from_str(text).map_err(io::Error::other)?;
     if written.owner != owner {
         return Err(io::Error::other(format!("expected the owner \"{owner}\", found \"{}\"", written.owner)));
     }
@@ -212,7 +231,7 @@ fn read_one(folder: &File, owner: &str) -> io::Result<Lease> {
     Ok(Lease {
         owner: Label::lossy(owner),
         reason: Label::lossy(&written.reason),
-        taken: UnixMillis(found.mtime().saturating_mul(1_000)),
+        taken,
         end,
         modules: written.modules.iter().map(|name| Label::lossy(name)).collect(),
     })

@@ -27,16 +27,17 @@ const MAGIC: &[u8; 8] = b"MFAGENT1";
 const STATE_MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The state that was read.
-pub(crate) struct Loaded {
+#[derive(Debug)]
+pub struct Loaded {
     /// The state.
-    pub(crate) state: State,
+    pub state: State,
     /// The newest file was damaged and the copy before it taken: why.
-    pub(crate) recovered: Option<String>,
+    pub recovered: Option<String>,
 }
 
 /// The state cannot be read or written.
 #[derive(Debug, Error)]
-pub(crate) enum LedgerError {
+pub enum LedgerError {
     /// There is none.
     #[error("no agent is enrolled here: expected {} (mailfleet-agent enrol FILE.invite makes it)", .0.display())]
     Missing(PathBuf),
@@ -67,12 +68,12 @@ fn previous(path: &Path) -> PathBuf {
 }
 
 /// Makes a state durable.
-pub(crate) fn save(path: &Path, state: &[u8]) -> Result<(), LedgerError> {
+///
+/// # Errors
+/// The disk failed; the state from before is still there.
+pub fn save(path: &Path, state: &[u8]) -> Result<(), LedgerError> {
     let failed = |err| LedgerError::Write(path.to_owned(), err);
-    let mut bytes = Vec::with_capacity(state.len().saturating_add(40));
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&Digest::of(state).0);
-    bytes.extend_from_slice(state);
+    let bytes = summed(state);
     // The name `state` is there at every moment: the copy is a second name of the same file.
     if path.exists() {
         let previous = previous(path);
@@ -86,7 +87,10 @@ pub(crate) fn save(path: &Path, state: &[u8]) -> Result<(), LedgerError> {
 }
 
 /// Reads the newest whole state.
-pub(crate) fn load(path: &Path) -> Result<Loaded, LedgerError> {
+///
+/// # Errors
+/// There is none, it is damaged and so is the copy before it, or a later program has written it.
+pub fn load(path: &Path) -> Result<Loaded, LedgerError> {
     let older = previous(path);
     if !path.exists() && !older.exists() {
         return Err(LedgerError::Missing(path.to_owned()));
@@ -106,15 +110,33 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LedgerError> {
     }
 }
 
-enum Unreadable {
+/// Bytes of a state file that cannot be gone on with.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// Written by a later program.
     Later(StateError),
+    /// Damaged: why.
     Because(String),
+}
+
+/// The file of a state.
+#[must_use]
+pub fn summed(state: &[u8]) -> Vec<u8> {
+    [MAGIC.as_slice(), &Digest::of(state).0, state].concat()
 }
 
 fn read(path: &Path) -> Result<State, Unreadable> {
     let because = |err: io::Error| Unreadable::Because(err.to_string());
     let mut bytes = Vec::new();
     fs::File::open(path).map_err(because)?.take(STATE_MAX_BYTES).read_to_end(&mut bytes).map_err(because)?;
+    decode(&bytes)
+}
+
+/// Reads the bytes of a state file.
+///
+/// # Errors
+/// Damaged, or of a later program.
+pub fn decode(bytes: &[u8]) -> Result<State, Unreadable> {
     let wrong = |why: &str| Unreadable::Because(why.to_owned());
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin with \"MFAGENT1\""))?;
     let (sum, body) = rest.split_at_checked(32).ok_or_else(|| wrong("it is cut off"))?;

@@ -4,27 +4,27 @@
 use std::time::Duration;
 
 /// Leases that are looked at. A box has a handful of programs that take one.
-pub(crate) const LEASES_MAX_COUNT: usize = 64;
+pub const LEASES_MAX_COUNT: usize = 64;
 
 /// Names in the folder of leases that are looked at: leases, and whatever else somebody left there.
-pub(crate) const LEASE_NAMES_MAX_COUNT: usize = 1_000;
+pub const LEASE_NAMES_MAX_COUNT: usize = 1_000;
 
 /// One lease: an owner, a reason and an end, and names of some dozen modules.
-pub(crate) const LEASE_FILE_MAX_BYTES: u64 = 4 * 1024;
+pub const LEASE_FILE_MAX_BYTES: u64 = 4 * 1024;
 
 /// Longest owner of a lease. It is a file's name, and stands in a table.
-pub(crate) const LEASE_OWNER_MAX_BYTES: usize = 64;
+pub const LEASE_OWNER_MAX_BYTES: usize = 64;
 
 /// Read of one process's list of mapped files: 65,530 mappings (the kernel's default most) of ~100 bytes, and
 /// as much again for long paths.
-pub(crate) const MAPS_MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub const MAPS_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Read of the list of users: some thousand lines.
-pub(crate) const PASSWD_MAX_BYTES: u64 = 1024 * 1024;
+pub const PASSWD_MAX_BYTES: u64 = 1024 * 1024;
 
 /// The command that restarts the box only says so to somebody; what takes longer hangs.
-pub(crate) const RESTART_COMMAND_LIMIT: Duration = Duration::from_secs(60);
+pub const RESTART_COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Times that a script's programs are looked for and killed: the first finds nearly all, a few more those that
 /// were started meanwhile. What forks faster than that is not ended by signals.
-pub(crate) const KILL_ROUNDS_MAX_COUNT: u32 = 100;
+pub const KILL_ROUNDS_MAX_COUNT: u32 = 100;

@@ -1,20 +1,14 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
 mod alive;
-mod bent;
-mod config;
 mod disk;
 mod doctor;
 mod enrol;
 mod exit;
-mod files;
 mod home;
 mod inbox;
 mod keys;
-mod lease;
 mod leasing;
-mod ledger;
-mod limits;
 mod post;
 mod runtime;
 mod script;
@@ -35,6 +29,7 @@ use disk::{Disk, Folders};
 use exit::{Outside, Usage};
 use home::Home;
 use keys::Keys;
+use mailfleet_agent::{bent, config, files, lease, ledger, limits};
 use runtime::{Mode, Parts, RunError, Shell};
 use script::ScriptUser;
 use service::{Service, journal};
