@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use mailfleet::import::{self, AgentRow, RowError};
 use mailfleet::store::{AgentRecord, AgentState, Store};
 use serde_json::{Value, json};
 use shared::AgentId;
@@ -11,7 +12,6 @@ use shared::AgentId;
 use super::args::{AgentAdd, AgentImport, AgentInvite, AgentRemove, AgentShow};
 use super::enlist::{Enlisted, Inviter, enlist, renew};
 use super::fail::{Done, Fail, OrFail as _, Outcome};
-use super::import::{self, AgentRow, RowError};
 use super::{open, show};
 
 /// Bad rows named in one go.

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mailfleet::home::Home;
+use mailfleet::import::{AgentRow, RowError};
 use mailfleet::store::{AgentRecord, AgentState, NewAgent, Store, Tx, TxResult};
 use mailfleet::system::{now, random};
 use shared::invitation::Invitation;
@@ -19,7 +20,6 @@ use zeroize::Zeroizing;
 
 use super::fail::{Fail, Kind, Next as _};
 use super::files::{clear_leftovers, folder_of, sync_filesystem, write_unsynced};
-use super::import::{AgentRow, RowError};
 use super::progress::count_bar;
 use super::{open, show};
 

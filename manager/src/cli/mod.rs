@@ -13,7 +13,6 @@ mod enlist;
 mod fail;
 mod files;
 mod follow;
-mod import;
 mod init;
 mod inspect;
 mod keys;

@@ -12,28 +12,38 @@ const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
 
 /// A checked row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AgentRow {
-    pub(crate) id: AgentId,
-    pub(crate) mail: MailAddress,
-    pub(crate) classes: Vec<Label>,
-    pub(crate) site: Label,
-    pub(crate) note: Label,
-    pub(crate) admin: Option<MailAddress>,
+pub struct AgentRow {
+    /// The agent's ID.
+    pub id: AgentId,
+    /// Where it reads its mail.
+    pub mail: MailAddress,
+    /// The classes it belongs to.
+    pub classes: Vec<Label>,
+    /// Where it stands.
+    pub site: Label,
+    /// Whatever the operator wants to remember.
+    pub note: Label,
+    /// Whom to write to about it.
+    pub admin: Option<MailAddress>,
 }
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RowError {
+pub struct RowError {
     /// Line of the file, from 1.
-    pub(crate) line: u64,
-    pub(crate) why: String,
+    pub line: u64,
+    /// What was expected and found.
+    pub why: String,
 }
 
 /// Which of the file's columns holds what.
 struct Header(BTreeMap<&'static str, usize>);
 
 /// Reads all rows with their lines, or names all that is wrong.
-pub(crate) fn read(from: impl Read) -> Result<Vec<(u64, AgentRow)>, Vec<RowError>> {
+///
+/// # Errors
+/// Every row that is not an agent, or the header.
+pub fn read(from: impl Read) -> Result<Vec<(u64, AgentRow)>, Vec<RowError>> {
     let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::All).from_reader(from);
     let header = match reader.headers() {
         Ok(record) => Header::parse(record).map_err(|why| vec![RowError { line: 1, why }])?,
