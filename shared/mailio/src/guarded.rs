@@ -10,15 +10,15 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::Stream;
+use crate::net::Duplex;
 
 /// A response line outside literals.
 const LINE_MAX_BYTES: usize = 64 * 1024;
 
 /// The guarded stream.
 #[derive(Debug)]
-pub(crate) struct Guarded {
-    inner: Stream,
+pub(crate) struct Guarded<S> {
+    inner: S,
     scan: Scan,
 }
 
@@ -41,8 +41,8 @@ enum Tail {
     Cr(u64),
 }
 
-impl Guarded {
-    pub(crate) fn new(inner: Stream) -> Self {
+impl<S: Duplex> Guarded<S> {
+    pub(crate) fn new(inner: S) -> Self {
         let scan =
             Scan { literal_max_bytes: 0, budget_bytes: 0, literal_left: 0, line_bytes: 0, tail: Tail::Other };
         Self { inner, scan }
@@ -54,7 +54,7 @@ impl Guarded {
         self.scan.budget_bytes = budget_bytes;
     }
 
-    pub(crate) fn into_inner(self) -> Stream {
+    pub(crate) fn into_inner(self) -> S {
         self.inner
     }
 }
@@ -120,7 +120,7 @@ fn refuse(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the server sends {text}"))
 }
 
-impl AsyncRead for Guarded {
+impl<S: Duplex> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -130,7 +130,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<S: Duplex> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
     }

@@ -1,6 +1,7 @@
 //! TCP and TLS: connects with limits, trusts what the settings say, and hands out one stream type. Speaks no
 //! mail protocol. TLS is rustls with ring; there is no way to switch the checks off.
 
+use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -33,6 +34,11 @@ enum Way {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
+
+/// What a session speaks over: a [`Stream`], or a server's recorded bytes (`replay`).
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug> Duplex for T {}
 
 /// One server and what is needed to connect to it.
 #[derive(Clone, Debug)]

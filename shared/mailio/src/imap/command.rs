@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{MailError, NetError};
 use crate::guarded::Guarded;
-use crate::net::{Stream, broken, limited};
+use crate::net::{Duplex, broken, limited};
 use crate::text::{SERVER_TEXT_MAX_BYTES, clean};
 
 /// Budget of a command that answers a few lines.
@@ -24,8 +24,8 @@ const SMALL_BYTES: u64 = 256 * 1024;
 const RESPONSES_MAX: usize = 20_000;
 
 /// The wire: async-imap's reader over our guarded stream.
-pub(crate) struct Wire {
-    client: Client<BufWriter<Guarded>>,
+pub(crate) struct Wire<S: Duplex> {
+    client: Client<BufWriter<Guarded<S>>>,
     pub(crate) host: String,
     limit: Duration,
     tag: u32,
@@ -42,15 +42,15 @@ impl Allow {
     pub(crate) const SMALL: Self = Self { literal_bytes: 4_096, total_bytes: SMALL_BYTES };
 }
 
-impl Wire {
-    pub(crate) fn new(stream: Stream, host: &str, limit: Duration) -> Self {
+impl<S: Duplex> Wire<S> {
+    pub(crate) fn new(stream: S, host: &str, limit: Duration) -> Self {
         let client = Client::new(BufWriter::with_capacity(8 * 1024, Guarded::new(stream)));
         Self { client, host: host.to_owned(), limit, tag: 0 }
     }
 
     /// Gives the stream back, for STARTTLS. Bytes that async-imap has read ahead are lost with its buffer,
     /// which is what an injected plaintext reply deserves.
-    pub(crate) fn into_stream(self) -> Stream {
+    pub(crate) fn into_stream(self) -> S {
         self.client.into_inner().into_inner().into_inner()
     }
 

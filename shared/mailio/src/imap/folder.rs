@@ -9,6 +9,7 @@ use crate::error::MailError;
 use crate::imap::command::{Allow, odd};
 use crate::imap::session::{Session, quoted};
 use crate::mime::classify::FIELDS;
+use crate::net::Duplex;
 
 /// Header bytes asked for per mail. A stranger may send 50 MB of them.
 pub(crate) const HEADER_WINDOW_BYTES: u64 = 16 * 1024;
@@ -35,7 +36,7 @@ struct Partial {
     headers: Option<Option<Vec<u8>>>,
 }
 
-impl Session {
+impl<S: Duplex> Session<S> {
     /// Lists the mails with these sequence numbers. Each was individually seen, or it is an error: an empty
     /// or short answer is never taken for an empty mailbox.
     pub(crate) async fn list(&mut self, seqs: &[u32]) -> Result<Vec<Row>, MailError> {

@@ -8,14 +8,15 @@ use zeroize::Zeroizing;
 
 use crate::error::{MailError, NetError, Turn};
 use crate::imap::command::{Allow, Wire, odd};
-use crate::net::Peer;
+use crate::net::{Duplex, Peer, Stream};
 use crate::secret::Secret;
+use crate::settings::Timeouts;
 use crate::text::contains_ignore_case;
 use crate::url::TlsMode;
 
 /// A logged-in connection with a selected folder.
-pub(crate) struct Session {
-    pub(crate) wire: Wire,
+pub(crate) struct Session<S: Duplex = Stream> {
+    pub(crate) wire: Wire<S>,
     capabilities: Vec<String>,
     pub(crate) exists: u32,
     pub(crate) uid_validity: u32,
@@ -28,29 +29,37 @@ impl Session {
         if tls == TlsMode::Implicit {
             stream = peer.secure(stream).await?;
         }
-        let mut wire = Wire::new(stream, peer.host, peer.timeouts.command);
-        wire.allow(Allow::SMALL);
-        let greeting = |r: &Response<'_>| match r {
-            Response::Data { status: Status::Ok, .. } => None,
-            other => Some(format!("{other:?}")),
-        };
-        if let Some(found) = wire.next("greeting", peer.timeouts.greeting, greeting).await? {
-            return Err(wire.odd("greeting", "* OK", &found));
-        }
+        let mut session = Self::greeted(stream, peer.host, peer.timeouts).await?;
         if tls == TlsMode::StartTls {
             let untrusted = |text: String| {
                 let source = std::io::Error::other(text);
                 MailError::Tls(NetError::Tls { host: peer.host.to_owned(), source })
             };
-            match wire.run("STARTTLS", "STARTTLS", Allow::SMALL, |_| Ok(())).await {
+            match session.wire.run("STARTTLS", "STARTTLS", Allow::SMALL, |_| Ok(())).await {
                 Ok(()) => {}
                 Err(MailError::Refused { text, .. }) => {
                     return Err(untrusted(format!("expected the server to offer STARTTLS, it says {text}")));
                 }
                 Err(err) => return Err(err),
             }
-            let stream = peer.secure(wire.into_stream()).await?;
-            wire = Wire::new(stream, peer.host, peer.timeouts.command);
+            let stream = peer.secure(session.wire.into_stream()).await?;
+            session.wire = Wire::new(stream, peer.host, peer.timeouts.command);
+        }
+        Ok(session)
+    }
+}
+
+impl<S: Duplex> Session<S> {
+    /// Reads the greeting of a server.
+    pub(crate) async fn greeted(stream: S, host: &str, timeouts: Timeouts) -> Result<Self, MailError> {
+        let mut wire = Wire::new(stream, host, timeouts.command);
+        wire.allow(Allow::SMALL);
+        let greeting = |r: &Response<'_>| match r {
+            Response::Data { status: Status::Ok, .. } => None,
+            other => Some(format!("{other:?}")),
+        };
+        if let Some(found) = wire.next("greeting", timeouts.greeting, greeting).await? {
+            return Err(wire.odd("greeting", "* OK", &found));
         }
         Ok(Self { wire, capabilities: Vec::new(), exists: 0, uid_validity: 0 })
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::error::{NetError, SendError};
-use crate::net::{Peer, Stream, broken, limited};
+use crate::net::{Duplex, Peer, Stream, broken, limited};
 use crate::outgoing::Why;
 use crate::secret::Secret;
 use crate::settings::Timeouts;
@@ -22,8 +22,8 @@ use crate::smtp::reply::Reply;
 use crate::url::TlsMode;
 
 /// A connection that is ready for a mail.
-pub(crate) struct Session {
-    io: BufReader<Stream>,
+pub(crate) struct Session<S = Stream> {
+    io: BufReader<S>,
     pub(crate) host: String,
     pub(crate) timeouts: Timeouts,
     pub(crate) offers: Offers,
@@ -40,34 +40,12 @@ impl Session {
         if tls == TlsMode::Implicit {
             stream = peer.secure(stream).await?;
         }
-        let mut session = Self {
-            io: BufReader::new(stream),
-            host: peer.host.to_owned(),
-            timeouts: peer.timeouts,
-            offers: Offers::default(),
-            mails_count: 0,
-            idle_since: Instant::now(),
-        };
-        let greeting = session.reply("greeting", peer.timeouts.greeting).await?;
-        if greeting.code != 220 {
-            return Err(session.refused("greeting", &greeting));
-        }
-        session.ehlo(name).await?;
+        let mut session = Self::greeted(stream, peer.host, peer.timeouts, name).await?;
         if tls == TlsMode::StartTls {
             session = session.starttls(peer).await?;
             session.ehlo(name).await?;
         }
         Ok(session)
-    }
-
-    async fn ehlo(&mut self, name: &str) -> Result<(), SendError> {
-        let hello = Ehlo::new(ClientId::Domain(name.to_owned())).to_string();
-        let reply = self.command("EHLO", &hello).await?;
-        if reply.code != 250 {
-            return Err(self.refused("EHLO", &reply));
-        }
-        self.offers = Offers::read(&reply);
-        Ok(())
     }
 
     async fn starttls(mut self, peer: &Peer<'_>) -> Result<Self, SendError> {
@@ -89,6 +67,41 @@ impl Session {
         }
         let stream = peer.secure(self.io.into_inner()).await?;
         Ok(Self { io: BufReader::new(stream), offers: Offers::default(), ..self })
+    }
+}
+
+impl<S: Duplex> Session<S> {
+    /// Reads the greeting of a server and greets it with `name`.
+    pub(crate) async fn greeted(
+        stream: S,
+        host: &str,
+        timeouts: Timeouts,
+        name: &str,
+    ) -> Result<Self, SendError> {
+        let mut session = Self {
+            io: BufReader::new(stream),
+            host: host.to_owned(),
+            timeouts,
+            offers: Offers::default(),
+            mails_count: 0,
+            idle_since: Instant::now(),
+        };
+        let greeting = session.reply("greeting", timeouts.greeting).await?;
+        if greeting.code != 220 {
+            return Err(session.refused("greeting", &greeting));
+        }
+        session.ehlo(name).await?;
+        Ok(session)
+    }
+
+    async fn ehlo(&mut self, name: &str) -> Result<(), SendError> {
+        let hello = Ehlo::new(ClientId::Domain(name.to_owned())).to_string();
+        let reply = self.command("EHLO", &hello).await?;
+        if reply.code != 250 {
+            return Err(self.refused("EHLO", &reply));
+        }
+        self.offers = Offers::read(&reply);
+        Ok(())
     }
 
     /// Logs in.

@@ -7,6 +7,7 @@ use lettre::transport::smtp::extension::{MailParameter, RcptParameter};
 use shared::MailAddress;
 
 use crate::error::{NetError, SendError};
+use crate::net::Duplex;
 use crate::outgoing::{Outgoing, Sent, Why};
 use crate::settings::after_dot_extra;
 use crate::smtp::reply::Reply;
@@ -16,7 +17,7 @@ use crate::smtp::session::Session;
 /// for the other.
 const PIPELINE_MAX: usize = 100;
 
-impl Session {
+impl<S: Duplex> Session<S> {
     /// Offers the mail to `to`, which are some of its recipients. The answer has one entry each; `None` means
     /// that this recipient wants another transaction. After an error the session must be dropped.
     pub(crate) async fn transaction(
