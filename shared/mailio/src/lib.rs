@@ -43,6 +43,7 @@ mod maildir;
 pub mod mime;
 mod net;
 mod outgoing;
+pub mod replay;
 mod secret;
 mod sender;
 mod sendmail;

@@ -12,7 +12,7 @@ use crate::imap::session::Session;
 use crate::login::LoginLimit;
 use crate::mailbox::{Found, MailKey};
 use crate::mime::header::Headers;
-use crate::net::{Peer, limited};
+use crate::net::{Duplex, Peer, limited};
 use crate::settings::MailSettings;
 use crate::url::TlsMode;
 
@@ -317,8 +317,8 @@ fn mail_limit(command: Duration, size: u64) -> Duration {
     command.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX))
 }
 
-async fn windows(
-    session: &mut Session,
+pub(crate) async fn windows<S: Duplex>(
+    session: &mut Session<S>,
     uid: u32,
     size: u64,
     size_max_bytes: u64,
