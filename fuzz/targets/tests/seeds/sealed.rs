@@ -1,0 +1,190 @@
+//! Envelopes, messages, bundles.
+
+use std::io::Cursor;
+
+use fuzz_targets::{Counting, known_trust, opening_key, release_key, sender_key};
+use shared::bundle::{BundleSpec, Compression, Manifest, pack, write_head};
+use shared::envelope::{NewSmall, seal_small};
+use shared::keys::SigningKey;
+use shared::message::{
+    CancelAnswer, CancelOrder, CancelResult, Cause, Ended, EnrolRequest, Enrolled, Failure, FileState,
+    Heartbeat, InstallOrder, ModuleVersion, Order, Outcome, OutputTail, Phase, Progress, Refusal, Report,
+    Reported, Standing, Step, VersionReport, Versions, WaitReason, Waiting, encode,
+};
+use shared::trust::{Statement, Trust};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
+
+use crate::Seed;
+
+const BUNDLE: &str = r#"software_version = "1.0.02-0"
+from = ["1.0.00-1"]
+classes = ["office-gateway"]
+settle = "10m"
+script = "install.sh"
+
+[[module]]
+name = "abcd"
+version = "1.0.00"
+date = "2026-01-01"
+file = "modules/abcd"
+path = "bin/abcd"
+mode = "0755"
+kind = "resident"
+
+[[module]]
+name = "bbb.lib"
+version = "1.3.05"
+date = "2026-11-29"
+file = "modules/bbb.lib"
+path = "lib/bbb.lib"
+mode = "0644"
+kind = "library"
+"#;
+
+pub(crate) fn envelope(message: &[u8]) -> Vec<u8> {
+    let new = NewSmall {
+        id: EnvelopeId([5; 16]),
+        created: UnixMillis(1_795_000_000_000),
+        expires: UnixMillis(1_796_209_600_000),
+        sequence: 42,
+    };
+    let recipients = [opening_key().sealing_key()];
+    seal_small(&new, message, &recipients, &sender_key(), &mut Counting::default()).unwrap()
+}
+
+fn orders() -> [(&'static str, Order); 5] {
+    let heartbeat = Heartbeat { every_ms: 604_800_000 };
+    let install = InstallOrder {
+        bundle: Digest([6; 32]),
+        bundle_bytes: 1234,
+        software_version: SoftwareVersion::parse("1.0.02-0").unwrap(),
+    };
+    [
+        (
+            "enrolled",
+            Order::Enrolled(Enrolled { agent: AgentId::parse("A0001").unwrap(), heartbeat: Some(heartbeat) }),
+        ),
+        ("heartbeat", Order::Heartbeat(heartbeat)),
+        ("install", Order::Install(install)),
+        ("query", Order::QueryVersions),
+        ("cancel", Order::Cancel(CancelOrder { orders: vec![EnvelopeId([7; 16]), EnvelopeId([8; 16])] })),
+    ]
+}
+
+fn versions() -> VersionReport {
+    let module = |name: &str, file| ModuleVersion {
+        name: Label::lossy(name),
+        version: Label::lossy("1.0.00"),
+        date: Label::lossy("2026-01-01"),
+        file,
+    };
+    VersionReport {
+        software: Reported::Mixed(SoftwareVersion::parse("1.0.02-0").unwrap()),
+        rom_version: Label::lossy("1.5.08"),
+        modules: vec![module("abcd", FileState::Good), module("=cmd()", FileState::Missing)],
+        taken_at: UnixMillis(1_795_000_000_000),
+    }
+}
+
+pub(crate) fn enrol_request() -> EnrolRequest {
+    EnrolRequest {
+        agent: AgentId::parse("A0001").unwrap(),
+        secret: [1; 32],
+        sign_key: sender_key().verifying_key().to_bytes(),
+        seal_key: opening_key().sealing_key().to_bytes(),
+        mail: MailAddress::parse("a0001@lab.test").unwrap(),
+        agent_version: Label::lossy("0.1.0"),
+    }
+}
+
+fn reports() -> [(&'static str, Report); 7] {
+    let order = EnvelopeId([7; 16]);
+    let about = Some(Label::lossy("billing: metering run"));
+    let waiting = Waiting { reason: WaitReason::Leased, until: UnixMillis(1_795_000_060_000), about };
+    let failure = Failure { phase: Phase::Post, cause: Cause::ScriptExit(3), undo_failed: true };
+    let ended = |outcome, output| Report::Ended(Ended { order, outcome, output, versions: versions() });
+    let refusal = Refusal::BadBundle(Label::lossy("cut off"));
+    [
+        ("enrol", Report::Enrol(enrol_request())),
+        ("waiting", Report::Progress(Progress { order, step: Step::Waiting(waiting) })),
+        ("rolled-back", ended(Outcome::RolledBack(failure), Some(OutputTail::of(b"no such\n\tservice\n")))),
+        ("refused", ended(Outcome::Refused(refusal), None)),
+        ("versions", Report::Versions(Versions { query: Some(order), versions: versions() })),
+        ("standing", Report::Standing(Standing { trust_version: 2, unheard_since: Some(UnixMillis(1)) })),
+        ("cancelled", Report::Cancelled(CancelAnswer { order, result: CancelResult::TooLate })),
+    ]
+}
+
+fn packed(compression: Compression) -> (Manifest, Vec<u8>) {
+    let spec = BundleSpec::parse(BUNDLE).unwrap();
+    let mut payload = Vec::new();
+    let mut open = |source: &shared::bundle::spec::SourceFile| {
+        let text = format!("content of {}, content of {}\n", source.path, source.path);
+        Ok(Cursor::new(text.into_bytes()))
+    };
+    let created = UnixMillis(1_795_000_000_000);
+    let manifest = pack(&spec, compression, 9, created, &mut open, &mut payload, &mut |_| {}).unwrap();
+    (manifest, payload)
+}
+
+/// `mode, size of the script, of both modules`, payload: see `bundle_payload`.
+fn bare_payload(mode: u8, manifest: &Manifest, payload: &[u8]) -> Vec<u8> {
+    let files = [manifest.script.unwrap()].into_iter().chain(manifest.modules.iter().map(|m| m.file));
+    let mut seed = vec![mode];
+    files.for_each(|file| seed.extend(u32::try_from(file.bytes).unwrap().to_be_bytes().iter().skip(1)));
+    seed.extend_from_slice(payload);
+    seed
+}
+
+/// A second order key, and the release key with another one.
+fn next_trust(version: u32) -> Trust {
+    let key = |seed| SigningKey::from_seed(&[seed; 32]).verifying_key();
+    let mut trust = known_trust();
+    (trust.version, trust.made) = (version, UnixMillis(1_795_000_000_000));
+    trust.order_keys.push(key(11));
+    trust.release_keys.push(key(12));
+    trust
+}
+
+fn trust_seeds() -> Vec<Seed> {
+    let mut statement = Statement::unsigned(&next_trust(2));
+    statement.sign(&release_key());
+    let mut later = Statement::unsigned(&next_trust(7));
+    later.sign(&release_key());
+    later.sign(&SigningKey::from_seed(&[12; 32]));
+    let both = [statement.to_bytes(), later.to_bytes()].concat();
+    let introduced = [both.as_slice(), &envelope(&encode(&Order::QueryVersions))].concat();
+    vec![
+        ("trust_statements", "one", statement.to_bytes()),
+        ("trust_statements", "two", both),
+        ("trust_signed", "two-release-keys", encode(&next_trust(2))),
+        ("envelope_head", "introduced", introduced),
+    ]
+}
+
+pub(crate) fn seeds() -> Vec<Seed> {
+    let mut seeds = trust_seeds();
+    for (name, order) in orders() {
+        let message = encode(&order);
+        let envelope = envelope(&message);
+        let header_bytes = u32::from_be_bytes(envelope.get(16..20).unwrap().try_into().unwrap());
+        let header = envelope.get(20..20 + usize::try_from(header_bytes).unwrap()).unwrap();
+        let plain = [&u32::try_from(message.len()).unwrap().to_be_bytes(), message.as_slice()].concat();
+        seeds.push(("envelope_header", name, header.to_vec()));
+        seeds.push(("envelope_body", name, [&[0; 6], plain.as_slice()].concat()));
+        seeds.push(("envelope_head", name, envelope));
+        seeds.push(("message_order", name, message));
+    }
+    // A payload of two chunks behind a message of one byte.
+    seeds.push(("envelope_body", "two-chunks", [0, 240, 0, 0, 0, 0, 0, 0, 0, 1, 9].to_vec()));
+    seeds.extend(reports().map(|(name, report)| ("message_report", name, encode(&report))));
+    for (name, compression, mode) in [("deflate", Compression::Deflate, 0), ("zstd", Compression::Zstd, 1)] {
+        let (manifest, payload) = packed(compression);
+        let head = write_head(&manifest, &[&release_key()]).unwrap();
+        seeds.push(("bundle_file", name, [head, payload.clone()].concat()));
+        seeds.push(("bundle_manifest", name, encode(&manifest)));
+        seeds.push(("bundle_payload", name, bare_payload(mode, &manifest, &payload)));
+    }
+    seeds.push(("toml_bundle", "manual", BUNDLE.as_bytes().to_vec()));
+    seeds
+}
