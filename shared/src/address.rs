@@ -7,6 +7,7 @@ use core::fmt;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use crate::error::quoted;
 use crate::limits::MAIL_ADDRESS_MAX_BYTES;
 
 /// A checked mail address. The domain is kept in lower case; the local part as written.
@@ -20,7 +21,7 @@ impl MailAddress {
     /// # Errors
     /// Not `local@domain` in the plain characters of RFC 5321's dot-string and domain, or too long.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        let err = || AddressError { found: text.chars().take(80).collect() };
+        let err = || AddressError { found: quoted(text, 80) };
         let (local, domain) = text.rsplit_once('@').ok_or_else(err)?;
         let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b);
         let local_ok = local.len() <= 64 && local.split('.').all(|a| !a.is_empty() && a.bytes().all(atom));

@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::error::quoted;
 use crate::limits::{AGENT_ID_MAX_BYTES, LABEL_MAX_BYTES};
 
 /// Names one agent: letters, digits, `-`, `_`, `.`; starts with a letter or digit; at most 64 bytes.
@@ -22,7 +23,7 @@ impl AgentId {
     /// # Errors
     /// Empty, too long, or a character that is not allowed.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let err = |why| IdError { what: "agent ID", found: text.chars().take(80).collect(), why };
+        let err = |why| IdError { what: "agent ID", found: quoted(text, 80), why };
         if text.is_empty() || text.len() > AGENT_ID_MAX_BYTES {
             return Err(err("1 to 64 characters"));
         }
@@ -65,7 +66,7 @@ impl Label {
     /// # Errors
     /// Too long, or a control character.
     pub fn parse(text: &str) -> Result<Self, IdError> {
-        let err = |why| IdError { what: "text", found: text.chars().take(80).collect(), why };
+        let err = |why| IdError { what: "text", found: quoted(text, 80), why };
         if text.len() > LABEL_MAX_BYTES {
             return Err(err("at most 200 bytes"));
         }
@@ -140,7 +141,7 @@ macro_rules! byte_id {
             pub fn parse_hex(text: &str) -> Result<Self, IdError> {
                 crate::hex::decode(text).map(Self).ok_or_else(|| IdError {
                     what: stringify!($name),
-                    found: text.chars().take(80).collect(),
+                    found: quoted(text, 80),
                     why: concat!("hexadecimal digits for ", $len, " bytes"),
                 })
             }

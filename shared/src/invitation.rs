@@ -30,6 +30,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::address::MailAddress;
+use crate::error::quoted;
 use crate::hex;
 use crate::id::{AgentId, Digest, Label};
 use crate::keys::{SealingKey, VerifyingKey};
@@ -135,10 +136,7 @@ impl Invitation {
         }
         let found = raw.checksum();
         if found != raw.checksum {
-            return Err(InvitationError::Altered {
-                expected: raw.checksum.chars().take(64).collect(),
-                found,
-            });
+            return Err(InvitationError::Altered { expected: quoted(&raw.checksum, 64), found });
         }
         let secret = Zeroizing::new(STANDARD.decode(&raw.secret).unwrap_or_default());
         let secret: [u8; 32] =

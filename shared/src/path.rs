@@ -6,6 +6,7 @@ use core::fmt;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use crate::error::quoted;
 use crate::limits::MODULE_PATH_MAX_BYTES;
 
 /// The folder below the root that the agent keeps for itself: staged files, backups.
@@ -23,7 +24,7 @@ impl ModulePath {
     /// # Errors
     /// The path is empty, absolute, escapes, or holds a name that is not plain.
     pub fn parse(text: &str) -> Result<Self, PathError> {
-        let err = |why| PathError { found: text.chars().take(120).collect(), why };
+        let err = |why| PathError { found: quoted(text, 120), why };
         if text.is_empty() || text.len() > MODULE_PATH_MAX_BYTES {
             return Err(err("1 to 400 bytes"));
         }

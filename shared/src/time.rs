@@ -6,6 +6,8 @@ use core::time::Duration;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use crate::error::quoted;
+
 /// Milliseconds since 1970-01-01T00:00:00Z. The only form of time in messages, stores and cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
@@ -35,7 +37,7 @@ impl UnixMillis {
     /// # Errors
     /// The text is not a time.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
-        let err = || TimeError { found: text.chars().take(64).collect() };
+        let err = || TimeError { found: quoted(text, 64) };
         let full = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
         full.parse::<jiff::Timestamp>().map(|t| Self(t.as_millisecond())).map_err(|_| err())
     }
@@ -74,7 +76,7 @@ pub struct DurationError {
 /// # Errors
 /// Another form, no unit, or more than 1,000 years.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let err = || DurationError { found: text.chars().take(64).collect() };
+    let err = || DurationError { found: quoted(text, 64) };
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(err)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| err())?;

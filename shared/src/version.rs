@@ -5,6 +5,8 @@ use core::fmt;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use crate::error::quoted;
+
 const MAX_BYTES: usize = 64;
 
 /// `1.0.02-0`: a common part of dotted numbers, a `-`, and a free part. Kept as written: `1.0.02` and
@@ -19,7 +21,7 @@ impl SoftwareVersion {
     /// # Errors
     /// Not of the form `1.0.02-0`, or longer than 64 bytes.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
-        let err = || VersionError { found: text.chars().take(80).collect() };
+        let err = || VersionError { found: quoted(text, 80) };
         let (common, free) = text.split_once('-').ok_or_else(err)?;
         let numbers = common.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         let free_ok =
