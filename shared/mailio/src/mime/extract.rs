@@ -40,13 +40,13 @@ impl<'w> Extractor<'w> {
     /// # Errors
     /// The content is refused, or the writer failed.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), FetchError> {
-        if self.is_done() { Ok(()) } else { self.walker.push(bytes) }
+        self.walker.push(bytes)
     }
 
     /// True once the attachment's end was seen: the rest of the mail need not be read.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.walker.sink().found, Found::Whole)
+        self.walker.sink().is_done()
     }
 
     /// Decoded bytes so far.
@@ -156,6 +156,10 @@ impl Sink for Taker<'_> {
         self.out.flush().map_err(FetchError::Output)?;
         self.found = Found::Whole;
         Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.found, Found::Whole)
     }
 }
 

@@ -49,6 +49,23 @@ fn relays_may_rewrap_reorder_wrap_and_add_words() {
 }
 
 #[test]
+fn what_follows_the_attachment_does_not_matter_however_the_download_is_cut() {
+    let good = mail(PART).replace("--b--\r\n", "");
+    let parts = format!("{good}{}", "--b\r\n\r\nx\r\n".repeat(70));
+    let headers = format!("{good}--b\r\nA: {}", "x".repeat(70_000));
+    let before = "--b\r\n\r\nx\r\n".repeat(crate::mime::PARTS_MAX - 3);
+    let last_part = good.replacen("--b", &format!("{before}--b"), 1) + "--b\r\n";
+    for mail in [parts, headers, last_part] {
+        for piece in [7, 4096, mail.len()] {
+            let mut out = Vec::new();
+            let mut extractor = Extractor::new(100, &mut out);
+            mail.as_bytes().chunks(piece).try_for_each(|piece| extractor.push(piece)).unwrap();
+            assert_eq!(extractor.finish().unwrap().bytes, PAYLOAD.len() as u64, "pieces of {piece}");
+        }
+    }
+}
+
+#[test]
 fn base64_in_one_endless_line_is_read() {
     let body = vec![9u8; 3_000_000];
     let mail = mail(&STANDARD.encode(&body));

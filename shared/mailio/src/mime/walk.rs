@@ -33,6 +33,12 @@ pub trait Sink {
     /// # Errors
     /// Stops the walk.
     fn end(&mut self, whole: bool) -> Result<(), Self::Error>;
+
+    /// True once it has what it wants: nothing that follows is looked at, so that nothing that follows, and
+    /// no border between two pieces of a download, changes what was found.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 enum State {
@@ -84,7 +90,7 @@ impl<S: Sink> Walker<S> {
     /// # Errors
     /// Too deep, too many, too large, or the sink's.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), S::Error> {
-        while !bytes.is_empty() {
+        while !bytes.is_empty() && !self.sink.is_done() {
             let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at.saturating_add(1));
             let (piece, rest) = bytes.split_at(end);
             bytes = rest;
@@ -98,6 +104,9 @@ impl<S: Sink> Walker<S> {
     /// # Errors
     /// The sink's.
     pub fn finish(mut self) -> Result<(S, Option<Headers>), S::Error> {
+        if self.sink.is_done() {
+            return Ok((self.sink, self.top));
+        }
         if !self.line.is_empty() && !self.long {
             self.whole_line()?;
         }
