@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::manifest::{MODE_MASK, ModuleKind};
 use crate::id::Label;
+use crate::limits::MODULES_MAX_COUNT;
 use crate::path::ModulePath;
 use crate::time::parse_duration;
 use crate::version::SoftwareVersion;
@@ -133,6 +134,13 @@ impl BundleSpec {
             return Err(SpecError {
                 line: 1,
                 problem: "no modules, expected at least one [[module]]".to_owned(),
+            });
+        }
+        // Each is compared with all before it.
+        if let Some(first_beyond) = raw.module.get(MODULES_MAX_COUNT) {
+            return Err(SpecError {
+                line: lines.of(&first_beyond.span()),
+                problem: format!("{} modules, expected at most {MODULES_MAX_COUNT}", raw.module.len()),
             });
         }
         Ok(Self {
@@ -282,6 +290,15 @@ kind = "resident"
     fn a_bundle_without_modules_is_refused() {
         let text = "software_version = \"1.0-0\"\n";
         assert!(BundleSpec::parse(text).unwrap_err().problem.contains("no modules"));
+    }
+
+    #[test]
+    fn too_many_modules_are_refused_at_the_first_that_is_beyond() {
+        let module = &GOOD[GOOD.find("[[module]]").unwrap()..];
+        let text = format!("{GOOD}{}", module.repeat(MODULES_MAX_COUNT));
+        let err = BundleSpec::parse(&text).unwrap_err();
+        assert_eq!(err.line, 7 + 8 * MODULES_MAX_COUNT);
+        assert!(err.problem.starts_with("4001 modules, expected at most 4000"), "{err}");
     }
 
     #[test]
