@@ -510,12 +510,27 @@ pub struct VersionReport {
     /// Version of the box's read-only system.
     #[n(1)]
     pub rom_version: Label,
-    /// The modules, by name.
-    #[n(2)]
+    /// The modules, by name; at most [`MODULES_MAX_COUNT`].
+    #[cbor(n(2), decode_with = "bounded_modules")]
     pub modules: Vec<ModuleVersion>,
     /// When the files were read, by the agent's clock.
     #[n(3)]
     pub taken_at: UnixMillis,
+}
+
+/// Refuses a list that is too long before all of it is in memory: nine bytes of CBOR become eighty.
+fn bounded_modules<'b, C>(
+    d: &mut minicbor::Decoder<'b>,
+    ctx: &mut C,
+) -> Result<Vec<ModuleVersion>, minicbor::decode::Error> {
+    let mut modules = Vec::new();
+    for module in d.array_iter_with(ctx)? {
+        if modules.len() >= MODULES_MAX_COUNT {
+            return Err(minicbor::decode::Error::message("more modules than a version report may have"));
+        }
+        modules.push(module?);
+    }
+    Ok(modules)
 }
 
 /// The overall version as found on the files (M11): never what was ordered.
@@ -690,12 +705,6 @@ pub enum MessageError {
     /// Not the CBOR of a message.
     #[error("not a message of this protocol version")]
     Decode(#[source] minicbor::decode::Error),
-    /// More modules than [`MODULES_MAX_COUNT`].
-    #[error("version report of {found} modules, expected at most {MODULES_MAX_COUNT}")]
-    TooManyModules {
-        /// How many it has.
-        found: usize,
-    },
     /// Bytes after the message's end.
     #[error("{extra} bytes after the message's end")]
     Trailing {
@@ -736,16 +745,7 @@ pub fn decode_order(bytes: &[u8]) -> Result<Order, MessageError> {
 /// # Errors
 /// Too large, not a report, too many modules, or bytes after it.
 pub fn decode_report(bytes: &[u8]) -> Result<Report, MessageError> {
-    let report: Report = decode(bytes)?;
-    let modules = match &report {
-        Report::Ended(ended) => ended.versions.modules.len(),
-        Report::Versions(versions) => versions.versions.modules.len(),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => 0,
-    };
-    if modules > MODULES_MAX_COUNT {
-        return Err(MessageError::TooManyModules { found: modules });
-    }
-    Ok(report)
+    decode(bytes)
 }
 
 #[cfg(test)]
@@ -812,6 +812,18 @@ mod tests {
         let mut bytes = encode(&Order::QueryVersions);
         bytes.push(0);
         assert!(matches!(decode_order(&bytes), Err(MessageError::Trailing { extra: 1 })));
+    }
+
+    #[test]
+    fn a_version_report_has_a_bounded_number_of_modules() {
+        let report = |count| {
+            let mut versions = sample();
+            versions.modules = versions.modules.iter().cycle().take(count).cloned().collect();
+            encode(&Report::Versions(Versions { query: None, versions }))
+        };
+        assert!(decode_report(&report(MODULES_MAX_COUNT)).is_ok());
+        let err = decode_report(&report(MODULES_MAX_COUNT + 1)).unwrap_err();
+        assert!(crate::error::chain(&err).contains("more modules"), "{err:?}");
     }
 
     #[test]
