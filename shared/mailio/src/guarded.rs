@@ -2,7 +2,11 @@
 //!
 //! async-imap 0.12.0 makes room for a literal as soon as its size is announced, up to 512 MiB: one line of a
 //! server would be enough to kill a small box. So literals are measured before the parser sees them, and each
-//! command has a budget of bytes. Parses nothing else.
+//! command has a budget of bytes.
+//!
+//! Where a literal may be is decided by the line's beginning: `{9}` at the end of a free text is no literal to the
+//! parser, and what it hid would pass unmeasured. imap-proto 0.17.0 also calls itself for each parenthesis: some
+//! 2,000 of them overflow the stack, which ends the process. Parses nothing else.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -14,6 +18,13 @@ use crate::net::Duplex;
 
 /// A response line outside literals.
 const LINE_MAX_BYTES: usize = 64 * 1024;
+
+/// Opening parentheses of one response, outside literals. What is asked for here needs three, a greeting or a list
+/// of namespaces some more.
+const OPEN_MAX: usize = 16;
+
+/// So much of a line tells its kind: `* 4294967295 FETCH `.
+const HEAD_BYTES: usize = 19;
 
 /// The guarded stream.
 #[derive(Debug)]
@@ -29,6 +40,10 @@ struct Scan {
     /// Bytes left of the literal that is passing through.
     literal_left: u64,
     line_bytes: usize,
+    /// The line's first bytes.
+    head: Vec<u8>,
+    /// Its opening parentheses so far. Closing ones do not count: inside a quoted text they close nothing.
+    open_count: usize,
     tail: Tail,
 }
 
@@ -43,9 +58,7 @@ enum Tail {
 
 impl<S: Duplex> Guarded<S> {
     pub(crate) fn new(inner: S) -> Self {
-        let scan =
-            Scan { literal_max_bytes: 0, budget_bytes: 0, literal_left: 0, line_bytes: 0, tail: Tail::Other };
-        Self { inner, scan }
+        Self { inner, scan: Scan::new(0, 0) }
     }
 
     /// What the next command may answer: single literals and all bytes together.
@@ -60,6 +73,18 @@ impl<S: Duplex> Guarded<S> {
 }
 
 impl Scan {
+    fn new(literal_max_bytes: u64, budget_bytes: u64) -> Self {
+        Self {
+            literal_max_bytes,
+            budget_bytes,
+            literal_left: 0,
+            line_bytes: 0,
+            head: Vec::new(),
+            open_count: 0,
+            tail: Tail::Other,
+        }
+    }
+
     fn check(&mut self, bytes: &[u8]) -> io::Result<()> {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.budget_bytes =
@@ -85,6 +110,13 @@ impl Scan {
         if self.line_bytes > LINE_MAX_BYTES {
             return Err(refuse("a line beyond 65536 bytes"));
         }
+        if self.head.len() < HEAD_BYTES {
+            self.head.push(b);
+        }
+        self.open_count = self.open_count.saturating_add(usize::from(b == b'('));
+        if self.open_count > OPEN_MAX {
+            return Err(refuse("more than 16 parentheses in a line"));
+        }
         self.tail = match (self.tail, b) {
             (_, b'{') => Tail::Digits(0),
             (Tail::Digits(n), b'0'..=b'9') => {
@@ -96,6 +128,8 @@ impl Scan {
             (Tail::Closed(n) | Tail::Cr(n), b'\n') => return self.literal(n),
             (_, b'\n') => {
                 self.line_bytes = 0;
+                self.open_count = 0;
+                self.head.clear();
                 Tail::Other
             }
             _ => Tail::Other,
@@ -104,6 +138,9 @@ impl Scan {
     }
 
     fn literal(&mut self, size: u64) -> io::Result<()> {
+        if !is_fetch(&self.head) {
+            return Err(refuse("a literal outside of FETCH"));
+        }
         if size > self.literal_max_bytes {
             return Err(refuse(&format!(
                 "a literal of {size} bytes, allowed are {}",
@@ -114,6 +151,14 @@ impl Scan {
         self.tail = Tail::Other;
         Ok(())
     }
+}
+
+/// True for the beginning of `* 12 FETCH …`.
+fn is_fetch(head: &[u8]) -> bool {
+    let Some(rest) = head.strip_prefix(b"* ") else { return false };
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let word = rest.get(digits..).unwrap_or_default();
+    digits > 0 && word.get(..7).is_some_and(|word| word.eq_ignore_ascii_case(b" FETCH "))
 }
 
 fn refuse(text: &str) -> io::Error {
@@ -149,13 +194,7 @@ mod tests {
     use super::*;
 
     fn scan(max: u64, pieces: &[&[u8]]) -> io::Result<()> {
-        let mut scan = Scan {
-            literal_max_bytes: max,
-            budget_bytes: 1_000_000,
-            literal_left: 0,
-            line_bytes: 0,
-            tail: Tail::Other,
-        };
+        let mut scan = Scan::new(max, 1_000_000);
         pieces.iter().try_for_each(|p| scan.check(p))
     }
 
@@ -166,6 +205,32 @@ mod tests {
         assert!(scan(10, &[b"* 1 FETCH (BODY[] {400000000}\r\n"]).is_err());
         assert!(scan(10, &[b"* 1 FETCH (BODY[] {99999999999999999999999}\r\n"]).is_err());
         assert!(scan(10, &[b"* OK text {99} more\r\n"]).is_ok());
+    }
+
+    #[test]
+    fn a_literal_that_the_parser_would_not_see_hides_nothing() {
+        for line in
+            ["* OK {9}\r\n", "* CAPABILITY {9}\r\n", "m1 OK {9}\r\n", "+ {9}\r\n", "* 1 FETCHED {9}\r\n"]
+        {
+            assert!(scan(10, &[line.as_bytes()]).is_err(), "{line}");
+        }
+        assert!(scan(10, &[b"* 4294967295 fetch (BODY[] {9}\r\n123456789 BODY[1] {2}\r\n12)\r\n"]).is_ok());
+        // The next line is a new one, whatever stood before it.
+        assert!(scan(10, &[b"* 1 FETCH (UID 1)\r\n* OK {9}\r\n"]).is_err());
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_before_the_parser_calls_itself() {
+        let nested = |count| format!("* 1 FETCH (BODYSTRUCTURE {}\r\n", "(".repeat(count));
+        assert!(scan(10, &[nested(2_000).as_bytes()]).is_err());
+        assert!(scan(10, &[&b"* 1 FETCH (BODYSTRUCTURE (\")\" ".repeat(20)]).is_err());
+        assert!(scan(10, &[nested(4).as_bytes()]).is_ok());
+        // A literal's bytes are not parsed, and each line counts anew.
+        assert!(
+            scan(99, &[b"* 1 FETCH (BODY[] {40}\r\n((((((((((((((((((((((((((((((((((((((((UID 1)\r\n"])
+                .is_ok()
+        );
+        assert!(scan(10, &[&b"* LIST (\\NoSelect) (x) (y)\r\n".repeat(100)]).is_ok());
     }
 
     #[test]
