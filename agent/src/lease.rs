@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use agent_core::{BootId, Lease, LeaseEnd};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use shared::error::chain;
+use shared::error::{chain, quoted};
 use shared::path::AGENT_FOLDER;
 use shared::{Label, UnixMillis};
 use thiserror::Error;
@@ -30,6 +30,9 @@ use crate::files::sync_parent;
 use crate::limits::{LEASE_FILE_MAX_BYTES, LEASE_NAMES_MAX_COUNT, LEASE_OWNER_MAX_BYTES, LEASES_MAX_COUNT};
 
 const EXTENSION: &str = ".toml";
+
+/// What a warning repeats of a file that is no lease.
+const ERROR_MAX_CHARS: usize = 80;
 
 /// The folder of leases.
 #[derive(Clone, Debug)]
@@ -219,9 +222,12 @@ fn read_one(folder: &File, owner: &str) -> io::Result<Lease> {
 /// # Errors
 /// It is no lease, or one of another owner than the file is named after.
 pub fn parse(owner: &str, text: &str, taken: UnixMillis) -> io::Result<Lease> {
-    let written: Written = toml::from_str(text).map_err(io::Error::other)?;
+    // Other users may write leases: the parser's whole text would quote their lines as they are.
+    let written: Written =
+        toml::from_str(text).map_err(|err| io::Error::other(quoted(err.message(), ERROR_MAX_CHARS)))?;
     if written.owner != owner {
-        return Err(io::Error::other(format!("expected the owner \"{owner}\", found \"{}\"", written.owner)));
+        let found = quoted(&written.owner, ERROR_MAX_CHARS);
+        return Err(io::Error::other(format!("expected the owner \"{owner}\", found \"{found}\"")));
     }
     let end = match (written.until, written.boot) {
         (Some(until), None) => LeaseEnd::At(UnixMillis::parse(&until).map_err(io::Error::other)?),
@@ -320,6 +326,18 @@ mod tests {
         .unwrap();
         let owners: Vec<String> = leases.read().iter().map(|l| l.owner.to_string()).collect();
         assert_eq!(owners, ["good"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_lease_is_said_without_the_characters_that_drive_a_terminal() {
+        for text in [
+            "owner = \"\\u001b[2J\"\nreason = \"x\"\nuntil = \"2026-11-21T06:10:00Z\"\n",
+            "owner = \"billing\" \u{1b}[2J\n",
+            "\"\\u001b[2J\" = 1\n",
+        ] {
+            let err = parse("billing", text, UnixMillis(0)).unwrap_err().to_string();
+            assert!(!err.is_empty() && !err.contains(char::is_control), "{err:?}");
+        }
     }
 
     #[test]
