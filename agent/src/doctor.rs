@@ -72,9 +72,13 @@ pub(crate) async fn doctor(home: &Home) -> ExitCode {
         "config",
         config.as_ref().map(|_| home.config().display().to_string()).map_err(|err| shown(err)),
     );
-    let keys = Keys::load(home).map(|keys| format!("signs as {}", keys.sign.verifying_key().key_id()));
-    findings.line(Area::Configuration, "keys", keys.map_err(|err| shown(&err)));
     let state = ledger::load(&home.state());
+    let own = state.as_ref().map(|loaded| loaded.state.keys.clone()).unwrap_or_default();
+    let keys = Keys::load(home, &own).map(|keys| {
+        let signs = keys.pair(own.current).map(|pair| pair.sign.verifying_key().key_id().to_string());
+        format!("signs as {}", signs.unwrap_or_default())
+    });
+    findings.line(Area::Configuration, "keys", keys.map_err(|err| shown(&err)));
     findings.line(
         Area::Configuration,
         "state",

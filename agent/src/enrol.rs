@@ -6,7 +6,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use agent_core::State;
+use agent_core::{KeyName, State};
 use anyhow::{Context as _, bail, ensure};
 use service::Service;
 use shared::Label;
@@ -64,12 +64,13 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
     let disk = Disk::new(config.root.clone(), Folders::of(&config, None));
     let root_lock = disk.lock().map_err(Usage::because)?;
     let keys = Keys::create(&home)?;
+    let pair = keys.pair(KeyName::First).context("the new keys are not there")?;
     // PROTOCOL 9.2: the agent's own keys, made here.
     let message = EnrolRequest {
         agent: invitation.agent.clone(),
         secret: *invitation.secret,
-        sign_key: keys.sign.verifying_key().to_bytes(),
-        seal_key: keys.open.sealing_key().to_bytes(),
+        sign_key: pair.sign.verifying_key().to_bytes(),
+        seal_key: pair.open.sealing_key().to_bytes(),
         mail: invitation.mail.clone(),
         agent_version: Label::lossy(env!("CARGO_PKG_VERSION")),
     };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! agent.toml           configuration
-//! key.sign key.open    secret keys, mode 0600
+//! key.sign key.open    secret keys, mode 0600; those that the manager asked for later: key-ORDER.sign key-ORDER.open
 //! state state.prev     what must not be lost, and the copy before it
 //! lock                 held while an agent works here
 //! incoming/            the mail that is being read
@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use agent_core::KeyName;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use shared::EnvelopeId;
 use thiserror::Error;
@@ -53,12 +54,19 @@ impl Home {
         self.0.join("agent.toml")
     }
 
-    pub(crate) fn sign_key(&self) -> PathBuf {
-        self.0.join("key.sign")
+    pub(crate) fn sign_key(&self, name: KeyName) -> PathBuf {
+        self.key(name, "sign")
     }
 
-    pub(crate) fn open_key(&self) -> PathBuf {
-        self.0.join("key.open")
+    pub(crate) fn open_key(&self, name: KeyName) -> PathBuf {
+        self.key(name, "open")
+    }
+
+    fn key(&self, name: KeyName, kind: &str) -> PathBuf {
+        self.0.join(match name {
+            KeyName::First => format!("key.{kind}"),
+            KeyName::Later(order) => format!("key-{order}.{kind}"),
+        })
     }
 
     pub(crate) fn state(&self) -> PathBuf {

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 
-use agent_core::{Disposal, EnvelopeFacts, Event, JunkReason, MailHandle, OpenFault, Payload};
+use agent_core::{Disposal, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, OpenFault, Payload};
 use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox, Marker};
 use shared::envelope::{EnvelopeError, Header, RawHead, check_body, open_body};
 use shared::error::chain;
@@ -183,11 +183,11 @@ impl Inbox {
         let opened = match self.in_hand.as_ref().filter(|in_hand| in_hand.handle == mail) {
             Some(InHand { envelope: Some((header, sender)), body_at, .. }) => self
                 .open_envelope(header, *sender, *body_at, keys)
-                .map(|(order, payload)| (facts_of(header, *sender), order, payload)),
+                .map(|opened| (facts_of(header, *sender), opened)),
             Some(_) | None => Err(OpenFault::Local(Label::lossy("the mail is not in hand"))),
         };
         match opened {
-            Ok((facts, order, payload)) => Event::Order { mail, facts, order, payload },
+            Ok((facts, (order, payload, key))) => Event::Order { mail, facts, order, payload, key },
             Err(fault) => {
                 tracing::warn!(?fault, "A mail of the manager was not opened");
                 Event::NotOpened { mail, fault }
@@ -201,9 +201,9 @@ impl Inbox {
         sender: KeyId,
         body_at: u64,
         keys: &Keys,
-    ) -> Result<(Order, Payload), OpenFault> {
+    ) -> Result<(Order, Payload, KeyName), OpenFault> {
         let fault = |err: EnvelopeError| fault_of(&err);
-        let content_key = header.open_slot(&keys.open, sender).map_err(fault)?;
+        let (content_key, key) = keys.open_slot(header, sender).map_err(fault)?;
         let mut file = File::open(self.home.incoming().join("mail")).map_err(|err| local(&err))?;
         file.seek(SeekFrom::Start(body_at)).map_err(|err| local(&err))?;
         check_body(header, &mut file).map_err(fault)?;
@@ -216,12 +216,16 @@ impl Inbox {
         match &order {
             Order::Install(_) => {
                 let payload = self.keep_bundle(header, &mut payload)?;
-                Ok((order, payload))
+                Ok((order, payload, key))
             }
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Rekey => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
-                    Ok(0) => Ok((order, Payload::Absent)),
+                    Ok(0) => Ok((order, Payload::Absent, key)),
                     Ok(_) => Err(OpenFault::Mail(JunkReason::Unreadable)),
                     Err(err) => Err(fault_of_payload(&err)),
                 }

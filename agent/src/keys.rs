@@ -1,22 +1,34 @@
-//! The agent's own secret keys: made once at enrolment, kept in files that only the owner can read.
+//! The agent's own secret keys: made at enrolment and when the manager asks for new ones, kept in files that only the
+//! owner can read. Which of them is used for what is the core's to say.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use agent_core::{KeyName, OwnKeys};
+use shared::EnvelopeId;
+use shared::envelope::{ContentKey, EnvelopeError, Header};
+use shared::error::chain;
 use shared::keys::{KeyError, OpeningKey, SigningKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::files::{random, write_whole};
+use crate::files::{random, remove_if_there, sync_folder, write_whole};
 use crate::home::Home;
 
-/// Both keys.
-pub(crate) struct Keys {
+/// One pair.
+pub(crate) struct Pair {
     /// Signs reports.
     pub(crate) sign: SigningKey,
     /// Opens orders.
     pub(crate) open: OpeningKey,
+}
+
+/// All pairs that are of use.
+pub(crate) struct Keys {
+    home: Home,
+    pairs: BTreeMap<KeyName, Pair>,
 }
 
 /// A key file that cannot be used.
@@ -33,23 +45,25 @@ pub(crate) enum KeyFileError {
     NotAKey(PathBuf, #[source] KeyError),
 }
 
-impl Keys {
-    /// Draws new keys and writes them.
-    pub(crate) fn create(home: &Home) -> Result<Self, KeyFileError> {
+impl Pair {
+    fn random() -> Self {
         let seeds = (Zeroizing::new(random::<32>()), Zeroizing::new(random::<32>()));
-        let keys = Self { sign: SigningKey::from_seed(&seeds.0), open: OpeningKey::from_seed(&seeds.1) };
-        for (path, text) in
-            [(home.sign_key(), keys.sign.to_secret_text()), (home.open_key(), keys.open.to_secret_text())]
-        {
+        Self { sign: SigningKey::from_seed(&seeds.0), open: OpeningKey::from_seed(&seeds.1) }
+    }
+
+    fn save(&self, home: &Home, name: KeyName) -> Result<(), KeyFileError> {
+        for (path, text) in [
+            (home.sign_key(name), self.sign.to_secret_text()),
+            (home.open_key(name), self.open.to_secret_text()),
+        ] {
             let line = Zeroizing::new(format!("{}\n", *text));
             write_whole(&path, line.as_bytes()).map_err(|err| KeyFileError::Io(path, err))?;
         }
-        Ok(keys)
+        Ok(())
     }
 
-    /// Reads the keys.
-    pub(crate) fn load(home: &Home) -> Result<Self, KeyFileError> {
-        let (sign, open) = (home.sign_key(), home.open_key());
+    fn load(home: &Home, name: KeyName) -> Result<Self, KeyFileError> {
+        let (sign, open) = (home.sign_key(name), home.open_key(name));
         let sign_text = read(&sign)?;
         let open_text = read(&open)?;
         Ok(Self {
@@ -58,6 +72,97 @@ impl Keys {
             open: OpeningKey::parse_secret_text(open_text.trim())
                 .map_err(|err| KeyFileError::NotAKey(open, err))?,
         })
+    }
+}
+
+impl Keys {
+    /// Draws the keys of the enrolment and writes them.
+    pub(crate) fn create(home: &Home) -> Result<Self, KeyFileError> {
+        let pair = Pair::random();
+        pair.save(home, KeyName::First)?;
+        Ok(Self { home: home.clone(), pairs: BTreeMap::from([(KeyName::First, pair)]) })
+    }
+
+    /// Reads the keys that the state names. Without the current ones nothing works; of the others, an agent does what it
+    /// can.
+    pub(crate) fn load(home: &Home, own: &OwnKeys) -> Result<Self, KeyFileError> {
+        let mut pairs = BTreeMap::from([(own.current, Pair::load(home, own.current)?)]);
+        for name in own.all().filter(|name| *name != own.current) {
+            match Pair::load(home, name) {
+                Ok(pair) => {
+                    pairs.insert(name, pair);
+                }
+                Err(KeyFileError::Io(_, err)) if err.kind() == io::ErrorKind::NotFound => {
+                    tracing::debug!(?name, "Keys that are being made, or were dropped, are not there");
+                }
+                Err(err) => tracing::error!(err = chain(&err), "Keys beside the current ones are of no use"),
+            }
+        }
+        Ok(Self { home: home.clone(), pairs })
+    }
+
+    /// The pair of this name.
+    pub(crate) fn pair(&self, name: KeyName) -> Option<&Pair> {
+        self.pairs.get(&name)
+    }
+
+    /// Makes the pair of this name unless it is there. Durable when this returns.
+    pub(crate) fn make(&mut self, order: EnvelopeId) -> Result<&Pair, KeyFileError> {
+        let name = KeyName::Later(order);
+        let pair = match self.pairs.remove(&name).map_or_else(|| Pair::load(&self.home, name), Ok) {
+            Ok(pair) => pair,
+            // Half a pair was never spoken of. Any other trouble is not met with other keys: the manager may know these.
+            Err(KeyFileError::Io(_, err)) if err.kind() == io::ErrorKind::NotFound => {
+                let pair = Pair::random();
+                pair.save(&self.home, name)?;
+                pair
+            }
+            Err(err) => return Err(err),
+        };
+        let pair = self.pairs.entry(name).or_insert(pair);
+        // Whoever wrote the names may have died before they were safe.
+        let folder = self.home.path();
+        sync_folder(folder).map_err(|err| KeyFileError::Io(folder.to_owned(), err))?;
+        Ok(pair)
+    }
+
+    /// Removes a pair.
+    pub(crate) fn drop_pair(&mut self, name: KeyName) -> io::Result<()> {
+        self.pairs.remove(&name);
+        remove_if_there(&self.home.sign_key(name))?;
+        remove_if_there(&self.home.open_key(name))?;
+        sync_folder(self.home.path())
+    }
+
+    /// Removes the files of all other keys, and what writing them has left over.
+    pub(crate) fn tidy(&self, own: &OwnKeys) -> io::Result<()> {
+        let named: Vec<PathBuf> =
+            own.all().flat_map(|name| [self.home.sign_key(name), self.home.open_key(name)]).collect();
+        for entry in std::fs::read_dir(self.home.path())? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_key = name.starts_with("key.") || name.starts_with("key-");
+            let ours = [".sign", ".open", ".sign.tmp", ".open.tmp"].iter().any(|end| name.ends_with(end));
+            if is_key && ours && !named.contains(&path) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the slot that is for one of our keys, and says for which.
+    pub(crate) fn open_slot(
+        &self,
+        header: &Header,
+        sender: shared::KeyId,
+    ) -> Result<(ContentKey, KeyName), EnvelopeError> {
+        for (name, pair) in &self.pairs {
+            match header.open_slot(&pair.open, sender) {
+                Err(EnvelopeError::NotForUs) => {}
+                other => return other.map(|key| (key, *name)),
+            }
+        }
+        Err(EnvelopeError::NotForUs)
     }
 }
 

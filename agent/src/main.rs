@@ -186,8 +186,8 @@ fn open(home: Home, mode: Mode, service: Service) -> anyhow::Result<Shell> {
     let lock = home.lock().map_err(Usage::because)?;
     let disk = Disk::new(config.root.clone(), Folders::of(&config, script_user.as_ref()));
     let root_lock = disk.lock().map_err(Usage::because)?;
-    let keys = Keys::load(&home).map_err(Usage::because)?;
     let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
+    let keys = Keys::load(&home, &loaded.state.keys).map_err(Usage::because)?;
     let stop = Stop::on_signals()?;
     let locks = (lock, root_lock);
     Ok(Shell::new(Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode, service }))

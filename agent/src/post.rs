@@ -9,12 +9,11 @@ use agent_core::{Outgoing as Report_, PostResult, ReportSeq};
 use mailio::{Attachment, AutoKind, Outgoing, SendError, Sender, Sent};
 use shared::envelope::{NewSmall, seal_small};
 use shared::error::chain;
-use shared::keys::SealingKey;
+use shared::keys::{SealingKey, SigningKey};
 use shared::message::{Report, encode};
 use shared::{Digest, EnvelopeId, Label, MailAddress};
 
 use crate::files::{now, random, rng, sync_folder, write_whole};
-use crate::keys::Keys;
 use crate::stop::Stop;
 
 /// The way of reports out of this box.
@@ -43,12 +42,12 @@ impl Post {
     pub(crate) async fn send(
         &mut self,
         outgoing: &Report_,
-        keys: &Keys,
+        sign_key: &SigningKey,
         seal_key: &SealingKey,
         stop: &mut Stop,
     ) -> Option<PostResult> {
         let later = |text: &str| Some(PostResult::Later(Label::lossy(text)));
-        let sealed = match self.sealed(outgoing, keys, seal_key) {
+        let sealed = match self.sealed(outgoing, sign_key, seal_key) {
             Ok(sealed) => sealed,
             Err(err) => return later(&format!("cannot keep the sealed report: {err}")),
         };
@@ -103,7 +102,7 @@ impl Post {
         Ok(all)
     }
 
-    fn sealed(&self, outgoing: &Report_, keys: &Keys, seal_key: &SealingKey) -> io::Result<Sealed> {
+    fn sealed(&self, outgoing: &Report_, sign_key: &SigningKey, seal_key: &SealingKey) -> io::Result<Sealed> {
         let message = encode(&outgoing.report);
         // The message's digest in the name: after a state was lost, a number may stand for another report.
         let digest = Digest::of(&message).to_hex();
@@ -123,7 +122,7 @@ impl Post {
         };
         let recipients = [seal_key.clone()];
         let bytes =
-            seal_small(&new, &message, &recipients, &keys.sign, &mut rng()).map_err(io::Error::other)?;
+            seal_small(&new, &message, &recipients, sign_key, &mut rng()).map_err(io::Error::other)?;
         write_whole(&self.folder.join(format!("{prefix}{}.env", new.id)), &bytes)?;
         sync_folder(&self.folder)?;
         Ok(Sealed { id: new.id, bytes })
@@ -138,6 +137,7 @@ impl Post {
             Report::Versions(versions) => ("version report", versions.query),
             Report::Cancelled(answer) => ("cancel result", Some(answer.order)),
             Report::Standing(_) => ("standing", None),
+            Report::Rekeyed(rekeyed) => ("new keys", Some(rekeyed.order)),
         };
         Outgoing {
             from: self.from.clone(),

@@ -15,6 +15,9 @@ use crate::files::now;
 use crate::home::Home;
 use crate::ledger;
 
+/// New keys are made and reported.
+const NEW_KEYS_WAIT: &str = "new ones wait until the manager uses them";
+
 /// The document of `status --json`.
 #[derive(Serialize)]
 struct StatusDocument {
@@ -36,6 +39,7 @@ struct StatusDocument {
     release_keys: Vec<String>,
     release_threshold: u8,
     possible_freeze: bool,
+    own_keys: &'static str,
 }
 
 #[derive(Serialize)]
@@ -154,6 +158,7 @@ fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusD
         release_keys: state.trust.release_keys.iter().map(|key| key.key_id().to_string()).collect(),
         release_threshold: state.trust.threshold,
         possible_freeze: state.unheard,
+        own_keys: if state.keys.next.is_some() { NEW_KEYS_WAIT } else { "in use" },
     }
 }
 
@@ -219,6 +224,7 @@ fn text(d: &StatusDocument) -> String {
         d.release_keys.join(", ")
     );
     lines.push(("Trust", trust));
+    lines.push(("Own keys", d.own_keys.to_owned()));
     if d.possible_freeze {
         let since = format!("no heartbeat of the manager since {}: are its mails held back?", d.clock_floor);
         lines.push(("Possible freeze", since));

@@ -28,6 +28,8 @@ pub struct Config {
     pub retry_max: Duration,
     /// How often each agent is told that the manager is there; `None`: never.
     pub heartbeat: Option<Duration>,
+    /// How old an agent's own keys get; `None`: as old as they like.
+    pub rotate_agent_keys: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +51,7 @@ struct Raw {
     retry_min: Option<String>,
     retry_max: Option<String>,
     heartbeat: Option<String>,
+    rotate_agent_keys: Option<String>,
     junk: Option<String>,
 }
 
@@ -62,6 +65,8 @@ const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(6 * 3600);
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(60);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(45 * 24 * 3600);
+/// Shorter than the time for which replaced keys are kept would only pile them up.
+const ROTATION_MIN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What `init` was told on its command line.
 #[derive(Clone, Debug)]
@@ -102,6 +107,7 @@ pub fn new_text(choices: &Choices) -> String {
          # retry_min = \"{retry_min}\"            # pause after the server said \"later\", doubled each time\n\
          # retry_max = \"{retry_max}\"\n\
          # heartbeat = \"{heartbeat}\"             # agents that miss two of these say \"possible freeze\"; or \"off\"\n\
+         # rotate_agent_keys = \"365d\"  # agents make new keys of their own when theirs are older; default \"off\"\n\
          # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n",
         address = quoted(choices.address.as_str()),
         send = quoted(&choices.send),
@@ -172,6 +178,7 @@ impl Config {
             retry_min: at.duration("retry_min", raw.retry_min.as_deref(), RETRY_MIN_DEFAULT)?,
             retry_max: at.duration("retry_max", raw.retry_max.as_deref(), RETRY_MAX_DEFAULT)?,
             heartbeat: heartbeat(&at, raw.heartbeat.as_deref())?,
+            rotate_agent_keys: rotation(&at, raw.rotate_agent_keys.as_deref())?,
         })
     }
 }
@@ -187,6 +194,18 @@ fn heartbeat(at: &Values<'_>, text: Option<&str>) -> Result<Option<Duration>, Co
     let (min, max) = (format_duration(HEARTBEAT_MIN), format_duration(HEARTBEAT_MAX));
     let why = format!("expected \"off\", or {min} to {max}, found {}", format_duration(every));
     Err(at.bad("heartbeat", why))
+}
+
+fn rotation(at: &Values<'_>, text: Option<&str>) -> Result<Option<Duration>, ConfigError> {
+    if matches!(text, None | Some("off")) {
+        return Ok(None);
+    }
+    let every = at.duration("rotate_agent_keys", text, ROTATION_MIN)?;
+    if every >= ROTATION_MIN {
+        return Ok(Some(every));
+    }
+    let (min, found) = (format_duration(ROTATION_MIN), format_duration(every));
+    Err(at.bad("rotate_agent_keys", format!("expected \"off\", or at least {min}, found {found}")))
 }
 
 #[cfg(test)]

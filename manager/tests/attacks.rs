@@ -245,6 +245,160 @@ mod retired_key {
     }
 }
 
+mod replaced_key {
+    use super::*;
+    use mailfleet::system::now;
+    use shared::limits::FORMER_SIGNING_KEY_LIFE;
+    use shared::message::Rekeyed;
+    use std::time::Duration;
+
+    /// A campaign whose first agent has changed its keys to those of seed 77 and has been heard under them; the thief who
+    /// has the old keys, and the order that asked for the new ones.
+    fn changed() -> (Office, Vec<Box7>, Box7, CampaignId, [EnvelopeId; 2]) {
+        let (office, mut agents, id, query) = asked(2);
+        let order = office.ask_for_keys(&agents[0]);
+        let thief = Box7 { sequence: 10, ..Box7::new(1, &office.spool()) };
+        let agent = &mut agents[0];
+        agent.report(&office, &agent.rekeyed(order, 77));
+        office.pass();
+        agent.use_keys(77);
+        agent.sequence = 20;
+        agent.report(
+            &office,
+            &Report::Versions(Versions { query: None, versions: versions(Reported::Nothing) }),
+        );
+        office.pass();
+        (office, agents, thief, id, [query, order])
+    }
+
+    fn signs_as(office: &Office, agent: &Box7) -> bool {
+        office.record(agent).sign_key == Some(agent.sign.verifying_key())
+    }
+
+    #[test]
+    fn a_thief_of_the_old_key_is_refused_after_the_change() {
+        let (office, mut agents, mut thief, id, [query, _]) = changed();
+        thief.sequence = 99;
+        thief.report(&office, &report(query, goal()));
+        office.pass();
+        assert!(office.log().contains("from A0001: signed by a key that was replaced"), "{}", office.log());
+        believes(&office, &mut agents[0], id, query);
+    }
+
+    #[test]
+    fn a_thief_of_the_old_key_who_backdates_his_reports_says_nothing_of_versions() {
+        let (office, mut agents, mut thief, id, [query, _]) = changed();
+        thief.report(&office, &report(query, goal()));
+        office.pass();
+        assert_eq!(office.record(&agents[0]).versions.unwrap().software, Reported::Nothing);
+        believes(&office, &mut agents[0], id, query);
+    }
+
+    #[test]
+    fn a_thief_of_the_old_key_cannot_name_keys_of_his_own() {
+        let (office, mut agents, mut thief, id, [query, order]) = changed();
+        thief.report(&office, &thief.rekeyed(order, 66));
+        office.pass();
+        assert!(
+            office.log().contains("new keys refused: they are signed by a key that was"),
+            "{}",
+            office.log()
+        );
+        assert!(signs_as(&office, &agents[0]));
+        believes(&office, &mut agents[0], id, query);
+    }
+
+    #[test]
+    fn the_old_enrolment_request_again_does_not_bring_the_old_keys_back() {
+        let (office, mut agents, mut thief, id, [query, _]) = changed();
+        for _ in 0..2 {
+            thief.report(&office, &thief.enrol_request([7; 32]));
+            office.pass();
+            // The second time, the old key is forgotten, and its request comes from a stranger.
+            let long_after = now().plus(FORMER_SIGNING_KEY_LIFE + Duration::from_secs(86_400));
+            office.store().write(|tx| tx.forget_former_keys(long_after)).unwrap();
+        }
+        let refusals = office.log().matches("the invitation was used before, with other keys").count();
+        assert_eq!(refusals, 2, "{}", office.log());
+        assert!(signs_as(&office, &agents[0]));
+        believes(&office, &mut agents[0], id, query);
+    }
+
+    #[test]
+    fn replayed_reports_of_new_keys_change_nothing() {
+        let (office, mut agents, id, query) = asked(1);
+        let order = office.ask_for_keys(&agents[0]);
+        let agent = &mut agents[0];
+        let (envelope, first) = agent.sealed(&office, &agent.rekeyed(order, 77));
+        agent.post(&office, envelope, first.clone());
+        office.pass();
+        agent.use_keys(77);
+        agent.orders(&office);
+        let order = office.ask_for_keys(agent);
+        agent.report(&office, &agent.rekeyed(order, 78));
+        office.pass();
+        agent.use_keys(78);
+        for _ in 0..3 {
+            agent.post(&office, envelope, first.clone());
+            office.pass();
+        }
+        assert!(signs_as(&office, agent));
+        believes(&office, agent, id, query);
+    }
+
+    #[test]
+    fn keys_without_a_proof_unasked_or_of_another_agent_are_refused() {
+        let (office, mut agents, id, query) = asked(3);
+        let order = office.ask_for_keys(&agents[0]);
+        let Report::Rekeyed(honest) = agents[0].rekeyed(order, 77) else { panic!() };
+        let Report::Rekeyed(others) = agents[1].rekeyed(order, 77) else { panic!() };
+        let theirs = agents[2].open.sealing_key();
+        let sign = shared::keys::SigningKey::from_seed(&[77; 32]);
+        let stolen = shared::rekey::rekeyed(&agents[0].id, order, &sign, &theirs);
+        let Report::Rekeyed(unasked) = agents[0].rekeyed(query, 77) else { panic!() };
+        let wrong = [
+            (Rekeyed { proof: [0; 64], ..honest.clone() }, "the new keys are not proven"),
+            (Rekeyed { seal_key: theirs.to_bytes(), ..honest }, "the new keys are not proven"),
+            (others, "the new keys are not proven"),
+            (stolen, "one of them is in use already"),
+            (unasked, "they were not asked for"),
+        ];
+        for (at, (rekeyed, why)) in wrong.into_iter().enumerate() {
+            agents[0].report(&office, &Report::Rekeyed(rekeyed));
+            office.pass();
+            let refused = office.log().matches("A0001 new keys refused").count();
+            assert!(office.log().contains(why) && refused == at + 1, "{why}: {}", office.log());
+            assert!(signs_as(&office, &agents[0]));
+        }
+        believes(&office, &mut agents[0], id, query);
+    }
+
+    #[test]
+    fn the_keys_of_a_removed_or_replaced_box_are_forgotten_with_those_before_them() {
+        let (office, agents, mut thief, id, [query, _]) = changed();
+        let mut replaced = Box7::new(1_001, &office.spool());
+        replaced.id = agents[0].id.clone();
+        let digest = shared::Digest::of(&[8; 32]);
+        let expires = now().plus(Duration::from_secs(3_600));
+        assert!(office.store().write(|tx| tx.renew_invitation(&replaced.id, digest, expires)).unwrap());
+        replaced.report(&office, &replaced.enrol_request([8; 32]));
+        office.pass();
+        thief.report(&office, &report(query, goal()));
+        office.pass();
+        let stranger = "which is no enrolled agent's key";
+        assert_eq!(office.log().matches(stranger).count(), 1, "{}", office.log());
+        assert_ne!(office.target(id, &replaced).0, TargetState::Verified);
+
+        let (office, mut agents, mut thief, _, [query, _]) = changed();
+        office.store().write(|tx| tx.remove_agent(&agents[0].id)).unwrap();
+        for one in [&mut agents[0], &mut thief] {
+            one.report(&office, &report(query, goal()));
+        }
+        office.pass();
+        assert_eq!(office.log().matches(stranger).count(), 2, "{}", office.log());
+    }
+}
+
 mod bombs {
     use super::*;
     use std::fmt::Write as _;

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod limits;
 pub mod message;
 pub mod path;
+pub mod rekey;
 pub mod time;
 pub mod trust;
 pub mod version;

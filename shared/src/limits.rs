@@ -108,6 +108,14 @@ pub const CLOCK_LEAD_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// How long an invitation may be used unless the operator says otherwise.
 pub const INVITATION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How long an agent opens what is sealed to keys that it has replaced, by the manager's signed time: the life of an
+/// order, so that none which was on its way is lost.
+pub const FORMER_OPENING_KEY_LIFE: Duration = ORDER_LIFE;
+
+/// How long the manager believes late reports under keys that an agent has replaced: the life of a report, counted from
+/// the first one under the new keys.
+pub const FORMER_SIGNING_KEY_LIFE: Duration = REPORT_LIFE;
+
 /// Envelope identifiers an agent remembers to refuse repeats; past it, the oldest sequence numbers
 /// become the floor below which everything is refused.
 pub const SEEN_MAX_COUNT: usize = 2_000;

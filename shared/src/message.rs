@@ -6,8 +6,9 @@
 //! ```text
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
 //! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
+//!         / [5, {}] rekey
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
-//!         / [5, {…}] standing
+//!         / [5, {…}] standing / [6, {…}] rekeyed
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
@@ -40,9 +41,12 @@ pub enum Order {
     /// The manager is there; its time is the envelope's.
     #[n(4)]
     Heartbeat(#[n(0)] Heartbeat),
+    /// Make new keys of your own (PROTOCOL 13).
+    #[n(5)]
+    Rekey,
 }
 
-/// Confirms an enrolment.
+/// Confirms an enrolment, or new keys.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Enrolled {
@@ -108,6 +112,9 @@ pub enum Report {
     /// Whom the agent trusts, and whether it hears the manager. Sent when one of them changes.
     #[n(5)]
     Standing(#[n(0)] Standing),
+    /// Answer to a rekey order: the agent's new keys.
+    #[n(6)]
+    Rekeyed(#[n(0)] Rekeyed),
 }
 
 /// How an agent stands to its manager.
@@ -154,6 +161,24 @@ impl fmt::Debug for EnrolRequest {
             .field("mail", &self.mail)
             .finish_non_exhaustive()
     }
+}
+
+/// New keys of an agent, under its old one. Made and checked in [`rekey`](crate::rekey).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Rekeyed {
+    /// The order that asked for them.
+    #[n(0)]
+    pub order: EnvelopeId,
+    /// Ed25519 key that will sign this agent's reports.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub sign_key: [u8; 32],
+    /// X25519 key that orders for this agent are to be sealed to.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub seal_key: [u8; 32],
+    /// The new signing key's signature: whoever names it holds it.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub proof: [u8; 64],
 }
 
 /// How far an install order is.

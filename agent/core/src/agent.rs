@@ -56,7 +56,8 @@ impl AgentCore {
         };
         let unheard =
             self.unheard_at().filter(|_| !self.state.unheard).map(|at| (at, "heartbeats are missing"));
-        [wait, post, enrol, unheard].into_iter().flatten().min()
+        let asked = self.state.keys.asked.map(|asked| (asked.next_try, "keys are to be made"));
+        [wait, post, enrol, unheard, asked].into_iter().flatten().min()
     }
 
     /// Takes an event and adds the effects that it has, in their order.
@@ -72,8 +73,8 @@ impl AgentCore {
             Event::Junk { mail, reason } => self.junk(now, mail, reason, &mut effects),
             Event::Introduced { statements } => self.introduced(clock, &statements),
             Event::Envelope { mail, facts } => self.envelope(now, mail, &facts, &mut effects),
-            Event::Order { mail, facts, order, payload } => {
-                self.order(now, mail, &facts, order, payload, &mut effects);
+            Event::Order { mail, facts, order, payload, key } => {
+                self.order(now, mail, &facts, order, (payload, key), &mut effects);
             }
             Event::NotOpened { mail, fault } => self.not_opened(now, mail, fault, &mut effects),
             Event::Inspected { order, result } => {
@@ -98,6 +99,7 @@ impl AgentCore {
             Event::Restored { order, result } => {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
             }
+            Event::KeysMade { order, result } => self.keys_made(now, order, result),
             Event::Posted { report, result } => self.posted(now, report, result, &mut effects),
         }
         // An order may have raised the floor.
@@ -115,6 +117,9 @@ impl AgentCore {
         self.posting = None;
         self.dirty = true;
         self.state.outbox.restart(now, recovered);
+        if let Some(asked) = &mut self.state.keys.asked {
+            asked.next_try = now;
+        }
         let active = self.state.active.iter().map(|i| i.job().order);
         let queued = self.state.queue.iter().map(|j| j.order);
         out.push(Effect::Tidy {
@@ -130,6 +135,7 @@ impl AgentCore {
         self.enrol_if_due(now);
         self.begin_next_job(now, out);
         self.read_for_owed(out);
+        self.tend_keys(now, out);
         for report in self.state.outbox.thin(now) {
             self.dirty = true;
             out.push(Effect::Forget { report });
@@ -307,7 +313,7 @@ impl AgentCore {
     /// Puts a report into the outbox.
     pub(crate) fn say(&mut self, now: UnixMillis, report: Report) {
         self.dirty = true;
-        self.state.outbox.push(now, report);
+        self.state.outbox.push(now, self.state.keys.current, report);
     }
 
     /// Remembers a report that needs the files' digests. Past the limit the oldest query gets no answer;

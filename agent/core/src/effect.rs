@@ -6,6 +6,7 @@ use shared::{EnvelopeId, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::facts::{JunkReason, MailHandle, Module};
 use crate::outbox::ReportSeq;
+use crate::rekey::KeyName;
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +101,18 @@ pub enum Effect {
         /// The order.
         order: EnvelopeId,
     },
+    /// Make a pair of keys of this name, unless it is there: durable before it is answered. Answer: `KeysMade`.
+    MakeKeys {
+        /// The order that is answered with them.
+        order: EnvelopeId,
+        /// Their name, `KeyName::Later`.
+        keys: EnvelopeId,
+    },
+    /// Remove a pair of keys.
+    DropKeys {
+        /// Their name.
+        keys: KeyName,
+    },
     /// Seal the report, once, keep the sealed bytes, and mail them. Answer: `Posted`.
     Post(Box<Outgoing>),
     /// Remove the report's sealed bytes.
@@ -128,6 +141,8 @@ impl Effect {
             Self::Restore { .. } => "restore",
             Self::RestartBox { .. } => "restart-box",
             Self::Cleanup { .. } => "cleanup",
+            Self::MakeKeys { .. } => "make-keys",
+            Self::DropKeys { .. } => "drop-keys",
             Self::Post(_) => "post",
             Self::Forget { .. } => "forget",
         }
@@ -161,6 +176,8 @@ pub struct Outgoing {
     pub created: UnixMillis,
     /// The envelope's expiry.
     pub expires: UnixMillis,
+    /// The keys that sign it.
+    pub signer: KeyName,
     /// The message.
     pub report: Report,
 }

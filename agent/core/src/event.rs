@@ -1,6 +1,6 @@
 //! What happens to an agent: the only input of the core. Each variant says which effect it answers.
 
-use shared::message::{Order, OutputTail, Phase};
+use shared::message::{Order, OutputTail, Phase, Rekeyed};
 use shared::trust::Statement;
 use shared::{EnvelopeId, Label};
 
@@ -8,6 +8,7 @@ use crate::busy::{BootId, InUse};
 use crate::effect::ReadFor;
 use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
 use crate::outbox::ReportSeq;
+use crate::rekey::KeyName;
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub enum Event {
         order: Order,
         /// What came after it.
         payload: Payload,
+        /// Which of the agent's keys has opened it.
+        key: KeyName,
     },
     /// Answers [`Effect::Open`](crate::Effect::Open): it did not work.
     NotOpened {
@@ -110,6 +113,13 @@ pub enum Event {
         order: EnvelopeId,
         /// Whether all old files are back and synced.
         result: Result<(), Label>,
+    },
+    /// Answers [`Effect::MakeKeys`](crate::Effect::MakeKeys).
+    KeysMade {
+        /// The order.
+        order: EnvelopeId,
+        /// The keys with their proof, or why there are none: tried again.
+        result: Result<Rekeyed, Label>,
     },
     /// Answers [`Effect::Post`](crate::Effect::Post).
     Posted {

@@ -20,6 +20,7 @@ use crate::install::{End, Install, Job, Signal};
 use crate::limits::{
     CANCEL_MAX_COUNT, CANCELLED_MAX_COUNT, HEARTBEAT_MAX_MS, HEARTBEAT_MIN_MS, QUEUE_MAX_COUNT,
 };
+use crate::rekey::KeyName;
 use crate::state::{Enrolment, Owed};
 
 impl AgentCore {
@@ -87,7 +88,7 @@ impl AgentCore {
         mail: MailHandle,
         facts: &EnvelopeFacts,
         order: Order,
-        payload: Payload,
+        (payload, key): (Payload, KeyName),
         out: &mut Vec<Effect>,
     ) {
         if let Err(reason) = self.state.fresh.judge(now, facts) {
@@ -105,12 +106,14 @@ impl AgentCore {
         self.state.cancelled.retain(|_, until| *until >= floor);
         // Whoever can seal an order to our key has our key: any order shows that we are enrolled.
         self.enrolled(out);
+        self.opened_with(now, key);
         match order {
             Order::Enrolled(enrolled) => self.expect(enrolled.heartbeat),
             Order::Install(install) => self.install(now, facts, &install, payload, out),
             Order::QueryVersions => self.owe(Owed::Versions(Some(facts.id))),
             Order::Cancel(cancel) => self.cancel(now, facts, &cancel, out),
             Order::Heartbeat(heartbeat) => self.expect(Some(heartbeat)),
+            Order::Rekey => self.rekey(facts.id, key),
         }
         out.push(Effect::Dispose { mail, disposal: Disposal::Done });
     }
@@ -148,7 +151,7 @@ impl AgentCore {
         Some(self.state.fresh.clock_floor().plus(core::time::Duration::from_millis(patience)))
     }
 
-    fn stands(&mut self, now: UnixMillis) {
+    pub(crate) fn stands(&mut self, now: UnixMillis) {
         let unheard_since = self.state.unheard.then(|| self.state.fresh.clock_floor());
         let trust_version = self.state.trust.version;
         self.say(now, Report::Standing(Standing { trust_version, unheard_since }));

@@ -9,7 +9,8 @@
 //! 2. `Save` is durable before the next effect begins. It is always the first effect of its step.
 //! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
 //!    `Event::Started` on the state that was saved last.
-//! 4. `Stage`, `Switch`, `Restore`, `RestartBox`, `Cleanup`, `Tidy` may be done again and then change nothing more.
+//! 4. `Stage`, `Switch`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `Cleanup`, `Tidy` may be done again and then
+//!    change nothing more.
 //! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -25,6 +26,7 @@ mod intake;
 mod limits;
 mod outbox;
 mod profile;
+mod rekey;
 mod state;
 mod versions;
 
@@ -40,5 +42,6 @@ pub use limits::{
 };
 pub use outbox::{Outbox, Queued, ReportSeq};
 pub use profile::{Profile, Rules};
+pub use rekey::{Asked, Former, KeyName, OwnKeys};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use versions::Combination;

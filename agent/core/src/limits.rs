@@ -46,6 +46,12 @@ pub const LEASE_MAX_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 /// copy has given out are not given out again.
 pub(crate) const RECOVERY_SEQUENCE_GAP: u64 = 1_000;
 
+/// Pairs of keys that were replaced and still open orders. Two weeks see one change of keys, or a few by hand.
+pub(crate) const FORMER_KEYS_MAX_COUNT: usize = 4;
+
+/// Pause before keys are made again when the disk did not take them.
+pub(crate) const MAKE_KEYS_AGAIN: Duration = Duration::from_secs(600);
+
 /// First and longest pause after "not now".
 pub(crate) const WAIT_FIRST: Duration = Duration::from_secs(60);
 pub(crate) const WAIT_LONGEST: Duration = Duration::from_secs(3_600);

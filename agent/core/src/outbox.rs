@@ -10,6 +10,7 @@ use crate::effect::Outgoing;
 use crate::limits::{
     ENROL_LONGEST, OUTBOX_MAX_COUNT, POST_FIRST, POST_LONGEST, RECOVERY_SEQUENCE_GAP, back_off,
 };
+use crate::rekey::KeyName;
 
 /// Numbers the reports of one agent; only rises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -35,6 +36,10 @@ pub struct Queued {
     /// Not before this.
     #[n(4)]
     pub next_try: UnixMillis,
+    /// The keys that sign it: those of when it was made, so that what is said under other keys is said after it.
+    #[n(5)]
+    #[cbor(default)]
+    pub signer: KeyName,
 }
 
 impl Queued {
@@ -48,7 +53,7 @@ impl Queued {
             Report::Progress(_) => 0,
             Report::Versions(_) => 1,
             Report::Cancelled(_) | Report::Standing(_) => 2,
-            Report::Enrol(_) => 3,
+            Report::Enrol(_) | Report::Rekeyed(_) => 3,
             Report::Ended(_) => 4,
         }
     }
@@ -80,10 +85,10 @@ impl Default for Outbox {
 
 impl Outbox {
     /// Puts a report at the end, due at once.
-    pub(crate) fn push(&mut self, now: UnixMillis, report: Report) {
+    pub(crate) fn push(&mut self, now: UnixMillis, signer: KeyName, report: Report) {
         let sequence = self.next;
         self.next = ReportSeq(sequence.0.saturating_add(1));
-        self.waiting.push(Queued { sequence, created: now, report, attempts: 0, next_try: now });
+        self.waiting.push(Queued { sequence, created: now, report, attempts: 0, next_try: now, signer });
     }
 
     /// Drops progress that is too old to tell anyone anything, and the least worthy beyond the limit: a box that was
@@ -117,6 +122,7 @@ impl Outbox {
             sequence: queued.sequence,
             created: queued.created,
             expires: queued.expires(),
+            signer: queued.signer,
             report: queued.report.clone(),
         })
     }
@@ -211,9 +217,9 @@ mod tests {
     #[test]
     fn a_full_outbox_drops_the_oldest_progress_first() {
         let mut outbox = Outbox::default();
-        outbox.push(T0, answer());
+        outbox.push(T0, KeyName::First, answer());
         for _ in 0..OUTBOX_MAX_COUNT {
-            outbox.push(T0, progress());
+            outbox.push(T0, KeyName::First, progress());
         }
         assert_eq!(outbox.thin(T0), vec![ReportSeq(2)]);
         assert_eq!((outbox.waiting.len(), outbox.dropped), (OUTBOX_MAX_COUNT, 1));
@@ -226,8 +232,8 @@ mod tests {
     #[test]
     fn one_failure_holds_back_all_reports_and_pauses_grow() {
         let mut outbox = Outbox::default();
-        outbox.push(T0, progress());
-        outbox.push(T0, progress());
+        outbox.push(T0, KeyName::First, progress());
+        outbox.push(T0, KeyName::First, progress());
         let first = outbox.take_due(T0, &agent()).unwrap();
         outbox.failed(T0, first.sequence, false, Label::lossy("no route"));
         assert!(outbox.take_due(T0, &agent()).is_none());
@@ -245,8 +251,8 @@ mod tests {
     #[test]
     fn a_refused_report_does_not_hold_back_the_others() {
         let mut outbox = Outbox::default();
-        outbox.push(T0, progress());
-        outbox.push(T0, progress());
+        outbox.push(T0, KeyName::First, progress());
+        outbox.push(T0, KeyName::First, progress());
         let first = outbox.take_due(T0, &agent()).unwrap();
         outbox.failed(T0, first.sequence, true, Label::lossy("550"));
         assert_eq!(outbox.take_due(T0, &agent()).unwrap().sequence, ReportSeq(2));
@@ -255,7 +261,7 @@ mod tests {
     #[test]
     fn a_clock_that_went_back_years_does_not_stop_the_mail() {
         let mut outbox = Outbox::default();
-        outbox.push(T0, progress());
+        outbox.push(T0, KeyName::First, progress());
         assert!(outbox.take_due(T0.minus(Duration::from_secs(86_400 * 400)), &agent()).is_some());
     }
 }

@@ -13,6 +13,7 @@ use crate::facts::{JunkReason, ModulesFound};
 use crate::fresh::Freshness;
 use crate::install::{Install, Job};
 use crate::outbox::Outbox;
+use crate::rekey::OwnKeys;
 use crate::versions::{Combination, paths_of, report};
 
 /// Version of the saved form. Fields are added without a new one; a changed meaning needs a new one.
@@ -67,6 +68,10 @@ pub struct State {
     /// Heartbeats are missing, and that was reported.
     #[n(15)]
     pub unheard: bool,
+    /// Its own keys.
+    #[n(20)]
+    #[cbor(default)]
+    pub keys: OwnKeys,
 }
 
 /// Whether the manager knows this agent.
@@ -160,6 +165,7 @@ impl State {
             trust,
             heartbeat_every_ms: None,
             unheard: false,
+            keys: OwnKeys::default(),
         }
     }
 

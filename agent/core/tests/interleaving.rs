@@ -9,8 +9,8 @@
 )]
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, Lease, LeaseEnd, MailHandle, Module,
-    ModulesFound, Payload, PostResult, Profile, ReadFor, Rules, ScriptEnd, State,
+    AgentCore, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, KeyName, Lease, LeaseEnd,
+    MailHandle, Module, ModulesFound, Payload, PostResult, Profile, ReadFor, Rules, ScriptEnd, State,
 };
 use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
@@ -87,11 +87,19 @@ impl Hand {
         };
         let payload = match &order {
             Order::Install(install) => Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes },
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
-                Payload::Absent
-            }
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Rekey => Payload::Absent,
         };
-        self.feed(Event::Order { mail: MailHandle(self.sequence), facts, order, payload });
+        self.feed(Event::Order {
+            mail: MailHandle(self.sequence),
+            facts,
+            order,
+            payload,
+            key: KeyName::First,
+        });
         id
     }
 
@@ -207,7 +215,8 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Progress(_)
         | Report::Ended(_)
         | Report::Cancelled(_)
-        | Report::Standing(_) => None,
+        | Report::Standing(_)
+        | Report::Rekeyed(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));
 }

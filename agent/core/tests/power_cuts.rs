@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, Effect, Enrolment, EnvelopeFacts, Event, InUse, Lease,
+    AgentCore, BootId, BundleFacts, Disposal, Effect, Enrolment, EnvelopeFacts, Event, InUse, KeyName, Lease,
     LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult, Profile, ReadFor, Rules,
     ScriptEnd, State,
 };
@@ -238,6 +238,7 @@ impl Site {
                 return None;
             }
             Effect::Leave { .. } | Effect::Forget { .. } => return None,
+            Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
             Effect::Inspect { order } => {
                 let n = bundle_of(order);
                 Event::Inspected {
@@ -328,11 +329,13 @@ impl Site {
         };
         let payload = match &order {
             Order::Install(i) => Payload::Kept { digest: i.bundle, bytes: i.bundle_bytes },
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
-                Payload::Absent
-            }
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Rekey => Payload::Absent,
         };
-        Event::Order { mail, facts, order, payload }
+        Event::Order { mail, facts, order, payload, key: KeyName::First }
     }
 
     /// What is done now is what the saved state says is being done.
@@ -356,7 +359,8 @@ impl Site {
             | Report::Progress(_)
             | Report::Versions(_)
             | Report::Cancelled(_)
-            | Report::Standing(_) => None,
+            | Report::Standing(_)
+            | Report::Rekeyed(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -369,7 +373,8 @@ impl Site {
             | Report::Enrol(_)
             | Report::Progress(_)
             | Report::Cancelled(_)
-            | Report::Standing(_) => None,
+            | Report::Standing(_)
+            | Report::Rekeyed(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }

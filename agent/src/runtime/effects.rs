@@ -1,8 +1,10 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
-use agent_core::{Effect, Event, InUse, OpenFault, ReadFor, ReportSeq};
+use agent_core::{Effect, Event, InUse, OpenFault, Outgoing, PostResult, ReadFor, ReportSeq};
+use shared::error::chain;
 use shared::message::Phase;
-use shared::{EnvelopeId, ModulePath, SoftwareVersion};
+use shared::rekey::rekeyed;
+use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
 
 use super::{RunError, Shell};
 use crate::disk::inspect;
@@ -35,9 +37,43 @@ impl Shell {
         Ok(Event::ScriptEnded { order, phase, end, output })
     }
 
+    /// Makes keys that the manager has asked for, with the proof that they are ours.
+    fn make_keys(&mut self, order: EnvelopeId, keys: EnvelopeId) -> Event {
+        let result = match self.keys.make(keys) {
+            Ok(pair) => {
+                tracing::info!(%order, "New keys are made");
+                Ok(rekeyed(&self.config.agent, order, &pair.sign, &pair.open.sealing_key()))
+            }
+            Err(err) => {
+                tracing::error!(err = chain(&err), "New keys cannot be made; trying again later");
+                Err(Label::lossy(&chain(&err)))
+            }
+        };
+        Event::KeysMade { order, result }
+    }
+
+    async fn send(&mut self, outgoing: &Outgoing) -> Result<Event, RunError> {
+        let state = self.core.state();
+        // Keys that were dropped are missed only by a state that was lost and found; the manager believes the current ones.
+        let pair = self.keys.pair(outgoing.signer).or_else(|| self.keys.pair(state.keys.current));
+        let result = match pair {
+            Some(pair) => {
+                let sent = self.post.send(outgoing, &pair.sign, &state.trust.seal_key, &mut self.stop).await;
+                sent.ok_or(RunError::Stopped)?
+            }
+            None => PostResult::Later(Label::lossy("the signing key is not there")),
+        };
+        tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
+        Ok(Event::Posted { report: outgoing.sequence, result })
+    }
+
     fn tidy(&self, jobs: &[EnvelopeId], reports: &[ReportSeq]) -> std::io::Result<()> {
         self.disk.tidy(jobs)?;
         self.post.tidy(reports)?;
+        // An older copy of the state may not know yet what the newest one named.
+        if !self.recovered {
+            self.keys.tidy(&self.core.state().keys)?;
+        }
         for entry in std::fs::read_dir(self.home.bundles())? {
             let path = entry?.path();
             if !jobs.iter().any(|order| path == self.home.bundle(*order)) {
@@ -116,13 +152,12 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             logged("a bundle", remove_if_there(&shell.home.bundle(order)));
             return Ok(None);
         }
-        Effect::Post(outgoing) => {
-            let seal_key = &shell.core.state().trust.seal_key;
-            let sent = shell.post.send(&outgoing, &shell.keys, seal_key, &mut shell.stop).await;
-            let result = sent.ok_or(RunError::Stopped)?;
-            tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
-            Event::Posted { report: outgoing.sequence, result }
+        Effect::MakeKeys { order, keys } => shell.make_keys(order, keys),
+        Effect::DropKeys { keys } => {
+            logged("keys", shell.keys.drop_pair(keys));
+            return Ok(None);
         }
+        Effect::Post(outgoing) => shell.send(&outgoing).await?,
         Effect::Forget { report } => {
             logged("a sealed report", shell.post.forget(report));
             return Ok(None);

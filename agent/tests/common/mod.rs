@@ -27,11 +27,12 @@ use shared::invitation::Invitation;
 use shared::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey};
 use shared::limits::ORDER_LIFE;
 use shared::message::{
-    CancelOrder, Ended, Enrolled, InstallOrder, Order, Outcome, Report, Step, VersionReport, Versions,
-    Waiting, decode_report, encode,
+    CancelOrder, Ended, Enrolled, InstallOrder, Order, Outcome, Rekeyed, Report, Step, VersionReport,
+    Versions, Waiting, decode_report, encode,
 };
+use shared::rekey::check;
 use shared::trust::Trust;
-use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, KeyId, Label, MailAddress, SoftwareVersion, UnixMillis};
 use tempfile::TempDir;
 
 pub const AGENT: &str = "A0001";
@@ -66,7 +67,9 @@ pub struct World {
     /// Kind and mode of the modules in the next bundle.
     pub kind: &'static str,
     pub mode: &'static str,
-    agent_keys: Option<(VerifyingKey, SealingKey)>,
+    pub agent_keys: Option<(VerifyingKey, SealingKey)>,
+    /// Keys that the agent has replaced: reports under them may still come.
+    pub former: Vec<VerifyingKey>,
     /// Reports that came.
     seen: BTreeMap<EnvelopeId, Came>,
     /// The newest state was damaged: what it knew as sent may be sent again.
@@ -118,6 +121,7 @@ impl World {
             kind: "resident",
             mode: "0755",
             agent_keys: None,
+            former: vec![],
             seen: BTreeMap::new(),
             state_was_lost: false,
             servers: None,
@@ -155,6 +159,7 @@ impl World {
             kind: self.kind,
             mode: self.mode,
             agent_keys: self.agent_keys.clone(),
+            former: self.former.clone(),
             seen: self.seen.clone(),
             state_was_lost: self.state_was_lost,
             servers: None,
@@ -445,7 +450,12 @@ impl World {
                 assert!(self.agent_keys.as_ref().is_none_or(|known| *known == keys), "other keys");
                 self.agent_keys = Some(keys);
             }
-            head.verify(&self.agent_keys.as_ref().unwrap().0).unwrap();
+            let current = self.agent_keys.as_ref().unwrap().0.clone();
+            let former = self.former.iter().find(|key| key.key_id() == head.sender());
+            head.verify(former.unwrap_or(&current)).unwrap();
+            if let Report::Rekeyed(rekeyed) = &report {
+                self.take_keys(rekeyed, head.sender());
+            }
             let came =
                 Came { mail: Digest::of(&bytes), message: Digest::of(&message), sequence: header.sequence };
             if self.is_new(header.id, came) {
@@ -455,6 +465,16 @@ impl World {
         }
         mailbox.close().await;
         reports
+    }
+
+    /// What a manager does about new keys (PROTOCOL 13.2, 13.3).
+    fn take_keys(&mut self, rekeyed: &Rekeyed, signer: KeyId) {
+        let new = check(&AgentId::parse(AGENT).unwrap(), rekeyed).unwrap();
+        let known = self.agent_keys.as_ref().unwrap();
+        if *known != new {
+            assert_eq!(known.0.key_id(), signer, "other keys under a key that was replaced");
+            self.former.push(self.agent_keys.replace(new).unwrap().0);
+        }
     }
 
     /// What an order was told to wait for.

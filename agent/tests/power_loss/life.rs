@@ -1,6 +1,7 @@
 //! An agent's life in chapters, from its enrolment on: what comes with the mail, what the agent is started for,
 //! and what must hold at the end, however often the power went in between.
 
+use shared::limits::FORMER_OPENING_KEY_LIFE;
 use shared::message::{Enrolled, FileState, Order, Outcome, Report, Reported, Step, VersionReport};
 use shared::{AgentId, EnvelopeId, SoftwareVersion};
 use tempfile::TempDir;
@@ -28,16 +29,25 @@ pub enum Title {
     RollsBack,
     /// The script kills the agent, which goes on at its second start.
     IsInterrupted,
+    /// The manager asks for new keys.
+    MakesKeys,
+    /// The manager seals to them.
+    UsesKeys,
+    /// Nothing that was sealed to the old ones can be on its way any more.
+    DropsKeys,
 }
 
 impl Title {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Enrols,
         Self::IsAccepted,
         Self::InstallsFirst,
         Self::Updates,
         Self::RollsBack,
         Self::IsInterrupted,
+        Self::MakesKeys,
+        Self::UsesKeys,
+        Self::DropsKeys,
     ];
 
     /// How often the agent is started for it.
@@ -54,6 +64,7 @@ impl Title {
             Self::Updates => [exact("1-0"), exact("2-0")],
             Self::RollsBack => [exact("2-0"), exact("2-0")],
             Self::IsInterrupted => [exact("2-0"), exact("4-0")],
+            Self::MakesKeys | Self::UsesKeys | Self::DropsKeys => [exact("4-0"), exact("4-0")],
         }
     }
 }
@@ -142,6 +153,17 @@ fn deliver(title: Title, w: &mut World) -> (Vec<EnvelopeId>, Vec<EnvelopeId>) {
             let files = [("bin/abcd", "four"), ("other/z", "four")];
             (vec![w.install("4-0", Some(KILLS_ONCE), &files)], vec![w.query()])
         }
+        Title::MakesKeys => {
+            w.send(&Order::Rekey);
+            (vec![], vec![w.query()])
+        }
+        Title::UsesKeys => (vec![], vec![w.query()]),
+        Title::DropsKeys => {
+            let mut life = w.life();
+            life.created = life.created.plus(FORMER_OPENING_KEY_LIFE * 2);
+            life.expires = life.expires.plus(FORMER_OPENING_KEY_LIFE * 2);
+            (vec![], vec![w.send_with(life, &Order::QueryVersions, &[])])
+        }
     }
 }
 
@@ -216,8 +238,24 @@ impl Chapter {
         for query in self.queries.clone() {
             self.answered(w, query);
         }
+        self.has_keys(w);
         let enrolments = w.reports.iter().filter(|r| matches!(r, Report::Enrol(_))).count();
         assert_eq!(enrolments, usize::from(self.title == Title::Enrols), "{:?}", w.reports);
+    }
+
+    /// The keys of which the manager knows are there, and no others but the old ones for their time.
+    fn has_keys(&self, w: &World) {
+        let keys = Tree::read(&w.home()).0.into_keys().filter(|name| name.ends_with(".sign")).count();
+        let (files, replaced) = match self.title {
+            Title::MakesKeys | Title::UsesKeys => (2, 1),
+            Title::DropsKeys => (1, 1),
+            _ => (1, 0),
+        };
+        assert_eq!((keys, w.former.len()), (files, replaced), "{:?}", w.reports);
+        let says = |r: &&Report| matches!(r, Report::Rekeyed(_) | Report::Standing(_));
+        let said = w.reports.iter().filter(says).count();
+        let once = matches!(self.title, Title::MakesKeys | Title::UsesKeys);
+        assert_eq!(said, usize::from(once), "{:?}", w.reports);
     }
 
     /// Exactly one answer, and a true one.
@@ -251,7 +289,8 @@ pub fn nothing_is_left(w: &World) {
         "state.prev",
     ];
     for name in Tree::read(&w.home()).0.keys() {
-        assert!(known.contains(&name.as_str()), "left in the home: {name}");
+        let later = name.starts_with("key-") && (name.ends_with(".sign") || name.ends_with(".open"));
+        assert!(later || known.contains(&name.as_str()), "left in the home: {name}");
     }
 }
 

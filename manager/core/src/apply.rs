@@ -249,7 +249,8 @@ impl Target {
             | Report::Progress(_)
             | Report::Ended(_)
             | Report::Cancelled(_)
-            | Report::Standing(_) => {}
+            | Report::Standing(_)
+            | Report::Rekeyed(_) => {}
         }
     }
 

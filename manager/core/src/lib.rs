@@ -1,5 +1,5 @@
 //! What the manager decides: who is mailed what and when, what a report means for a campaign, whether an
-//! enrolment is accepted, which agents an expression selects, whom the agents trust, what stands in a row of CSV.
+//! enrolment or an agent's new keys are accepted, which agents an expression selects, whom the agents trust, what stands in a row of CSV.
 //!
 //! Not here: clock, randomness, files, sockets, database. The shell (`mailfleet`) loads values, calls these
 //! functions, saves what they changed, and only then speaks.
@@ -11,6 +11,7 @@ pub mod campaign;
 pub mod enrol;
 pub mod plan;
 pub mod reason;
+pub mod rekey;
 pub mod rows;
 pub mod select;
 pub mod trust;

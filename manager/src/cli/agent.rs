@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mailfleet::import::{self, AgentRow, RowError};
 use mailfleet::store::{AgentRecord, AgentState, Store};
+use mailfleet::system::now;
 use serde_json::{Value, json};
 use shared::AgentId;
 
@@ -133,14 +134,14 @@ pub(crate) fn remove(home: Option<&Path>, args: &AgentRemove) -> Outcome {
 pub(crate) fn show(home: Option<&Path>, args: &AgentShow) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let record = store
-        .read(|tx| tx.agent(&args.id))
-        .map_err(open::store_failed)?
-        .ok_or_else(|| Fail::usage(format!("there is no agent {}", args.id)))?;
+    let (record, unused) = store
+        .read(|tx| Ok((tx.agent(&args.id)?, tx.keys_are_unused(&args.id)?)))
+        .map_err(open::store_failed)?;
+    let record = record.ok_or_else(|| Fail::usage(format!("there is no agent {}", args.id)))?;
     if args.format.json {
-        show::print_json(&full(&record))?;
+        show::print_json(&full(&record, unused))?;
     } else {
-        show::print(&describe(&record))?;
+        show::print(&describe(&record, unused))?;
     }
     Ok(Done::All)
 }
@@ -166,10 +167,12 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
         "agent_version": record.agent_version,
         "trust_version": record.trust_version,
         "possible_freeze_since": time(record.unheard_since),
+        "keys_since": time(record.keys_at),
+        "rekey_asked_at": time(record.rekey_ordered),
     })
 }
 
-fn full(record: &AgentRecord) -> Value {
+fn full(record: &AgentRecord, unused: bool) -> Value {
     let modules = record.versions.iter().flat_map(|v| &v.modules);
     let modules: Vec<Value> = modules
         .map(|m| {
@@ -181,6 +184,7 @@ fn full(record: &AgentRecord) -> Value {
     let mut value = facts(record);
     if let Some(object) = value.as_object_mut() {
         object.insert("modules".to_owned(), modules.into());
+        object.insert("keys_unused".to_owned(), unused.into());
     }
     value
 }
@@ -191,7 +195,16 @@ fn freeze(record: &AgentRecord) -> String {
     })
 }
 
-fn describe(record: &AgentRecord) -> String {
+/// How old an agent's own keys are, and what is going on with them.
+fn keys(record: &AgentRecord, unused: bool) -> String {
+    let Some(since) = record.keys_at else { return String::new() };
+    let age = show::duration(now().since(since));
+    let unused = if unused { "; it has not used them yet" } else { "" };
+    let asked = record.rekey_ordered.map(|at| format!("; new ones asked for at {at}, no answer yet"));
+    format!("since {since} ({age}){unused}{}", asked.unwrap_or_default())
+}
+
+fn describe(record: &AgentRecord, unused: bool) -> String {
     let time = |t: Option<shared::UnixMillis>| t.map_or("never".to_owned(), |t| t.to_string());
     let classes: Vec<String> = record.classes.iter().map(ToString::to_string).collect();
     let lines = [
@@ -208,6 +221,7 @@ fn describe(record: &AgentRecord) -> String {
         ("Last heard of", time(record.last_report_at)),
         ("Versions of", time(record.versions_at)),
         ("Trust", record.trust_version.map_or(String::new(), |version| format!("version {version}"))),
+        ("Keys", keys(record, unused)),
         ("Possible freeze", freeze(record)),
     ];
     let mut text: String = lines

@@ -128,6 +128,13 @@ pub(crate) enum Agent {
     /// Show everything known of one agent
     #[command(after_help = "Example:\n  mailfleet agent show A0001")]
     Show(AgentShow),
+    /// Ask agents to make new keys of their own; the old ones count until the new ones are in use
+    #[command(
+        after_help = "Agents that do not answer are asked again each week. Who holds a box's keys can answer in its place: \
+                            one whose keys were stolen needs a new invitation (agent invite), not this.\n\nExample:\n  \
+                            mailfleet agent rekey --where 'class=office-gateway'"
+    )]
+    Rekey(AgentRekey),
     /// Remove an agent: it gets no more orders, its reports no longer count
     #[command(after_help = "Example:\n  mailfleet agent remove A0001")]
     Remove(AgentRemove),
@@ -183,6 +190,14 @@ pub(crate) struct AgentShow {
     /// The agent's ID
     #[arg(value_parser = AgentId::parse)]
     pub(crate) id: AgentId,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentRekey {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
     #[command(flatten)]
     pub(crate) format: Format,
 }

@@ -20,6 +20,7 @@ mod names;
 mod open;
 mod progress;
 mod query;
+mod rekey;
 mod report;
 mod select;
 mod show;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Outcome {
             Agent::Invite(args) => agent::invite(home, &args),
             Agent::List(args) => agents::list(home, &args),
             Agent::Show(args) => agent::show(home, &args),
+            Agent::Rekey(args) => rekey::rekey(home, &args),
             Agent::Remove(args) => agent::remove(home, &args),
         },
         Command::Bundle(command) => match command {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mailfleet::daemon::queue_query;
 use mailfleet::home::Home;
-use mailfleet::store::{AgentRecord, AgentState, QueryProgress};
+use mailfleet::store::{AgentRecord, QueryProgress};
 use mailfleet::system::now;
 use serde_json::{Value, json};
 use shared::limits::ORDER_LIFE;
@@ -30,11 +30,7 @@ pub(crate) fn versions(home: Option<&Path>, args: &QueryVersions) -> Outcome {
     let mut store = open::store(&home)?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
     let chosen = choose(&args.selection, &agents)?;
-    if let Some(stranger) = chosen.agents.iter().find(|agent| agent.state != AgentState::Enrolled) {
-        return Err(Fail::usage(format!("{} has not enrolled: there is no key to ask it with", stranger.id))
-            .next("enrol it with its invitation, or leave it out"));
-    }
-    let ids: Vec<AgentId> = chosen.agents.iter().map(|agent| agent.id.clone()).collect();
+    let ids = chosen.enrolled()?;
     let per_mail = config.recipients_per_mail;
     let envelopes =
         store.write(|tx| queue_query(tx, &ids, per_mail, ORDER_LIFE, now())).map_err(open::store_failed)?;

@@ -24,6 +24,20 @@ pub(crate) struct Chosen<'a> {
     pub(crate) not_enrolled: usize,
 }
 
+impl Chosen<'_> {
+    /// Their IDs, if all can be asked something.
+    pub(crate) fn enrolled(&self) -> Result<Vec<AgentId>, Fail> {
+        if let Some(stranger) = self.agents.iter().find(|agent| agent.state != AgentState::Enrolled) {
+            return Err(Fail::usage(format!(
+                "{} has not enrolled: there is no key to ask it with",
+                stranger.id
+            ))
+            .next("enrol it with its invitation, or leave it out"));
+        }
+        Ok(self.agents.iter().map(|agent| agent.id.clone()).collect())
+    }
+}
+
 /// Chooses from all agents that are not removed.
 pub(crate) fn choose<'a>(selection: &Selection, all: &'a [AgentRecord]) -> Result<Chosen<'a>, Fail> {
     let enrolled = |agents: Vec<&'a AgentRecord>| {

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use mailio::{Bounce, BounceAction, Class, Disposal, FetchError, Found, MailKey, Mailbox};
 use manager_core::enrol::{EnrolDecision, decide};
+use manager_core::rekey::Belief;
 use manager_core::{Applied, TargetEvent};
-use shared::limits::{ORDER_LIFE, REPORT_MAX_BYTES};
-use shared::message::{EnrolRequest, Enrolled, Order, Report, Standing, VersionReport};
+use shared::limits::REPORT_MAX_BYTES;
+use shared::message::{EnrolRequest, Report, Standing, VersionReport};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
-use super::seal::{Batch, heartbeat, queue_batches, small_body};
+use super::rekey;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::watched::MAIL_IN;
 use super::{DaemonError, Shared};
-use crate::store::{NewReport, OrderKind, Store, Tx, TxResult};
+use crate::store::{NewReport, OrderKind, Sender, Store, Tx, TxResult};
 use crate::system::now;
 use shared::error::chain;
 
@@ -167,26 +168,41 @@ fn take_attachment(tx: &Tx<'_>, shared: &Shared, bytes: &[u8], now: UnixMillis) 
         Ok(sender) => sender,
         Err(err) => return junk(chain(&err)),
     };
-    let Some((agent, sign_key)) = tx.agent_of_key(sender)?.and_then(|a| a.sign_key.map(|key| (a.id, key)))
-    else {
+    let Some(sender) = tx.sender(sender)? else {
         return match open_stranger(bytes, &shared.keys.open) {
             Ok((opened, request)) => enrol(tx, shared, &opened, &request, now),
             Err(err) => junk(chain(&err)),
         };
     };
-    match open_report(bytes, &shared.keys.open, &sign_key) {
+    match open_report(bytes, &shared.keys.open, &sender.key) {
         Ok(Opened { report: Report::Enrol(request), envelope, sequence, sender, message }) => {
             let opened =
                 Opened { report: Report::Enrol(request.clone()), envelope, sequence, sender, message };
             enrol(tx, shared, &opened, &request, now)
         }
-        Ok(opened) => take_report(tx, &agent, &opened, now).map(|()| Disposal::Done),
-        Err(err) => junk(format!("from {agent}: {}", chain(&err))),
+        Ok(opened) => match belief(&sender, opened.sequence, now) {
+            Belief::Not => junk(format!("from {}: signed by a key that was replaced", sender.agent)),
+            belief => take_report(tx, shared, &sender, &opened, belief, now).map(|()| Disposal::Done),
+        },
+        Err(err) => junk(format!("from {}: {}", sender.agent, chain(&err))),
     }
 }
 
+/// What a report of this sender is worth.
+fn belief(sender: &Sender, sequence: u64, now: UnixMillis) -> Belief {
+    sender.former.map_or(Belief::Whole, |(_, key)| key.belief(sequence, now))
+}
+
 /// Keeps a report, and applies it to every campaign that it can be about.
-fn take_report(tx: &Tx<'_>, agent: &AgentId, opened: &Opened, now: UnixMillis) -> TxResult<()> {
+fn take_report(
+    tx: &Tx<'_>,
+    shared: &Shared,
+    sender: &Sender,
+    opened: &Opened,
+    belief: Belief,
+    now: UnixMillis,
+) -> TxResult<()> {
+    let agent = &sender.agent;
     let answers = answers(&opened.report);
     let kept = tx.keep_report(&NewReport {
         agent,
@@ -199,11 +215,20 @@ fn take_report(tx: &Tx<'_>, agent: &AgentId, opened: &Opened, now: UnixMillis) -
     if !kept {
         return Ok(());
     }
-    tx.heard(agent, opened.sequence, versions(&opened.report), now)?;
-    if let Report::Standing(standing) = &opened.report {
-        stands(tx, agent, opened.sequence, standing, now)?;
+    tx.heard_under(agent, sender.former.map(|(number, _)| number), opened.sequence, now)?;
+    // PROTOCOL 13.6: a late one counts as one that all others have overtaken.
+    let sequence = if belief == Belief::Whole { opened.sequence } else { 0 };
+    tx.heard(agent, sequence, versions(&opened.report), now)?;
+    match &opened.report {
+        Report::Standing(standing) => stands(tx, agent, sequence, standing, now)?,
+        Report::Rekeyed(rekeyed) => rekey::take(tx, shared, sender, rekeyed, now)?,
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Ended(_)
+        | Report::Versions(_)
+        | Report::Cancelled(_) => {}
     }
-    let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence: opened.sequence };
+    let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence };
     for id in tx.campaigns_of(agent, answers)? {
         apply(tx, id, agent, &event, now)?;
     }
@@ -251,6 +276,7 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Versions(versions) => versions.query,
         Report::Cancelled(answer) => Some(answer.order),
         Report::Standing(_) => None,
+        Report::Rekeyed(rekeyed) => Some(rekeyed.order),
     }
 }
 
@@ -258,7 +284,11 @@ fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Cancelled(_)
+        | Report::Standing(_)
+        | Report::Rekeyed(_) => None,
     }
 }
 
@@ -273,7 +303,7 @@ fn enrol(
     let enrolment = tx.enrolment(&request.agent)?;
     let agent = request.agent.as_str();
     match decide(enrolment.as_ref(), request, now) {
-        EnrolDecision::Accept if tx.key_is_taken(opened.sender, &request.agent)? => {
+        EnrolDecision::Accept if tx.key_is_taken(opened.sender, &request.seal_key, &request.agent)? => {
             tx.log(now, agent, "enrolment refused: its key is another agent's (was a home copied?)")?;
             Ok(Disposal::Junk)
         }
@@ -285,14 +315,14 @@ fn enrol(
             }
             tx.log(now, agent, &format!("enrolled, reads its mail at {}", request.mail))?;
             tracing::info!(agent, "enrolled");
-            answer_enrolment(tx, shared, &request.agent, now)
+            rekey::confirm_keys(tx, shared, &request.agent, now).map(|()| Disposal::Done)
         }
         EnrolDecision::AnswerAgain => {
             let last = tx.last_order_at(&request.agent, OrderKind::Enrolled)?;
             if last.is_some_and(|last| now.since(last) < ANSWER_PAUSE) {
                 return Ok(Disposal::Done);
             }
-            answer_enrolment(tx, shared, &request.agent, now)
+            rekey::confirm_keys(tx, shared, &request.agent, now).map(|()| Disposal::Done)
         }
         EnrolDecision::Refuse(why) => {
             tracing::warn!(agent, %why, "enrolment refused");
@@ -300,14 +330,6 @@ fn enrol(
             Ok(Disposal::Junk)
         }
     }
-}
-
-fn answer_enrolment(tx: &Tx<'_>, shared: &Shared, agent: &AgentId, now: UnixMillis) -> TxResult<Disposal> {
-    let enrolled = Enrolled { agent: agent.clone(), heartbeat: heartbeat(&shared.config) };
-    let body = tx.add_body(&small_body(&Order::Enrolled(enrolled)))?;
-    let batch = Batch { body, kind: OrderKind::Enrolled, campaign: None, now, life: ORDER_LIFE };
-    queue_batches(tx, &batch, core::slice::from_ref(agent), shared.config.recipients_per_mail)?;
-    Ok(Disposal::Done)
 }
 
 /// A bounce counts only for a recipient of the envelope that it names (PROTOCOL 8.4).

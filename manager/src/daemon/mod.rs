@@ -6,6 +6,7 @@
 mod mail_in;
 mod mail_out;
 mod pause;
+mod rekey;
 mod seal;
 mod tick;
 mod unseal;
@@ -30,6 +31,7 @@ use pause::{Grumble, Pause};
 use tick::Tick;
 use watched::{MAIL_IN, MAIL_OUT, TICK};
 
+pub use rekey::queue_rekey;
 pub use seal::queue_query;
 
 /// No loop comes round faster than this, whatever its deadlines say.

@@ -13,7 +13,7 @@ use shared::time::format_duration;
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
-use super::{DaemonError, Shared};
+use super::{DaemonError, Shared, rekey};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
 use crate::system::now;
 
@@ -25,12 +25,17 @@ const ROUNDS_MAX: usize = 8;
 const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 24 * 3600);
 const FORGET_EVERY: Duration = Duration::from_secs(24 * 3600);
 
+/// Keys are asked for in weeks and years; the look goes through all agents.
+const LOOK_AT_KEYS_EVERY: Duration = Duration::from_secs(3600);
+
 /// The loop's hands.
 pub(super) struct Tick {
     shared: Arc<Shared>,
     store: Store,
     /// When old orders were forgotten last.
     forgot_at: Option<UnixMillis>,
+    /// When the age of the agents' keys was looked at last.
+    looked_at_keys: Option<UnixMillis>,
 }
 
 /// What a pass over the campaigns did.
@@ -47,18 +52,22 @@ pub(super) struct Ticked {
 impl Tick {
     pub(super) fn new(shared: &Arc<Shared>) -> Result<Self, DaemonError> {
         let store = Store::open(&shared.home.store_path())?;
-        Ok(Self { shared: Arc::clone(shared), store, forgot_at: None })
+        Ok(Self { shared: Arc::clone(shared), store, forgot_at: None, looked_at_keys: None })
     }
 
     /// Plans all live campaigns and does what is due. A campaign that cannot go on holds up no other.
     pub(super) fn pass(&mut self) -> Result<Ticked, DaemonError> {
         let now = now();
         if self.forgot_at.is_none_or(|at| now.since(at) > FORGET_EVERY) {
-            self.store.write(|tx| tx.forget_orders(now.minus(KEEP_EXPIRED)))?;
+            self.store.write(|tx| {
+                tx.forget_former_keys(now)?;
+                tx.forget_orders(now.minus(KEEP_EXPIRED))
+            })?;
             self.forgot_at = Some(now);
         }
         let (mut next, beaten) = self.beat(now)?;
-        let mut ticked = Ticked { acted: beaten, ..Ticked::default() };
+        let asked = self.ask_for_keys(now)?;
+        let mut ticked = Ticked { acted: beaten || asked, ..Ticked::default() };
         for id in self.store.read(|tx| tx.live_campaigns())? {
             match self.seal_bundle(id, now) {
                 Ok(()) => {}
@@ -113,6 +122,19 @@ impl Tick {
             Ok(true)
         })?;
         Ok((made.then(|| now.plus(every)), made))
+    }
+
+    /// Asks agents for new keys, if it is time to. True if it has.
+    fn ask_for_keys(&mut self, now: UnixMillis) -> Result<bool, DaemonError> {
+        if self.looked_at_keys.is_some_and(|at| at <= now && now.since(at) < LOOK_AT_KEYS_EVERY) {
+            return Ok(false);
+        }
+        self.looked_at_keys = Some(now);
+        let asked = self.store.write(|tx| rekey::ask_for_keys(tx, &self.shared.config, now))?;
+        if asked > 0 {
+            tracing::info!(agents = asked, "asked for new keys");
+        }
+        Ok(asked > 0)
     }
 
     /// Makes the sealed body of a campaign's orders, if it needs one and has none: outside the transaction

@@ -101,6 +101,10 @@ pub struct AgentRecord {
     pub trust_version: Option<u32>,
     /// It has heard no heartbeat since then; `None`: it hears them.
     pub unheard_since: Option<UnixMillis>,
+    /// When its keys came; `None` until enrolled.
+    pub keys_at: Option<UnixMillis>,
+    /// When it was asked for new keys that have not come; `None`: nothing is open.
+    pub rekey_ordered: Option<UnixMillis>,
 }
 
 fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
@@ -135,6 +139,8 @@ fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
             .map_err(|e| bad("seal_key", e))?,
         trust_version: Some(row.get("trust_version")?).filter(|version| *version > 0),
         unheard_since: opt_time(row, "unheard_since")?,
+        keys_at: opt_time(row, "keys_at")?.or(opt_time(row, "enrolled_at")?),
+        rekey_ordered: opt_time(row, "rekey_ordered")?,
     })
 }
 
@@ -188,6 +194,7 @@ impl Tx<'_> {
             "UPDATE recipients SET state = 'dropped' WHERE agent = ?1 AND state = 'queued'",
             [id.as_str()],
         )?;
+        self.0.execute("DELETE FROM former_keys WHERE agent = ?1", [id.as_str()])?;
         Ok(changed == 1)
     }
 
@@ -216,17 +223,6 @@ impl Tx<'_> {
         Ok(all)
     }
 
-    /// The enrolled agent whose signing key has this ID.
-    ///
-    /// # Errors
-    /// The database's, or a bad row.
-    pub fn agent_of_key(&self, key: KeyId) -> TxResult<Option<AgentRecord>> {
-        let mut statement =
-            self.0.prepare_cached("SELECT * FROM agents WHERE key_id = ?1 AND state = 'enrolled'")?;
-        let mut rows = statement.query([key.0])?;
-        rows.next()?.map(record).transpose()
-    }
-
     /// What is kept of an agent's invitation.
     ///
     /// # Errors
@@ -251,15 +247,16 @@ impl Tx<'_> {
     }
 
     /// Accepts an agent's keys, and notes which secret was used for it. With a new key it is another box: what
-    /// the old one had installed says nothing of it.
+    /// the old one had installed says nothing of it, and its keys are worth nothing.
     ///
     /// # Errors
     /// The database's.
     pub fn enrol(&self, request: &EnrolRequest, key_id: KeyId, now: UnixMillis) -> TxResult<()> {
+        self.0.execute("DELETE FROM former_keys WHERE agent = ?1", [request.agent.as_str()])?;
         self.0.execute(
             "UPDATE agents SET state = 'enrolled', sign_key = ?2, key_id = ?3, seal_key = ?4, mail = ?5,
                  agent_version = ?6, enrolled_at = ?7, enrolled_with = secret_digest, last_report_at = ?7,
-                 versions_seq = 0, trust_version = 0, unheard_since = NULL, standing_seq = 0,
+                 keys_at = ?7, rekey_ordered = NULL, versions_seq = 0, trust_version = 0, unheard_since = NULL, standing_seq = 0,
                  versions = CASE WHEN sign_key = ?2 THEN versions END,
                  versions_at = CASE WHEN sign_key = ?2 THEN versions_at END
              WHERE id = ?1",
@@ -274,15 +271,6 @@ impl Tx<'_> {
             ],
         )?;
         Ok(())
-    }
-
-    /// True if another agent, removed ones included, has this signing key.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn key_is_taken(&self, key: KeyId, except: &AgentId) -> TxResult<bool> {
-        let mut statement = self.0.prepare_cached("SELECT 1 FROM agents WHERE key_id = ?1 AND id <> ?2")?;
-        Ok(statement.exists(params![key.0, except.as_str()])?)
     }
 
     /// Notes that an agent was heard, and its version report if it brought a newer one.

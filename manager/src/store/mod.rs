@@ -8,6 +8,7 @@ mod agents;
 mod campaigns;
 mod cli_queries;
 mod events;
+mod keys;
 mod outbox;
 mod reports;
 mod rows;
@@ -20,6 +21,7 @@ pub use agents::{AgentRecord, AgentState, NewAgent};
 pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
 pub use cli_queries::AgentTarget;
 pub use events::Event;
+pub use keys::{KeyAge, Sender};
 pub use outbox::{BodyPlace, BodyRecord, Due, NewBody, NewOrder, OrderKind, Recipient, RecipientOutcome};
 pub use reports::{NewReport, QueryProgress};
 
@@ -40,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_outbox_indexes.sql"),
     include_str!("migrations/0003_standing.sql"),
+    include_str!("migrations/0004_agent_keys.sql"),
 ];
 
 /// The open store.

@@ -71,15 +71,18 @@ pub enum OrderKind {
     Enrolled,
     /// Say that the manager is there.
     Heartbeat,
+    /// Ask for new keys.
+    Rekey,
 }
 
 impl OrderKind {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Install, "install"),
         (Self::Query, "query"),
         (Self::Cancel, "cancel"),
         (Self::Enrolled, "enrolled"),
         (Self::Heartbeat, "heartbeat"),
+        (Self::Rekey, "rekey"),
     ];
 
     /// Its name in the store and in the mail's subject.

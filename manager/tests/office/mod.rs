@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailfleet::config::{Choices, new_text};
-use mailfleet::daemon::{Daemon, Pass};
+use mailfleet::daemon::{Daemon, Pass, queue_rekey};
 use mailfleet::home::Home;
-use mailfleet::store::{AgentState, BundleRecord, NewAgent, NewCampaign, NewTarget, Store};
+use mailfleet::store::{AgentRecord, AgentState, BundleRecord, NewAgent, NewCampaign, NewTarget, Store};
 use mailfleet::system::{new_envelope_id, now, rng};
 use mailio::{
     Attachment, AutoKind, Class, Disposal, MailSettings, Mailbox, Outgoing, ReceiveUrl, SendUrl, Sender, Sent,
@@ -17,6 +17,7 @@ use manager_core::{BundleFacts, CampaignId, Reason, Settings, TargetState};
 use shared::envelope::{Header, NewSmall, RawHead, check_body, open_body, seal_small};
 use shared::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey};
 use shared::message::{EnrolRequest, Order, Report, Reported, VersionReport, decode_order, encode};
+use shared::rekey::rekeyed;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion};
 
 /// A manager on a spool, with its daemon started anew for each pass: as after a crash each time.
@@ -88,6 +89,20 @@ impl Office {
             assert!(matches!(agent.orders(self)[0].1, Order::Enrolled(_)), "{}", agent.id);
         }
         agents
+    }
+
+    /// Asks an agent for new keys; gives the order as the agent got it.
+    pub fn ask_for_keys(&self, agent: &Box7) -> EnvelopeId {
+        let ids = [agent.id.clone()];
+        self.store().write(|tx| queue_rekey(tx, &ids, 50, now())).unwrap();
+        self.pass();
+        let orders = agent.orders(self);
+        assert!(matches!(orders[0].1, Order::Rekey), "{:?}", orders[0].1);
+        orders[0].0.id
+    }
+
+    pub fn record(&self, agent: &Box7) -> AgentRecord {
+        self.store().read(|tx| tx.agent(&agent.id)).unwrap().unwrap()
     }
 
     pub fn state_of(&self, agent: &Box7) -> AgentState {
@@ -189,6 +204,18 @@ impl Box7 {
         };
         let to: SealingKey = office.home.keys().unwrap().trust.seal_key;
         (new.id, seal_small(&new, &encode(report), &[to], &self.sign, &mut rng()).unwrap())
+    }
+
+    /// The report that names the keys of another seed, in answer to this order.
+    pub fn rekeyed(&self, order: EnvelopeId, seed: u8) -> Report {
+        let (sign, open) = (SigningKey::from_seed(&[seed; 32]), OpeningKey::from_seed(&[seed; 32]));
+        Report::Rekeyed(rekeyed(&self.id, order, &sign, &open.sealing_key()))
+    }
+
+    /// Uses the keys of another seed from now on.
+    pub fn use_keys(&mut self, seed: u8) {
+        self.sign = SigningKey::from_seed(&[seed; 32]);
+        self.open = OpeningKey::from_seed(&[seed; 32]);
     }
 
     pub fn report(&mut self, office: &Office, report: &Report) {

@@ -50,8 +50,14 @@ fn main() -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
     println!("{} seeds of {} boxes in {seconds:.1} s", args.count, args.boxes);
     println!(
-        "{} simulated days, {} mails, {} bounces, {} effects, {} power cuts, {} installs",
-        figures.days, figures.mails, figures.bounces, figures.effects, figures.power_cuts, figures.installs
+        "{} simulated days, {} mails, {} bounces, {} effects, {} power cuts, {} installs, {} changes of keys",
+        figures.days,
+        figures.mails,
+        figures.bounces,
+        figures.effects,
+        figures.power_cuts,
+        figures.installs,
+        figures.key_changes
     );
     println!("{} violations", failed.len());
     for seed in &failed {

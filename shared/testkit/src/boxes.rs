@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, Effect, Event, InUse, JunkReason, Lease, LeaseEnd, MailHandle,
-    Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile, ReadFor,
-    Rules, ScriptEnd, StageFault, State,
+    AgentCore, BootId, BundleFacts, Disposal, Effect, Event, InUse, JunkReason, KeyName, Lease, LeaseEnd,
+    MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile,
+    ReadFor, Rules, ScriptEnd, StageFault, State,
 };
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::SEEN_MAX_COUNT;
-use shared::message::{EnrolRequest, Order, Outcome, OutputTail, Phase, Report, Reported, VersionReport};
+use shared::message::{
+    EnrolRequest, Order, Outcome, OutputTail, Phase, Rekeyed, Report, Reported, VersionReport,
+};
 use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
 
@@ -54,6 +56,10 @@ pub(crate) struct SimBox {
     files: BTreeMap<ModulePath, Digest>,
     backups: BTreeMap<EnvelopeId, BTreeMap<ModulePath, Option<Digest>>>,
     kept: BTreeMap<EnvelopeId, Digest>,
+    /// Its own keys on the disk.
+    keys: BTreeSet<KeyName>,
+    /// Times that it began to use new keys.
+    pub(crate) key_changes: u64,
     /// Sealed reports on the disk: a resend is the same envelope.
     sealed: BTreeMap<u64, EnvelopeId>,
     tampered: bool,
@@ -98,6 +104,8 @@ impl SimBox {
             files: BTreeMap::new(),
             backups: BTreeMap::new(),
             kept: BTreeMap::new(),
+            keys: BTreeSet::from([KeyName::First]),
+            key_changes: 0,
             sealed: BTreeMap::new(),
             tampered: false,
             damaged: false,
@@ -152,8 +160,12 @@ impl SimBox {
             if let Content::Order { statements, .. } = &mail.content
                 && !statements.is_empty()
             {
-                let statements = statements.clone();
+                let (statements, cuts) = (statements.clone(), self.power_cuts);
                 self.feed(now, Event::Introduced { statements }, post, bundles);
+                if self.power_cuts > cuts {
+                    // Who comes back reads the mail from its beginning.
+                    continue;
+                }
             }
             let event = self.arrival(number, &mail);
             self.feed(now, event, post, bundles);
@@ -314,6 +326,11 @@ impl SimBox {
                 self.kept.remove(&order);
                 return None;
             }
+            Effect::MakeKeys { order, keys } => self.make_keys(order, keys),
+            Effect::DropKeys { keys } => {
+                self.keys.remove(&keys);
+                return None;
+            }
             Effect::Post(outgoing) => self.mail(now, *outgoing, post),
             Effect::Forget { report } => {
                 self.sealed.remove(&report.0);
@@ -332,19 +349,39 @@ impl SimBox {
         else {
             return Event::NotOpened { mail: handle, fault: OpenFault::Local(Label::lossy("gone")) };
         };
-        if !recipients.contains(&self.id) {
+        let Some(key) = recipients.get(&self.id).copied() else {
             return Event::NotOpened { mail: handle, fault: OpenFault::Mail(JunkReason::NotForUs) };
-        }
+        };
+        // PROTOCOL 13.4: an order that has not expired is always opened.
+        assert!(self.opens(key), "{}: cannot open {order:?}, sealed to {key:?}", self.id);
         let payload = match order {
             Order::Install(install) => {
                 self.kept.insert(facts.id, install.bundle);
                 Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes }
             }
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
-                Payload::Absent
-            }
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Rekey => Payload::Absent,
         };
-        Event::Order { mail: handle, facts: *facts, order: order.clone(), payload }
+        Event::Order { mail: handle, facts: *facts, order: order.clone(), payload, key }
+    }
+
+    /// True if it opens what is sealed to these keys.
+    pub(crate) fn opens(&self, key: KeyName) -> bool {
+        self.keys.contains(&key) && self.core.state().keys.all().any(|known| known == key)
+    }
+
+    fn make_keys(&mut self, order: EnvelopeId, keys: EnvelopeId) -> Event {
+        if self.persona.disk_full > 0 {
+            self.persona.disk_full -= 1;
+            return Event::KeysMade { order, result: Err(Label::lossy("no room")) };
+        }
+        self.keys.insert(KeyName::Later(keys));
+        let mut key = [0; 32];
+        key[..EnvelopeId::LEN].copy_from_slice(&keys.0);
+        Event::KeysMade { order, result: Ok(Rekeyed { order, sign_key: key, seal_key: key, proof: [0; 64] }) }
     }
 
     fn dispose(&mut self, handle: MailHandle, disposal: Disposal, post: &mut Post) {
@@ -415,12 +452,14 @@ impl SimBox {
         let number = outgoing.sequence;
         let waits = self.saved_state().outbox.waiting.iter().any(|q| q.sequence == number);
         assert!(waits, "{}: a report was posted before it was saved", self.id);
+        assert!(self.keys.contains(&outgoing.signer), "{}: signs with keys that are gone", self.id);
         let envelope = *self.sealed.entry(number.0).or_insert_with(|| self.dice.envelope_id());
         if let Report::Ended(ended) = &outgoing.report {
             self.ended.entry(ended.order).or_default().insert(number.0);
         }
         let content = Content::Report {
             signer: self.id.clone(),
+            key: outgoing.signer,
             envelope,
             sequence: number.0,
             report: outgoing.report,
@@ -482,6 +521,9 @@ impl SimBox {
             "the clock floor fell"
         );
         assert!(after.trust.version >= before.trust.version, "an older trust came back");
+        let named = after.keys.next.map(KeyName::Later).into_iter().chain([after.keys.current]);
+        named.for_each(|key| assert!(self.keys.contains(&key), "{}: names keys that are not there", self.id));
+        self.key_changes += u64::from(after.keys.current != before.keys.current);
     }
 
     /// At rest, the files are exactly those of the installed version.
@@ -525,6 +567,10 @@ fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Cancelled(_)
+        | Report::Standing(_)
+        | Report::Rekeyed(_) => None,
     }
 }

@@ -3,15 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_core::EnvelopeFacts;
+use agent_core::{EnvelopeFacts, KeyName};
 use manager_core::enrol::{EnrolDecision, Enrolment, decide};
+use manager_core::rekey::{Belief, FormerKey, rekey_due};
 use manager_core::trust::heartbeat_due;
 use manager_core::{
     Action, AgentFacts, Campaign, CampaignState, Delay, Fleet, Target, TargetEvent, TargetState, plan,
 };
 use shared::keys::SigningKey;
-use shared::limits::ORDER_LIFE;
-use shared::message::{CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Report, VersionReport};
+use shared::limits::{FORMER_SIGNING_KEY_LIFE, ORDER_LIFE};
+use shared::message::{
+    CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Rekeyed, Report, VersionReport,
+};
 use shared::trust::Statement;
 use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
@@ -38,6 +41,45 @@ pub(crate) struct Store {
     standing_from: BTreeMap<AgentId, u64>,
     /// Agents that say that they hear no heartbeats.
     pub(crate) unheard: BTreeSet<AgentId>,
+    keys: BTreeMap<AgentId, KeyRing>,
+}
+
+/// An agent's keys, as the manager has them.
+#[derive(Clone, Debug, Default)]
+struct KeyRing {
+    current: KeyName,
+    /// The oldest first.
+    former: Vec<(KeyName, FormerKey)>,
+    /// When new ones were asked for, if they have not come.
+    asked: Option<UnixMillis>,
+    orders: BTreeSet<EnvelopeId>,
+}
+
+/// A report and what is known of it.
+struct Signed<'m> {
+    signer: &'m AgentId,
+    key: KeyName,
+    envelope: EnvelopeId,
+    sequence: u64,
+    report: &'m Report,
+    sent: UnixMillis,
+}
+
+impl KeyRing {
+    /// What a report under a key is worth, and what it says of keys that are older.
+    fn hear(&mut self, signed: &Signed<'_>, now: UnixMillis) -> Belief {
+        let place = self.former.iter().position(|(key, _)| *key == signed.key);
+        let belief = match place {
+            None if signed.key == self.current => Belief::Whole,
+            None => Belief::Not,
+            Some(place) => self.former[place].1.belief(signed.sequence, now),
+        };
+        if belief != Belief::Not {
+            let older = place.unwrap_or(self.former.len());
+            self.former[..older].iter_mut().for_each(|(_, key)| key.overtake(signed.sequence, now));
+        }
+        belief
+    }
 }
 
 /// An order in the outbox.
@@ -73,6 +115,7 @@ impl Headquarters {
         let mut store = Store::default();
         let mut dead = BTreeSet::new();
         for (id, dead_address) in agents {
+            store.keys.insert(id.clone(), KeyRing::default());
             store.fleet.insert(id.clone(), AgentFacts { classes: vec![], enrolled: false, version: None });
             let invited = Enrolment {
                 secret_digest: Digest::of(&[7; 32]),
@@ -98,6 +141,23 @@ impl Headquarters {
     /// A new order key; the old one counts no more, and what it signed and is still on its way is lost.
     pub(crate) fn change_order_key(&mut self) {
         self.trust_version += 1;
+    }
+
+    /// The operator asks all agents for new keys.
+    pub(crate) fn ask_for_keys(&mut self, now: UnixMillis) {
+        let enrolled = self.store.fleet.iter().filter(|(_, facts)| facts.enrolled);
+        let agents: Vec<AgentId> = enrolled.map(|(agent, _)| agent.clone()).collect();
+        self.store.order_keys(now, &agents, self.recipients_per_mail, &mut self.dice);
+    }
+
+    /// The keys that an agent's orders are sealed to.
+    pub(crate) fn key_of(&self, agent: &AgentId) -> KeyName {
+        self.store.keys[agent].current
+    }
+
+    /// True if an agent was asked for keys that have not come.
+    pub(crate) fn waits_for_keys(&self, agent: &AgentId) -> bool {
+        self.store.keys[agent].asked.is_some()
     }
 
     fn introduction(&self) -> Vec<Statement> {
@@ -159,6 +219,11 @@ impl Headquarters {
             }
         }
         tx.beat(now, self.recipients_per_mail, &mut self.dice);
+        let due = tx.keys.iter().filter(|(_, ring)| {
+            ring.asked.is_some() && rekey_due(ring.asked, now, None, now).is_some_and(|at| at <= now)
+        });
+        let again: Vec<AgentId> = due.map(|(agent, _)| agent.clone()).collect();
+        tx.order_keys(now, &again, self.recipients_per_mail, &mut self.dice);
         if !self.dies() {
             self.store = tx;
         }
@@ -192,7 +257,8 @@ impl Headquarters {
                 body_bytes: 1,
                 signer,
             };
-            let recipients: BTreeSet<AgentId> = due.iter().cloned().collect();
+            let recipients: BTreeMap<AgentId, KeyName> =
+                due.iter().map(|agent| (agent.clone(), self.key_of(agent))).collect();
             for agent in &due {
                 let content = Content::Order {
                     genuine: true,
@@ -221,8 +287,9 @@ impl Headquarters {
 impl Store {
     fn take(&mut self, now: UnixMillis, mail: &Mail, dice: &mut Dice) {
         match &mail.content {
-            Content::Report { signer, envelope, sequence, report } if mail.intact => {
-                self.take_report(now, signer, *envelope, *sequence, report, dice);
+            Content::Report { signer, key, envelope, sequence, report } if mail.intact => {
+                let (key, envelope, sequence, sent) = (*key, *envelope, *sequence, mail.sent);
+                self.take_report(now, &Signed { signer, key, envelope, sequence, report, sent }, dice);
             }
             Content::Bounce { envelope, agent } => {
                 let event = TargetEvent::Bounced(*envelope, "5.1.1 no such mailbox".to_owned());
@@ -234,15 +301,8 @@ impl Store {
         }
     }
 
-    fn take_report(
-        &mut self,
-        now: UnixMillis,
-        signer: &AgentId,
-        envelope: EnvelopeId,
-        sequence: u64,
-        report: &Report,
-        dice: &mut Dice,
-    ) {
+    fn take_report(&mut self, now: UnixMillis, signed: &Signed<'_>, dice: &mut Dice) {
+        let &Signed { signer, envelope, report, .. } = signed;
         if let Report::Enrol(request) = report {
             let decision = decide(self.enrolments.get(&request.agent), request, now);
             if decision == EnrolDecision::Accept {
@@ -255,8 +315,21 @@ impl Store {
             }
             return;
         }
-        if !self.fleet[signer].enrolled || !self.reports.insert((signer.clone(), envelope)) {
+        let seen = self.reports.contains(&(signer.clone(), envelope));
+        if !self.fleet[signer].enrolled || seen {
             return;
+        }
+        let belief = self.keys.get_mut(signer).unwrap().hear(signed, now);
+        if belief == Belief::Not {
+            // PROTOCOL 13.6. An order for keys that was overtaken has its answer already.
+            let old = now.since(signed.sent) >= FORMER_SIGNING_KEY_LIFE;
+            assert!(old || matches!(report, Report::Rekeyed(_)), "{signer}: a report is lost: {report:?}");
+            return;
+        }
+        self.reports.insert((signer.clone(), envelope));
+        let sequence = if belief == Belief::Whole { signed.sequence } else { 0 };
+        if let Report::Rekeyed(rekeyed) = report {
+            self.take_keys(now, signed, rekeyed, dice);
         }
         let newest = self.standing_from.entry(signer.clone()).or_default();
         if let Report::Standing(standing) = report
@@ -301,6 +374,33 @@ impl Store {
             queued,
         });
         envelope
+    }
+
+    /// New keys, from the current ones only (PROTOCOL 13.3, 13.5). Proofs are not simulated.
+    fn take_keys(&mut self, now: UnixMillis, signed: &Signed<'_>, rekeyed: &Rekeyed, dice: &mut Dice) {
+        let ring = self.keys.get_mut(signed.signer).unwrap();
+        let new = KeyName::Later(EnvelopeId(rekeyed.sign_key[..EnvelopeId::LEN].try_into().unwrap()));
+        if new == ring.current || signed.key != ring.current || !ring.orders.contains(&rekeyed.order) {
+            return;
+        }
+        let old = std::mem::replace(&mut ring.current, new);
+        ring.former.push((old, FormerKey::default()));
+        ring.asked = None;
+        self.enrolments.get_mut(signed.signer).unwrap().used_by = Some((rekeyed.sign_key, rekeyed.seal_key));
+        let order = Order::Enrolled(Enrolled { agent: signed.signer.clone(), heartbeat: Some(HEARTBEAT) });
+        self.queue(now, order, None, core::slice::from_ref(signed.signer), dice);
+    }
+
+    /// Asks these agents for new keys.
+    fn order_keys(&mut self, now: UnixMillis, agents: &[AgentId], per_mail: usize, dice: &mut Dice) {
+        for batch in agents.chunks(per_mail) {
+            let order = self.queue(now, Order::Rekey, None, batch, dice);
+            for agent in batch {
+                let ring = self.keys.get_mut(agent).unwrap();
+                ring.asked = Some(now);
+                ring.orders.insert(order);
+            }
+        }
     }
 
     /// A heartbeat to everyone, when one is due (PROTOCOL 12.1).
@@ -417,6 +517,10 @@ fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Cancelled(_)
+        | Report::Standing(_)
+        | Report::Rekeyed(_) => None,
     }
 }

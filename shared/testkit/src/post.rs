@@ -2,9 +2,9 @@
 //! or late, or twice, or damaged. It belongs to nobody's friend: it keeps copies and sends them again.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use agent_core::EnvelopeFacts;
+use agent_core::{EnvelopeFacts, KeyName};
 use shared::message::{Order, Report};
 use shared::trust::Statement;
 use shared::{AgentId, EnvelopeId, UnixMillis};
@@ -22,16 +22,16 @@ pub(crate) enum Reader {
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// An order, signed by the order key or by somebody else's.
-    /// Before it, the statements that introduce the key.
+    /// Before it, the statements that introduce the key. With each recipient, the keys that it is sealed to.
     Order {
         genuine: bool,
         statements: Vec<Statement>,
         facts: EnvelopeFacts,
-        recipients: BTreeSet<AgentId>,
+        recipients: BTreeMap<AgentId, KeyName>,
         order: Order,
     },
-    /// A report, signed by this agent's key.
-    Report { signer: AgentId, envelope: EnvelopeId, sequence: u64, report: Report },
+    /// A report, signed by this agent with these of its keys.
+    Report { signer: AgentId, key: KeyName, envelope: EnvelopeId, sequence: u64, report: Report },
     /// Says that a mail did not arrive. Anyone can write one.
     Bounce { envelope: EnvelopeId, agent: AgentId },
     /// An absence note.
@@ -46,6 +46,8 @@ pub(crate) struct Mail {
     pub(crate) content: Content,
     /// False if it was cut or altered on its way.
     pub(crate) intact: bool,
+    /// When it was handed in.
+    pub(crate) sent: UnixMillis,
 }
 
 /// What a relay answers for one recipient.
@@ -150,7 +152,7 @@ impl Post {
             return Answer::Later;
         }
         self.mails += 1;
-        let mail = Mail { content, intact: true };
+        let mail = Mail { content, intact: true, sent: now };
         if self.habits.attack > 0 {
             self.copies.push((to.clone(), mail.clone()));
         }
@@ -164,7 +166,7 @@ impl Post {
         if self.dice.chance(self.habits.out_of_office) {
             let back = if matches!(to, Reader::Manager) { self.someone() } else { Some(Reader::Manager) };
             if let Some(back) = back {
-                self.carry(now, &back, Mail { content: Content::OutOfOffice, intact: true });
+                self.carry(now, &back, Mail { content: Content::OutOfOffice, intact: true, sent: now });
             }
         }
         if self.dice.chance(self.habits.drop) {
@@ -182,7 +184,7 @@ impl Post {
         let (Reader::Agent(agent), Content::Order { facts, .. }) = (to, &mail.content) else { return };
         self.bounces += 1;
         let content = Content::Bounce { envelope: facts.id, agent: agent.clone() };
-        self.carry(now, &Reader::Manager, Mail { content, intact: true });
+        self.carry(now, &Reader::Manager, Mail { content, intact: true, sent: now });
     }
 
     fn someone(&mut self) -> Option<Reader> {

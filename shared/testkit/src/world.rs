@@ -34,6 +34,8 @@ pub struct Figures {
     pub installs: u64,
     /// Effects executed by boxes.
     pub effects: u64,
+    /// Times that a box began to use new keys of its own.
+    pub key_changes: u64,
 }
 
 impl Figures {
@@ -45,6 +47,7 @@ impl Figures {
         self.power_cuts += other.power_cuts;
         self.installs += other.installs;
         self.effects += other.effects;
+        self.key_changes += other.key_changes;
     }
 }
 
@@ -169,6 +172,7 @@ impl World {
             Turn::Hq => {
                 self.hq.pass(self.now, &mut self.post);
                 self.check_verdicts();
+                self.check_keys();
                 HQ_PERIOD
             }
             Turn::Attacker => {
@@ -193,6 +197,14 @@ impl World {
                 let goal = &campaign.bundle.software_version;
                 assert!(truly.contains(goal), "{agent} is verified for {goal}, which it never had");
             }
+        }
+    }
+
+    /// PROTOCOL 13.4: whatever the manager seals now, its box can open.
+    fn check_keys(&self) {
+        for (agent, site) in &self.boxes {
+            let key = self.hq.key_of(agent);
+            assert!(site.opens(key), "{agent} is locked out: the manager has {key:?}");
         }
     }
 
@@ -244,6 +256,19 @@ impl World {
     /// The operator changes the order key, and drops the old one.
     pub fn change_order_key(&mut self) {
         self.hq.change_order_key();
+    }
+
+    /// The operator asks all agents for new keys of their own.
+    pub fn ask_for_keys(&mut self) {
+        self.hq.ask_for_keys(self.now);
+    }
+
+    /// True if the manager and this box have the same keys in use, and nothing is open.
+    #[must_use]
+    pub fn keys_are_settled(&self, agent: &AgentId) -> bool {
+        let keys = &self.boxes[agent].core.state().keys;
+        let same = keys.current == self.hq.key_of(agent);
+        same && keys.next.is_none() && keys.asked.is_none() && !self.hq.waits_for_keys(agent)
     }
 
     /// Takes a box's line to the mail servers down, or up again.
@@ -303,7 +328,9 @@ impl World {
         world.start_campaign(1, 2);
         world.run_for(Duration::from_secs(86_400));
         world.start_campaign(2, 1);
+        world.ask_for_keys();
         world.run_until_settled();
+        world.ask_for_keys();
         world.start_campaign(3, 0);
         world.run_for(Duration::from_secs(3600 * (1 + seed % 24)));
         // The order key was stolen, say; what it has signed and is on its way counts no more.
@@ -312,6 +339,7 @@ impl World {
         world.run_until_settled();
 
         world.mend_post();
+        world.ask_for_keys();
         // Old mail arrives, and what boxes owe is sent.
         world.run_for(Duration::from_secs(6 * 86_400));
         world.start_campaign(4, 3);
@@ -328,6 +356,8 @@ impl World {
                 world.boxes[&agent].persona
             );
             assert!(world.has_version(&agent, 4));
+            let keys = &world.boxes[&agent].core.state().keys;
+            assert!(world.keys_are_settled(&agent), "{agent}: keys are not settled in the end: {keys:?}");
         }
         world.check_end();
         (world.figures(), world.trace)
@@ -352,6 +382,7 @@ impl World {
             power_cuts: sum(|b| b.power_cuts),
             installs: sum(|b| b.installs),
             effects: sum(|b| b.effects),
+            key_changes: sum(|b| b.key_changes),
         }
     }
 }

@@ -32,7 +32,8 @@ fn fleets_survive_whatever_hundreds_of_seeds_bring() {
         total.add(&figures);
     }
     println!("200 seeds: {total:?}");
-    assert!(total.power_cuts > 500 && total.installs > 2_000, "the world is too kind: {total:?}");
+    let lively = total.power_cuts > 500 && total.installs > 2_000 && total.key_changes > 2_000;
+    assert!(lively, "the world is too kind: {total:?}");
 }
 
 #[test]
@@ -75,6 +76,40 @@ fn a_box_that_loses_power_after_any_effect_ends_verified() {
         }
         println!("{effects} cuts, each ends verified");
     }
+}
+
+#[test]
+fn a_box_that_loses_power_after_any_effect_of_a_change_of_keys_is_never_locked_out() {
+    let mut calm = world_of(vec![Persona::healthy()]);
+    let before = calm.figures().effects;
+    calm.ask_for_keys();
+    calm.run_for(DAY);
+    let effects = calm.figures().effects - before;
+    assert!(effects > 15 && calm.keys_are_settled(&box_1()) && calm.figures().key_changes == 1);
+    for cut in 0..effects {
+        let mut world = world_of(vec![Persona::healthy()]);
+        world.ask_for_keys();
+        world.cut_power_after(&box_1(), cut);
+        world.run_for(DAY);
+        assert!(world.keys_are_settled(&box_1()), "cut {cut}");
+        assert_eq!((world.figures().key_changes, world.figures().power_cuts), (1, 1), "cut {cut}");
+    }
+    println!("{effects} cuts, each ends with the new keys");
+}
+
+#[test]
+fn a_box_that_was_away_while_its_keys_were_to_change_changes_them_when_it_is_back() {
+    let mut world = world_of(vec![Persona::healthy(); 2]);
+    world.set_line(&box_1(), Line::Down);
+    world.ask_for_keys();
+    world.run_for(DAY * 60);
+    assert!(!world.keys_are_settled(&box_1()));
+    world.set_line(&box_1(), Line::Up);
+    world.run_for(DAY * 8);
+    assert!(world.keys_are_settled(&box_1()));
+    world.start_campaign(1, 1);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 2);
 }
 
 #[test]
