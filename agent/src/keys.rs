@@ -93,7 +93,9 @@ impl Keys {
                     pairs.insert(name, pair);
                 }
                 Err(KeyFileError::Io(_, err)) if err.kind() == io::ErrorKind::NotFound => {
-                    tracing::debug!(?name, "Keys that are being made, or were dropped, are not there");
+                    if own.next.map(KeyName::Later) == Some(name) {
+                        tracing::error!(?name, "The keys that the manager was told of are gone");
+                    }
                 }
                 Err(err) => tracing::error!(err = chain(&err), "Keys beside the current ones are of no use"),
             }
@@ -106,7 +108,7 @@ impl Keys {
         self.pairs.get(&name)
     }
 
-    /// Makes the pair of this name unless it is there. Durable when this returns.
+    /// Makes the pair of this name unless it is there. Durable when this returns (PROTOCOL 13.1).
     pub(crate) fn make(&mut self, order: EnvelopeId) -> Result<&Pair, KeyFileError> {
         let name = KeyName::Later(order);
         let pair = match self.pairs.remove(&name).map_or_else(|| Pair::load(&self.home, name), Ok) {

@@ -71,7 +71,7 @@ fn an_agent_that_names_new_keys_gets_its_orders_under_them_and_is_heard_under_bo
         Some(Reported::Nothing),
         "the old key counts until the new one is used"
     );
-    // PROTOCOL 13.3: the answer is sealed to the new key, which `orders` opens it with.
+    // PROTOCOL 13.4: the answer is sealed to the new key, which `orders` opens it with.
     agent.use_keys(77);
     assert_eq!(kinds(&office, agent), ["enrolled"]);
     agent.report(&office, &told(goal()));

@@ -8,9 +8,10 @@ use rand_core::{Infallible, TryCryptoRng, TryRng};
 use shared::bundle::{BundleSpec, Compression, pack, write_head};
 use shared::envelope::{ContentKey, NewHeader, RawHead, check_body, open_body, seal_body, seal_head};
 use shared::keys::{OpeningKey, SigningKey};
-use shared::message::{Order, decode_order, encode};
+use shared::message::{Order, Report, decode_order, encode};
+use shared::rekey::rekeyed;
 use shared::trust::{Statement, Trust};
-use shared::{Digest, EnvelopeId, UnixMillis, hex};
+use shared::{AgentId, Digest, EnvelopeId, UnixMillis, hex};
 
 /// Bytes 00 01 02 …, as the vectors say.
 struct Counting(u8);
@@ -113,6 +114,10 @@ fn vectors() -> String {
     statement.sign(&release_key);
     out.push_str("trust statement: version 2, made 1795000000000, opening key of seed 06 × 32\n");
     out.push_str(&wrapped(&hex::encode(&statement.to_bytes())));
+    let (sign, seal) = (SigningKey::from_seed(&[7; 32]), OpeningKey::from_seed(&[8; 32]).sealing_key());
+    let new = rekeyed(&AgentId::parse("A0001").unwrap(), EnvelopeId([5; 16]), &sign, &seal);
+    out.push_str("rekeyed report of agent A0001: order 05 × 16, signing key of seed 07 × 32, opening key of seed 08 × 32\n");
+    out.push_str(&wrapped(&hex::encode(&encode(&Report::Rekeyed(new)))));
     out
 }
 
@@ -120,7 +125,7 @@ fn vectors() -> String {
 fn the_vectors_in_the_protocol_text_are_what_the_code_makes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../PROTOCOL.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let heading = "## 13. Test vectors";
+    let heading = "## 14. Test vectors";
     let start = text.find(heading).unwrap();
     let expected = format!("```text\n{}```\n", vectors());
     let after_heading = &text[start..];

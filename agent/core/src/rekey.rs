@@ -156,7 +156,7 @@ impl AgentCore {
         if KeyName::Later(asked.keys) != keys.current {
             keys.next = Some(asked.keys);
         }
-        // PROTOCOL 13.2.
+        // PROTOCOL 13.1.
         self.state.outbox.push(now, asked.signer, Report::Rekeyed(rekeyed));
     }
 }

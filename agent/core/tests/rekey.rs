@@ -150,7 +150,7 @@ impl Site {
             keys.next.is_none_or(|next| self.disk.contains(&KeyName::Later(next))),
             "the next are not there"
         );
-        // PROTOCOL 13.3: what the manager seals to now can be opened.
+        // PROTOCOL 13.4: what the manager seals to now can be opened.
         assert!(
             self.believed == keys.current || Some(self.believed) == keys.next.map(KeyName::Later),
             "locked out: the manager has {:?}, the agent {keys:?}",

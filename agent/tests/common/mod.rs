@@ -467,7 +467,7 @@ impl World {
         reports
     }
 
-    /// What a manager does about new keys (PROTOCOL 13.2, 13.3).
+    /// What a manager does about new keys (PROTOCOL 13.2, 13.5).
     fn take_keys(&mut self, rekeyed: &Rekeyed, signer: KeyId) {
         let new = check(&AgentId::parse(AGENT).unwrap(), rekeyed).unwrap();
         let known = self.agent_keys.as_ref().unwrap();

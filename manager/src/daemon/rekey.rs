@@ -74,7 +74,7 @@ pub(super) fn take(
             let text = format!("has new keys: signs as {} from now on", sign.key_id());
             tracing::info!(%agent, text, "new keys");
             tx.log(now, agent.as_str(), &text)?;
-            // PROTOCOL 13.3: sealed to the new key, so that the agent learns that we have it.
+            // PROTOCOL 13.4: sealed to the new key, so that the agent learns that we have it.
             confirm_keys(tx, shared, agent, now)
         }
         Ok(None) => Ok(()),

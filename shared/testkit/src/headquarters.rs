@@ -376,7 +376,7 @@ impl Store {
         envelope
     }
 
-    /// New keys, from the current ones only (PROTOCOL 13.3, 13.5). Proofs are not simulated.
+    /// New keys, from the current ones only (PROTOCOL 13.5). Proofs are not simulated.
     fn take_keys(&mut self, now: UnixMillis, signed: &Signed<'_>, rekeyed: &Rekeyed, dice: &mut Dice) {
         let ring = self.keys.get_mut(signed.signer).unwrap();
         let new = KeyName::Later(EnvelopeId(rekeyed.sign_key[..EnvelopeId::LEN].try_into().unwrap()));
