@@ -6,7 +6,9 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod address;
+pub mod bounded;
 pub mod bundle;
+pub mod device;
 pub mod envelope;
 pub mod error;
 pub mod hex;

@@ -112,6 +112,30 @@ pub const INVITATION_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// become the floor below which everything is refused.
 pub const SEEN_MAX_COUNT: usize = 2_000;
 
+/// Longest name of a device. It stands in file names, table cells and CSV rows.
+pub const DEVICE_NAME_MAX_BYTES: usize = 64;
+
+/// Devices behind one agent. Asking each once a minute is 17 a second.
+pub const DEVICES_MAX_COUNT: usize = 1_000;
+
+/// Counters of one device: an MFP with every paper size of every function has about 400.
+pub const COUNTERS_MAX_COUNT: usize = 600;
+
+/// Labels of one counter: function, colour, size, paper, sides, and a few to spare.
+pub const COUNTER_LABELS_MAX_COUNT: usize = 8;
+
+/// Supplies of one device: the largest recording has 17.
+pub const SUPPLIES_MAX_COUNT: usize = 100;
+
+/// Parts of one device whose wear is told.
+pub const PARTS_MAX_COUNT_OF_DEVICE: usize = 100;
+
+/// Faults of one device at a time: alert tables of real devices hold up to about 30 rows.
+pub const FAULTS_MAX_COUNT: usize = 64;
+
+/// Control programs of one device.
+pub const FIRMWARES_MAX_COUNT: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
