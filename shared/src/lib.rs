@@ -18,6 +18,7 @@ pub mod keys;
 pub mod limits;
 pub mod message;
 pub mod path;
+pub mod reading;
 pub mod time;
 pub mod trust;
 pub mod version;

@@ -136,6 +136,27 @@ pub const FAULTS_MAX_COUNT: usize = 64;
 /// Control programs of one device.
 pub const FIRMWARES_MAX_COUNT: usize = 32;
 
+/// Changes in one fault report: 1 kB each.
+pub const FAULT_CHANGES_MAX_COUNT: usize = 500;
+
+/// Fault reports that one acknowledgement names.
+pub const ACKNOWLEDGED_MAX_COUNT: usize = 500;
+
+/// Anomalies of one reading: one for each counter, and of the device.
+pub const ANOMALIES_MAX_COUNT: usize = COUNTERS_MAX_COUNT + 8;
+
+/// One signed reading: 600 counters with long labels are about 250 kB; real ones stay below 10 kB.
+pub const READING_MAX_BYTES: u64 = 512 * 1024;
+
+/// Readings in one report, compressed; with envelope and base64 it still fits a mail of 10 MB.
+pub const READINGS_PACKED_MAX_BYTES: usize = 3 * 1024 * 1024;
+
+/// Readings in one report in the manager's memory.
+pub const READINGS_UNPACKED_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Readings in one report: each costs the manager some hundred bytes beside its own.
+pub const READINGS_MAX_COUNT: usize = 20_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

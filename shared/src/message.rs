@@ -6,11 +6,14 @@
 //! ```text
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
 //! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
+//!         / [6, {…}] acknowledge / [7, {}] query-counters
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
-//!         / [5, {…}] standing
+//!         / [5, {…}] standing / [7, {…}] faults / [8, {…}] counters
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
+
+mod observed;
 
 use core::fmt;
 
@@ -21,6 +24,8 @@ use crate::id::{AgentId, Digest, EnvelopeId, Label};
 use crate::limits::{MESSAGE_MAX_BYTES, MODULES_MAX_COUNT, SCRIPT_OUTPUT_MAX_BYTES};
 use crate::time::UnixMillis;
 use crate::version::SoftwareVersion;
+
+pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, ReadingMark};
 
 /// An instruction of the manager. Its identity, sequence and expiry are those of the envelope's header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -40,6 +45,12 @@ pub enum Order {
     /// The manager is there; its time is the envelope's.
     #[n(4)]
     Heartbeat(#[n(0)] Heartbeat),
+    /// The manager has these fault reports and readings (M3).
+    #[n(6)]
+    Acknowledge(#[n(0)] Acknowledge),
+    /// Report the counters that are collected (M5).
+    #[n(7)]
+    QueryCounters,
 }
 
 /// Confirms an enrolment.
@@ -108,6 +119,12 @@ pub enum Report {
     /// Whom the agent trusts, and whether it hears the manager. Sent when one of them changes.
     #[n(5)]
     Standing(#[n(0)] Standing),
+    /// Faults of devices that began or ended (M2). Acknowledged.
+    #[n(7)]
+    Faults(#[n(0)] FaultReport),
+    /// Readings of counters (M4): an answer, or on schedule. Acknowledged.
+    #[n(8)]
+    Counters(#[n(0)] CounterReport),
 }
 
 /// How an agent stands to its manager.
@@ -740,7 +757,12 @@ pub fn decode_report(bytes: &[u8]) -> Result<Report, MessageError> {
     let modules = match &report {
         Report::Ended(ended) => ended.versions.modules.len(),
         Report::Versions(versions) => versions.versions.modules.len(),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => 0,
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Cancelled(_)
+        | Report::Standing(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => 0,
     };
     if modules > MODULES_MAX_COUNT {
         return Err(MessageError::TooManyModules { found: modules });
