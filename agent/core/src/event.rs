@@ -1,6 +1,7 @@
 //! What happens to an agent: the only input of the core. Each variant says which effect it answers.
 
-use shared::message::{Order, OutputTail, Phase};
+use shared::device::{DeviceName, Observation};
+use shared::message::{Order, OutputTail, Phase, ReadingMark};
 use shared::trust::Statement;
 use shared::{EnvelopeId, Label};
 
@@ -8,6 +9,7 @@ use crate::busy::{BootId, InUse};
 use crate::effect::ReadFor;
 use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
 use crate::outbox::ReportSeq;
+use crate::watch::{Look, LookFault};
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,29 @@ pub enum Event {
         order: EnvelopeId,
         /// Whether all old files are back and synced.
         result: Result<(), Label>,
+    },
+    /// These devices are watched from now on, and this is kept of their readings. Comes after `Started`.
+    Watching {
+        /// The devices.
+        devices: Vec<DeviceName>,
+        /// The newest reading on the disk.
+        head: Option<ReadingMark>,
+        /// The last reading of each device that is on the disk.
+        last: Vec<(DeviceName, Observation)>,
+    },
+    /// A device was asked.
+    Looked {
+        /// The device.
+        device: DeviceName,
+        /// How much it was asked.
+        look: Look,
+        /// What it said.
+        result: Result<Box<Observation>, LookFault>,
+    },
+    /// Answers [`Effect::KeepReading`](crate::Effect::KeepReading), if it worked.
+    ReadingKept {
+        /// Its place.
+        mark: ReadingMark,
     },
     /// Answers [`Effect::Post`](crate::Effect::Post).
     Posted {

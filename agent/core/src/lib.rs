@@ -27,6 +27,7 @@ mod outbox;
 mod profile;
 mod state;
 mod versions;
+mod watch;
 
 pub use agent::AgentCore;
 pub use busy::{Before, BootId, InUse, Lease, LeaseEnd, Running};
@@ -42,3 +43,4 @@ pub use outbox::{Outbox, Queued, ReportSeq};
 pub use profile::{Profile, Rules};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use versions::Combination;
+pub use watch::{Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};

@@ -14,6 +14,7 @@ use crate::fresh::Freshness;
 use crate::install::{Install, Job};
 use crate::outbox::Outbox;
 use crate::versions::{Combination, paths_of, report};
+use crate::watch::Watch;
 
 /// Version of the saved form. Fields are added without a new one; a changed meaning needs a new one.
 const FORMAT: u8 = 1;
@@ -67,6 +68,9 @@ pub struct State {
     /// Heartbeats are missing, and that was reported.
     #[n(15)]
     pub unheard: bool,
+    /// The devices beside the agent.
+    #[cbor(n(16), default)]
+    pub watch: Watch,
 }
 
 /// Whether the manager knows this agent.
@@ -160,6 +164,7 @@ impl State {
             trust,
             heartbeat_every_ms: None,
             unheard: false,
+            watch: Watch::default(),
         }
     }
 

@@ -61,7 +61,12 @@ struct Site {
 }
 
 fn profile() -> Profile {
-    Profile { agent: AgentId::parse("A1").unwrap(), classes: vec![], rules: Rules::default() }
+    Profile {
+        agent: AgentId::parse("A1").unwrap(),
+        classes: vec![],
+        rules: Rules::default(),
+        counters_every: None,
+    }
 }
 
 fn version(n: u64) -> SoftwareVersion {
@@ -237,7 +242,11 @@ impl Site {
                 }
                 return None;
             }
-            Effect::Leave { .. } | Effect::Forget { .. } => return None,
+            Effect::Leave { .. }
+            | Effect::Forget { .. }
+            | Effect::KeepReading { .. }
+            | Effect::LookAgain { .. }
+            | Effect::DropReadings { .. } => return None,
             Effect::Inspect { order } => {
                 let n = bundle_of(order);
                 Event::Inspected {
@@ -328,9 +337,12 @@ impl Site {
         };
         let payload = match &order {
             Order::Install(i) => Payload::Kept { digest: i.bundle, bytes: i.bundle_bytes },
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
-                Payload::Absent
-            }
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => Payload::Absent,
         };
         Event::Order { mail, facts, order, payload }
     }
@@ -356,7 +368,9 @@ impl Site {
             | Report::Progress(_)
             | Report::Versions(_)
             | Report::Cancelled(_)
-            | Report::Standing(_) => None,
+            | Report::Standing(_)
+            | Report::Faults(_)
+            | Report::Counters(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -369,7 +383,9 @@ impl Site {
             | Report::Enrol(_)
             | Report::Progress(_)
             | Report::Cancelled(_)
-            | Report::Standing(_) => None,
+            | Report::Standing(_)
+            | Report::Faults(_)
+            | Report::Counters(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }

@@ -86,7 +86,10 @@ pub struct CounterReport {
     /// The query that it answers; `None`: on schedule.
     #[n(0)]
     pub query: Option<EnvelopeId>,
-    /// The last reading that it holds; `None`: none is collected yet.
+    /// It holds what the agent keeps after this one; `None`: from the beginning.
+    #[n(4)]
+    pub after: Option<ReadingMark>,
+    /// The last reading that it holds; `None`: there is none after `after`.
     #[n(1)]
     pub upto: Option<ReadingMark>,
     /// The agent keeps readings after that one, and sends them when these are acknowledged.

@@ -340,9 +340,12 @@ impl SimBox {
                 self.kept.insert(facts.id, install.bundle);
                 Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes }
             }
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
-                Payload::Absent
-            }
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => Payload::Absent,
         };
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload }
     }
@@ -518,13 +521,18 @@ impl SimBox {
 }
 
 fn profile(id: &AgentId) -> Profile {
-    Profile { agent: id.clone(), classes: vec![], rules: Rules::default() }
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every: None }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
         Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_) | Report::Progress(_) | Report::Cancelled(_) | Report::Standing(_) => None,
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Cancelled(_)
+        | Report::Standing(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => None,
     }
 }
