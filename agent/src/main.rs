@@ -16,6 +16,7 @@ mod leasing;
 mod ledger;
 mod limits;
 mod post;
+mod readings;
 mod runtime;
 mod script;
 mod status;

@@ -1,5 +1,7 @@
 //! Toner, ink, drums, staples, waste boxes: what is left, as the device said it (Printer-MIB, RFC 3805).
 
+use core::fmt;
+
 use minicbor::{Decode, Encode};
 
 use super::Unit;
@@ -71,6 +73,48 @@ pub enum Capacity {
     /// There is no limit (`-1`).
     #[n(2)]
     Unlimited,
+}
+
+impl Level {
+    /// The level of this word.
+    #[must_use]
+    pub fn parse_word(text: &str) -> Option<Self> {
+        [Self::SomeLeft, Self::Unknown, Self::Unlimited, Self::Low]
+            .into_iter()
+            .find(|level| level.to_string() == text)
+    }
+}
+
+/// The number, or a word where there is none.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Amount(amount) => f.pad(&amount.to_string()),
+            Self::SomeLeft => f.pad("some-left"),
+            Self::Unknown => f.pad("unknown"),
+            Self::Unlimited => f.pad("unlimited"),
+            Self::Low => f.pad("low"),
+        }
+    }
+}
+
+impl Capacity {
+    /// The capacity of this word.
+    #[must_use]
+    pub fn parse_word(text: &str) -> Option<Self> {
+        [Self::Unknown, Self::Unlimited].into_iter().find(|capacity| capacity.to_string() == text)
+    }
+}
+
+/// The number, or a word where there is none.
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Amount(amount) => f.pad(&amount.to_string()),
+            Self::Unknown => f.pad("unknown"),
+            Self::Unlimited => f.pad("unlimited"),
+        }
+    }
 }
 
 /// One supply.
