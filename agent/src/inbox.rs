@@ -218,7 +218,12 @@ impl Inbox {
                 let payload = self.keep_bundle(header, &mut payload)?;
                 Ok((order, payload))
             }
-            Order::Enrolled(_) | Order::QueryVersions | Order::Cancel(_) | Order::Heartbeat(_) => {
+            Order::Enrolled(_)
+            | Order::QueryVersions
+            | Order::Cancel(_)
+            | Order::Heartbeat(_)
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent)),

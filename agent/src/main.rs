@@ -3,6 +3,7 @@
 mod alive;
 mod bent;
 mod config;
+mod devices;
 mod disk;
 mod doctor;
 mod enrol;
@@ -22,6 +23,7 @@ mod script;
 mod status;
 mod stop;
 mod system;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,10 +38,13 @@ use disk::{Disk, Folders};
 use exit::{Outside, Usage};
 use home::Home;
 use keys::Keys;
+use readings::Readings;
 use runtime::{Mode, Parts, RunError, Shell};
 use script::ScriptUser;
 use service::{Service, journal};
+use shared::error::chain;
 use stop::Stop;
+use watch::Watcher;
 
 /// Keeps this box updated by mail.
 #[derive(Parser)]
@@ -92,6 +97,9 @@ enum Command {
     /// Keep modules from being replaced for a while, give that back, or show who does.
     #[command(subcommand)]
     Lease(leasing::LeaseCommand),
+    /// List the devices beside this box, or ask them now.
+    #[command(after_help = "Example:\n  mailfleet-agent devices poll mfp-2nd-floor --json")]
+    Devices(devices::DevicesArgs),
     /// Check configuration, keys, state, disk, mail and clock; one line each.
     #[command(after_help = "Example:\n  mailfleet-agent doctor")]
     Doctor,
@@ -176,6 +184,7 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Status { json } => status::status(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Lease(command) => leasing::run(&home, command).map(|()| ExitCode::SUCCESS),
+            Command::Devices(args) => devices::run(&home, args).await,
             Command::Doctor => Ok(doctor::doctor(&home).await),
         }
     })
@@ -196,7 +205,31 @@ fn open(home: Home, mode: Mode, service: Service) -> anyhow::Result<Shell> {
     let loaded = ledger::load(&home.state()).map_err(Usage::because)?;
     let stop = Stop::on_signals()?;
     let locks = (lock, root_lock);
-    Ok(Shell::new(Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode, service }))
+    let devices = match watch::list(&home.devices()) {
+        Ok(devices) => Some(devices),
+        // A slip of the pen in this file must not keep a far box from its mail.
+        Err(err) => {
+            tracing::error!(err = chain(&err), "The devices are not watched");
+            None
+        }
+    };
+    let watcher = Watcher::new(devices, config.rhythm);
+    let readings = Readings::open(home.readings(), config.agent.clone(), config.readings_room_bytes);
+    let readings = readings.with_context(|| format!("cannot use {}", home.readings().display()))?;
+    Ok(Shell::new(Parts {
+        config,
+        home,
+        keys,
+        loaded,
+        disk,
+        script_user,
+        locks,
+        stop,
+        mode,
+        service,
+        watcher,
+        readings,
+    }))
 }
 
 async fn run(home: Home) -> anyhow::Result<ExitCode> {

@@ -274,6 +274,7 @@ fn thin(path: &Path) -> io::Result<u64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail")]
 mod tests {
     use super::*;
     use shared::Label;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shared::device::{
-    Capacity, Counter, DeviceClass, Fault, FaultClass, FaultKey, FaultKind, Firmware, Identity, Level,
-    Measure, Observation, Part, Severity, Status, Supply, SupplyKind, Unit, Uptime,
+    Capacity, Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, Firmware, Identity,
+    Level, Measure, Observation, Part, Severity, Status, Supply, SupplyKind, Unit, Uptime,
 };
 use shared::{Label, UnixMillis};
 
@@ -16,7 +16,7 @@ use shared::{Label, UnixMillis};
 pub struct Document {
     /// Name of the device at its agent; not needed in what a program prints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
+    device: Option<String>,
     class: String,
     #[serde(default)]
     identity: IdentityForm,
@@ -151,6 +151,12 @@ impl Document {
             faults: seen.faults.iter().map(FaultForm::of).collect(),
             left_out: seen.left_out.iter().map(Label::to_string).collect(),
         }
+    }
+
+    /// With the device's name.
+    #[must_use]
+    pub fn named(self, name: &DeviceName) -> Self {
+        Self { device: Some(name.to_string()), ..self }
     }
 
     /// The observation that a program has printed. Texts are cut to what a message may hold.

@@ -1,7 +1,9 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
 use agent_core::{Effect, Event, InUse, OpenFault, ReadFor, ReportSeq};
-use shared::message::Phase;
+use shared::device::{DeviceName, Observation};
+use shared::message::{Phase, ReadingMark};
+use shared::reading::Anomaly;
 use shared::{EnvelopeId, ModulePath, SoftwareVersion};
 
 use super::{RunError, Shell};
@@ -33,6 +35,20 @@ impl Shell {
         let (end, output) = script::run(&run, &mut self.stop).await.ok_or(RunError::Stopped)?;
         tracing::info!(%order, %phase, ?end, "The bundle's script has ended");
         Ok(Event::ScriptEnded { order, phase, end, output })
+    }
+
+    fn keep_reading(
+        &mut self,
+        device: DeviceName,
+        seen: Observation,
+        anomalies: Vec<Anomaly>,
+    ) -> Option<ReadingMark> {
+        for anomaly in &anomalies {
+            let (kind, counter) = (anomaly.kind.as_str(), &anomaly.counter);
+            tracing::warn!(%device, kind, %counter, before = %anomaly.before, "A reading does not follow");
+        }
+        let kept = self.readings.keep(&self.keys.sign, device, seen, anomalies);
+        kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok()
     }
 
     fn tidy(&self, jobs: &[EnvelopeId], reports: &[ReportSeq]) -> std::io::Result<()> {
@@ -118,13 +134,27 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         }
         Effect::Post(outgoing) => {
             let seal_key = &shell.core.state().trust.seal_key;
-            let sent = shell.post.send(&outgoing, &shell.keys, seal_key, &mut shell.stop).await;
+            let sent =
+                shell.post.send(&outgoing, &shell.keys, seal_key, &shell.readings, &mut shell.stop).await;
             let result = sent.ok_or(RunError::Stopped)?;
             tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
             Event::Posted { report: outgoing.sequence, result }
         }
         Effect::Forget { report } => {
             logged("a sealed report", shell.post.forget(report));
+            return Ok(None);
+        }
+        Effect::KeepReading { device, seen, anomalies } => {
+            let Some(mark) = shell.keep_reading(device, *seen, anomalies) else { return Ok(None) };
+            Event::ReadingKept { mark }
+        }
+        Effect::LookAgain { device } => {
+            tracing::warn!(%device, "A counter fell; the device is asked again");
+            shell.watcher.again(device);
+            return Ok(None);
+        }
+        Effect::DropReadings { upto } => {
+            shell.readings.delivered(Some(upto));
             return Ok(None);
         }
     }))
