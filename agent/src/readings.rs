@@ -1,5 +1,5 @@
-//! The readings of counters on the disk: signed, chained, one after the other in files of a megabyte, until the manager
-//! has them and room is needed. The only truth about the chain; when it is lost, another chain begins.
+//! The readings of counters on the disk: signed, chained, one after the other in files, until the manager has them and
+//! room is needed. The only truth about the chain; when it is lost, another chain begins.
 //!
 //! ```text
 //! readings/CHAIN-INDEX.log     readings from INDEX on, framed as `shared::reading` says
@@ -21,8 +21,8 @@ use shared::{AgentId, Digest, UnixMillis};
 
 use crate::files::{private_folder, random, sync_folder, sync_parent, write_whole};
 
-/// A file that has so much gets no more.
-const FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// Into so many files the room is cut: old readings go one file at a time.
+const FILES_IN_ROOM: u64 = 64;
 /// Time in which one reading of a device is left when old ones are thinned.
 const DAY_MS: i64 = 86_400_000;
 
@@ -108,7 +108,6 @@ impl Readings {
         seen: Observation,
         anomalies: Vec<Anomaly>,
     ) -> io::Result<ReadingMark> {
-        self.make_room()?;
         let (index, previous) = match self.head {
             Some((mark, digest)) => (mark.index.saturating_add(1), digest),
             None => (1, Digest([0; 32])),
@@ -162,10 +161,11 @@ impl Readings {
     /// The file that takes the reading of this index.
     fn file_for(&mut self, index: u64) -> io::Result<PathBuf> {
         if let Some(current) = &self.current
-            && fs::metadata(&current.path)?.len() < FILE_MAX_BYTES
+            && fs::metadata(&current.path)?.len() < self.room_bytes.div_ceil(FILES_IN_ROOM)
         {
             return Ok(current.path.clone());
         }
+        self.make_room()?;
         let path = self.folder.join(format!("{:016x}-{index:020}.log", self.chain));
         OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         sync_folder(&self.folder)?;
@@ -356,24 +356,24 @@ mod tests {
     #[test]
     fn a_full_disk_loses_what_is_delivered_then_what_can_be_thinned_and_never_the_head() {
         let folder = tempfile::tempdir().unwrap();
-        let room = 6 * FILE_MAX_BYTES;
+        let room = 2 << 20;
         let mut readings = open(folder.path(), room);
         let mut hour = 0;
         let half = loop {
             let mark = keep(&mut readings, hour);
             hour += 1;
-            if readings.segments().unwrap().len() == 4 {
+            if readings.segments().unwrap().len() == 20 {
                 break mark;
             }
         };
         readings.delivered(Some(half));
-        for more in hour..hour + 20_000 {
+        for more in hour..hour + 4_000 {
             keep(&mut readings, more);
         }
-        hour += 20_000;
+        hour += 4_000;
         let size: u64 =
             readings.segments().unwrap().iter().map(|s| fs::metadata(&s.path).unwrap().len()).sum();
-        assert!(size <= room + 2 * FILE_MAX_BYTES, "{size}");
+        assert!(size <= room + room / 16, "{size}");
         let packed = readings.pack(None).unwrap();
         let all: Vec<_> = unpack(&packed.bytes).unwrap().iter().map(|s| s.read().unwrap()).collect();
         assert!(all[0].mark > half, "what the manager has went first");

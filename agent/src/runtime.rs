@@ -177,12 +177,21 @@ impl Shell {
             let last = last.iter().find(|(device, _)| device == name);
             last.is_some_and(|(_, seen)| now().since(seen.taken_at) < self.config.rhythm.everything)
         };
-        let due = devices.into_iter().filter(|name| !fresh(name)).collect();
-        tokio::select! {
-            () = self.watcher.once(&due) => {}
-            () = self.stop.wanted() => return Err(RunError::Stopped),
+        let due = devices.iter().filter(|name| !fresh(name)).cloned().collect();
+        let mut rounds = vec![(devices.into_iter().collect(), due)];
+        while let Some((devices, due)) = rounds.pop() {
+            tokio::select! {
+                () = self.watcher.once(&devices, &due) => {}
+                () = self.stop.wanted() => return Err(RunError::Stopped),
+            }
+            self.looked().await?;
+            // At most once more: the core asks again only for what it has not asked again before.
+            let again = self.watcher.asked_again();
+            if !again.is_empty() {
+                rounds.push((again.clone(), again));
+            }
         }
-        self.looked().await
+        Ok(())
     }
 
     /// Works until told to stop.

@@ -115,10 +115,10 @@ impl Watcher {
         }
     }
 
-    /// Asks each device once, `full` those that are due.
-    pub(crate) async fn once(&mut self, due: &BTreeSet<DeviceName>) {
+    /// Asks each of these devices once, for everything those that are due.
+    pub(crate) async fn once(&mut self, names: &BTreeSet<DeviceName>, due: &BTreeSet<DeviceName>) {
         let places = Arc::new(Semaphore::new(AT_A_TIME));
-        for device in self.devices.clone() {
+        for device in self.devices.iter().filter(|device| names.contains(&device.name)).cloned() {
             let (places, board) = (places.clone(), self.board.clone());
             let depth = if due.contains(&device.name) { Depth::Full } else { Depth::Faults };
             self.tasks.spawn(async move {
@@ -145,6 +145,11 @@ impl Watcher {
         let short =
             short.into_iter().map(|(device, result)| Event::Looked { device, look: Look::Faults, result });
         full.chain(short).collect()
+    }
+
+    /// Takes the devices that are to be asked again.
+    pub(crate) fn asked_again(&self) -> BTreeSet<DeviceName> {
+        std::mem::take(&mut self.board.lock().again)
     }
 
     /// The device is asked for everything with its next look.

@@ -61,9 +61,9 @@ pub(crate) const ENROL_LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// Looks at a device in a row that fail before it counts as silent: printers that sleep answer late.
 pub(crate) const MISSES_UNTIL_SILENT: u32 = 3;
 
-/// How long a fault must be away to have ended, and the longest that this grows to when it keeps coming back. One
-/// look each minute: two of them.
-pub(crate) const FAULT_AWAY_FIRST: Duration = Duration::from_secs(50);
+/// How long a fault that has come back must be away to have ended, and the longest that this grows to when it keeps
+/// coming back.
+pub(crate) const FAULT_AWAY_FIRST: Duration = Duration::from_secs(100);
 pub(crate) const FAULT_AWAY_LONGEST: Duration = Duration::from_secs(3_600);
 
 /// After so long a warning that a device never takes back counts as over.

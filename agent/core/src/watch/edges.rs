@@ -209,7 +209,12 @@ impl Watched {
         let ours = [UNREACHABLE, UNREADABLE].contains(&open.fault.code.as_str());
         let first = open.away_since.is_none();
         let away = *open.away_since.get_or_insert(now);
-        if !ours && now.since(away) < back_off(FAULT_AWAY_FIRST, FAULT_AWAY_LONGEST, open.returns) {
+        // One look may have missed it; what has come back before must stay away for longer.
+        let long_enough = match open.returns.checked_sub(1) {
+            None => !first,
+            Some(returns) => now.since(away) >= back_off(FAULT_AWAY_FIRST, FAULT_AWAY_LONGEST, returns),
+        };
+        if !ours && !long_enough {
             self.open.push(open);
             return first;
         }
