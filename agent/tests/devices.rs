@@ -190,6 +190,9 @@ fn a_person_sees_what_the_devices_say_and_which_do_not_answer() {
     let listed = text(&w.agent(&["devices"]));
     assert!(listed.contains("mfp                     exec"), "{listed}");
     assert_eq!(w.agent(&["devices", "poll", "fax"]).status.code(), Some(2));
+    assert_eq!(w.once(), 0);
+    let status = w.status();
+    assert!(status.contains("mfp: class B, jam: Misfeed, since "), "{status}");
 }
 
 #[test]
