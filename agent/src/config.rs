@@ -48,8 +48,23 @@ pub struct Config {
     pub keep_free_bytes: u64,
     /// Largest bundle that is taken, in bytes.
     pub max_bundle_bytes: u64,
+    /// How often devices are asked.
+    pub rhythm: Rhythm,
+    /// How often counters are sent unasked; `None`: never.
+    pub send_counters: Option<Duration>,
+    /// Room for readings on the disk, in bytes.
+    pub readings_room_bytes: u64,
     rom_version: Option<Label>,
     rom_version_file: PathBuf,
+}
+
+/// How often devices are asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Rhythm {
+    /// For faults (M2).
+    pub faults: Duration,
+    /// For everything (M4).
+    pub everything: Duration,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,6 +112,14 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bundle_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    look_for_faults: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_counters: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_counters: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readings_room: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rom_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rom_version_file: Option<PathBuf>,
@@ -110,7 +133,16 @@ struct RawManager {
     address: String,
 }
 
-const POLL_DEFAULT: Duration = Duration::from_secs(300);
+/// M5: every 3 minutes.
+const POLL_DEFAULT: Duration = Duration::from_secs(180);
+/// M2: every minute.
+const LOOK_FOR_FAULTS_DEFAULT: Duration = Duration::from_secs(60);
+/// M4: every 60 minutes.
+const READ_COUNTERS_DEFAULT: Duration = Duration::from_secs(3_600);
+/// Once a day tells what runs out in time, and costs a thin line some kilobytes.
+const SEND_COUNTERS_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// Twenty devices fill it in about a year without mail.
+const READINGS_ROOM_DEFAULT: &str = "64 MiB";
 const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 /// A small box has little disk; who mails more than this sets it.
 const MAX_BUNDLE_DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
@@ -164,6 +196,10 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         keep_free: None,
         allow_setuid: None,
         max_bundle_bytes: None,
+        look_for_faults: None,
+        read_counters: None,
+        send_counters: None,
+        readings_room: None,
         rom_version: None,
         rom_version_file: None,
         manager: RawManager { address: invitation.manager.to_string() },
@@ -180,6 +216,10 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         ("lease_mode", LEASE_MODE_DEFAULT.to_owned()),
         ("keep_free", KEEP_FREE_DEFAULT.to_owned()),
         ("junk", "delete".to_owned()),
+        ("look_for_faults", format_duration(LOOK_FOR_FAULTS_DEFAULT)),
+        ("read_counters", format_duration(READ_COUNTERS_DEFAULT)),
+        ("send_counters", format_duration(SEND_COUNTERS_DEFAULT)),
+        ("readings_room", READINGS_ROOM_DEFAULT.to_owned()),
         ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
     ] {
         // Writing to a String cannot fail.
@@ -276,6 +316,26 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         keep_free_bytes: in_file
             .value("keep_free", values::size(raw.keep_free.as_deref().unwrap_or(KEEP_FREE_DEFAULT)))?,
         max_bundle_bytes: raw.max_bundle_bytes.unwrap_or(MAX_BUNDLE_DEFAULT_BYTES),
+        rhythm: Rhythm {
+            faults: in_file.duration(
+                "look_for_faults",
+                raw.look_for_faults.as_deref(),
+                LOOK_FOR_FAULTS_DEFAULT,
+            )?,
+            everything: in_file.duration(
+                "read_counters",
+                raw.read_counters.as_deref(),
+                READ_COUNTERS_DEFAULT,
+            )?,
+        },
+        send_counters: match raw.send_counters.as_deref() {
+            Some("never") => None,
+            every => Some(in_file.duration("send_counters", every, SEND_COUNTERS_DEFAULT)?),
+        },
+        readings_room_bytes: in_file.value(
+            "readings_room",
+            values::size(raw.readings_room.as_deref().unwrap_or(READINGS_ROOM_DEFAULT)),
+        )?,
         rom_version: raw
             .rom_version
             .as_deref()

@@ -22,8 +22,10 @@ use crate::files::{durable_folder, now};
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::ledger;
+use crate::readings::Readings;
 use crate::runtime::{Mode, Parts, Shell};
 use crate::stop::Stop;
+use crate::watch::Watcher;
 
 /// What the command line says.
 pub(crate) struct Request {
@@ -83,6 +85,9 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
     let loaded = ledger::load(&home.state())?;
     let stop = Stop::on_signals()?;
     let service = Service::default();
+    // Nobody is told of devices before the manager knows the agent.
+    let watcher = Watcher::new(Some(Vec::new()), config.rhythm);
+    let readings = Readings::open(home.readings(), config.agent.clone(), config.readings_room_bytes)?;
     let mut shell = Shell::new(Parts {
         config,
         home,
@@ -95,6 +100,8 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         stop,
         mode: Mode::Once,
         service,
+        watcher,
+        readings,
     });
     let summary = shell.start().await?;
     if let Some(why) = summary.unreachable.or_else(|| summary.failed.into_iter().next()) {

@@ -8,6 +8,9 @@
 //! incoming/            the mail that is being read
 //! bundles/ORDER.mfb    bundles of accepted install orders
 //! outbox/SEQ-….env     sealed reports, byte for byte as they are sent and sent again
+//! devices.toml         the devices beside the box, and what makes them answer; mode 0600
+//! profiles/*.toml      what makers' own objects mean, beside the built-in ones
+//! readings/            readings of counters, signed and chained
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -83,6 +86,14 @@ impl Home {
 
     pub(crate) fn bundle(&self, order: EnvelopeId) -> PathBuf {
         self.bundles().join(format!("{order}.mfb"))
+    }
+
+    pub(crate) fn devices(&self) -> PathBuf {
+        self.0.join("devices.toml")
+    }
+
+    pub(crate) fn readings(&self) -> PathBuf {
+        self.0.join("readings")
     }
 
     pub(crate) fn outbox(&self) -> PathBuf {

@@ -222,7 +222,9 @@ impl Inbox {
             | Order::QueryVersions
             | Order::Cancel(_)
             | Order::Heartbeat(_)
-            | Order::Rekey => {
+            | Order::Rekey
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent, key)),

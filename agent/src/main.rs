@@ -1,6 +1,7 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
 mod alive;
+mod devices;
 mod disk;
 mod doctor;
 mod enrol;
@@ -10,11 +11,13 @@ mod inbox;
 mod keys;
 mod leasing;
 mod post;
+mod readings;
 mod runtime;
 mod script;
 mod status;
 mod stop;
 mod system;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,10 +33,13 @@ use exit::{Outside, Usage};
 use home::Home;
 use keys::Keys;
 use mailfleet_agent::{bent, config, files, lease, ledger, limits};
+use readings::Readings;
 use runtime::{Mode, Parts, RunError, Shell};
 use script::ScriptUser;
 use service::{Service, journal};
+use shared::error::chain;
 use stop::Stop;
+use watch::Watcher;
 
 /// Keeps this box updated by mail.
 #[derive(Parser)]
@@ -86,6 +92,9 @@ enum Command {
     /// Keep modules from being replaced for a while, give that back, or show who does.
     #[command(subcommand)]
     Lease(leasing::LeaseCommand),
+    /// List the devices beside this box, or ask them now.
+    #[command(after_help = "Example:\n  mailfleet-agent devices poll mfp-2nd-floor --json")]
+    Devices(devices::DevicesArgs),
     /// Check configuration, keys, state, disk, mail and clock; one line each.
     #[command(after_help = "Example:\n  mailfleet-agent doctor")]
     Doctor,
@@ -170,6 +179,7 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Status { json } => status::status(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Lease(command) => leasing::run(&home, command).map(|()| ExitCode::SUCCESS),
+            Command::Devices(args) => devices::run(&home, args).await,
             Command::Doctor => Ok(doctor::doctor(&home).await),
         }
     })
@@ -190,7 +200,31 @@ fn open(home: Home, mode: Mode, service: Service) -> anyhow::Result<Shell> {
     let keys = Keys::load(&home, &loaded.state.keys).map_err(Usage::because)?;
     let stop = Stop::on_signals()?;
     let locks = (lock, root_lock);
-    Ok(Shell::new(Parts { config, home, keys, loaded, disk, script_user, locks, stop, mode, service }))
+    let devices = match watch::list(&home.devices()) {
+        Ok(devices) => Some(devices),
+        // A slip of the pen in this file must not keep a far box from its mail.
+        Err(err) => {
+            tracing::error!(err = chain(&err), "The devices are not watched");
+            None
+        }
+    };
+    let watcher = Watcher::new(devices, config.rhythm);
+    let readings = Readings::open(home.readings(), config.agent.clone(), config.readings_room_bytes);
+    let readings = readings.with_context(|| format!("cannot use {}", home.readings().display()))?;
+    Ok(Shell::new(Parts {
+        config,
+        home,
+        keys,
+        loaded,
+        disk,
+        script_user,
+        locks,
+        stop,
+        mode,
+        service,
+        watcher,
+        readings,
+    }))
 }
 
 async fn run(home: Home) -> anyhow::Result<ExitCode> {

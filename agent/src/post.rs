@@ -10,10 +10,11 @@ use mailio::{Attachment, AutoKind, Outgoing, SendError, Sender, Sent};
 use shared::envelope::{NewSmall, seal_small};
 use shared::error::chain;
 use shared::keys::{SealingKey, SigningKey};
-use shared::message::{Report, encode};
+use shared::message::{CounterReport, Report, encode};
 use shared::{Digest, EnvelopeId, Label, MailAddress};
 
 use crate::files::{now, random, rng, sync_folder, write_whole};
+use crate::readings::{Packed, Readings};
 use crate::stop::Stop;
 
 /// The way of reports out of this box.
@@ -44,10 +45,11 @@ impl Post {
         outgoing: &Report_,
         sign_key: &SigningKey,
         seal_key: &SealingKey,
+        readings: &Readings,
         stop: &mut Stop,
     ) -> Option<PostResult> {
         let later = |text: &str| Some(PostResult::Later(Label::lossy(text)));
-        let sealed = match self.sealed(outgoing, sign_key, seal_key) {
+        let sealed = match self.sealed(outgoing, sign_key, seal_key, readings) {
             Ok(sealed) => sealed,
             Err(err) => return later(&format!("cannot keep the sealed report: {err}")),
         };
@@ -102,7 +104,13 @@ impl Post {
         Ok(all)
     }
 
-    fn sealed(&self, outgoing: &Report_, sign_key: &SigningKey, seal_key: &SealingKey) -> io::Result<Sealed> {
+    fn sealed(
+        &self,
+        outgoing: &Report_,
+        sign_key: &SigningKey,
+        seal_key: &SealingKey,
+        readings: &Readings,
+    ) -> io::Result<Sealed> {
         let message = encode(&outgoing.report);
         // The message's digest in the name: after a state was lost, a number may stand for another report.
         let digest = Digest::of(&message).to_hex();
@@ -119,6 +127,14 @@ impl Post {
             created: outgoing.created,
             expires: outgoing.expires,
             sequence: outgoing.sequence.0,
+        };
+        // Readings are many, and the state is saved often: they come in only now.
+        let message = match &outgoing.report {
+            Report::Counters(report) => {
+                let Packed { upto, more, bytes } = readings.pack(report.after)?;
+                encode(&Report::Counters(CounterReport { upto, more, packed: bytes, ..report.clone() }))
+            }
+            _ => message,
         };
         let recipients = [seal_key.clone()];
         let bytes =
@@ -138,6 +154,8 @@ impl Post {
             Report::Cancelled(answer) => ("cancel result", Some(answer.order)),
             Report::Standing(_) => ("standing", None),
             Report::Rekeyed(rekeyed) => ("new keys", Some(rekeyed.order)),
+            Report::Faults(_) => ("device faults", None),
+            Report::Counters(report) => ("device counters", report.query),
         };
         Outgoing {
             from: self.from.clone(),

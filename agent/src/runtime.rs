@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent_core::{AgentCore, Effect, Event, Profile};
 use mailio::{Mailbox, Progress, Timeouts};
 use service::Service;
+use shared::device::DeviceName;
 use shared::error::chain;
 use shared::message::Outcome;
 use shared::trust::Statement;
@@ -27,13 +28,18 @@ use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;
 use crate::ledger::{self, Loaded};
 use crate::post::Post;
+use crate::readings::Readings;
 use crate::script::{ScriptUser, reap};
 use crate::stop::Stop;
 use crate::system::boot_id;
+use crate::watch::Watcher;
 pub(crate) use outcome::{Mode, RunError, Summary};
 
 /// How long to wait before a state that could not be saved is saved again.
 const SAVE_AGAIN: Duration = Duration::from_secs(10);
+
+/// How often the mailbox is looked at while the answer to a fault report may come (M3).
+const ANSWER_POLL: Duration = Duration::from_secs(30);
 
 /// Looks at the mailbox in one `--once` run: more than any honest mailbox needs, and an end all the same.
 const ONCE_POLLS_MAX_COUNT: u32 = 100;
@@ -52,6 +58,8 @@ pub(crate) struct Shell {
     alive: Alive,
     recovered: bool,
     script_user: Option<ScriptUser>,
+    watcher: Watcher,
+    readings: Readings,
     summary: Summary,
     #[cfg(debug_assertions)]
     effects_to_live: Option<u32>,
@@ -70,19 +78,39 @@ pub(crate) struct Parts {
     pub(crate) stop: Stop,
     pub(crate) mode: Mode,
     pub(crate) service: Service,
+    pub(crate) watcher: Watcher,
+    pub(crate) readings: Readings,
 }
 
 impl Shell {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { mut config, home, keys, loaded, disk, script_user, locks, stop, mode, service } = parts;
+        let Parts {
+            mut config,
+            home,
+            keys,
+            loaded,
+            disk,
+            script_user,
+            locks,
+            stop,
+            mode,
+            service,
+            watcher,
+            mut readings,
+        } = parts;
         if let Some(limit) = bent::mail_limit() {
             config.mail.timeouts = Timeouts::all(limit);
         }
         let alive = Alive::new(service, config.mail.longest_silence());
         let moved = alive.clone();
         config.mail.progress = Progress::to(move || moved.step());
-        let profile =
-            Profile { agent: config.agent.clone(), classes: config.classes.clone(), rules: config.rules };
+        let profile = Profile {
+            agent: config.agent.clone(),
+            classes: config.classes.clone(),
+            rules: config.rules,
+            counters_every: config.send_counters,
+        };
+        readings.delivered(loaded.state.watch.delivered);
         let mailbox = Mailbox::new(config.mail.clone());
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
@@ -90,6 +118,8 @@ impl Shell {
         Self {
             disk: disk.watched(alive.clone()),
             script_user,
+            watcher,
+            readings,
             core: AgentCore::new(profile, loaded.state),
             inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes, alive.clone()),
             post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
@@ -118,14 +148,59 @@ impl Shell {
 
     async fn begin(&mut self) -> Result<(), RunError> {
         let recovered = self.recovered;
-        self.feed(Event::Started { recovered, boot: boot_id() }).await
+        self.feed(Event::Started { recovered, boot: boot_id() }).await?;
+        // A list that cannot be read says nothing of the devices: what is known of them stays.
+        let known = || self.core.state().watch.devices.keys().cloned().collect();
+        let devices = self.watcher.names().unwrap_or_else(known);
+        let head = self.readings.head();
+        let last = self.readings.last_of(&devices).unwrap_or_else(|err| {
+            tracing::warn!(%err, "The last readings cannot be read; the next ones are compared with nothing");
+            Vec::new()
+        });
+        self.feed(Event::Watching { devices, head, last }).await
+    }
+
+    /// Tells the core what the devices have said.
+    async fn looked(&mut self) -> Result<(), RunError> {
+        for event in self.watcher.take() {
+            self.alive.step();
+            self.feed(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks every device once: for everything, if that is due.
+    async fn look_once(&mut self) -> Result<(), RunError> {
+        let devices = self.watcher.names().unwrap_or_default();
+        let last = self.readings.last_of(&devices).unwrap_or_default();
+        let fresh = |name: &DeviceName| {
+            let last = last.iter().find(|(device, _)| device == name);
+            last.is_some_and(|(_, seen)| now().since(seen.taken_at) < self.config.rhythm.everything)
+        };
+        let due = devices.iter().filter(|name| !fresh(name)).cloned().collect();
+        let mut rounds = vec![(devices.into_iter().collect(), due)];
+        while let Some((devices, due)) = rounds.pop() {
+            tokio::select! {
+                () = self.watcher.once(&devices, &due) => {}
+                () = self.stop.wanted() => return Err(RunError::Stopped),
+            }
+            self.looked().await?;
+            // At most once more: the core asks again only for what it has not asked again before.
+            let again = self.watcher.asked_again();
+            if !again.is_empty() {
+                rounds.push((again.clone(), again));
+            }
+        }
+        Ok(())
     }
 
     /// Works until told to stop.
     pub(crate) async fn run(&mut self) -> Result<(), RunError> {
         self.begin().await?;
+        self.watcher.start();
         loop {
             self.poll().await?;
+            self.looked().await?;
             self.feed(Event::Tick).await?;
             self.hang_up().await;
             // Nobody reads a daemon's summary; it must not grow for months.
@@ -137,6 +212,7 @@ impl Shell {
     /// Does what is due now.
     pub(crate) async fn run_once(&mut self) -> Result<Summary, RunError> {
         self.begin().await?;
+        self.look_once().await?;
         for _ in 0..ONCE_POLLS_MAX_COUNT {
             if self.poll().await? == 0 {
                 break;
@@ -177,6 +253,8 @@ impl Shell {
     async fn rest(&mut self) -> Result<(), RunError> {
         let (began, poll) = (tokio::time::Instant::now(), jittered(self.config.poll));
         loop {
+            // M3: an answer to a fault report is looked for every 30 s.
+            let poll = if self.core.awaits_answer(now()) { poll.min(ANSWER_POLL) } else { poll };
             let left = poll.saturating_sub(began.elapsed());
             reap();
             if left.is_zero() {
@@ -192,6 +270,10 @@ impl Shell {
             self.alive.for_up_to(pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.watcher.news() => {
+                    self.looked().await?;
+                    continue;
+                }
                 () = self.stop.wanted() => return Err(RunError::Stopped),
             }
             if pause < left {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::{Enrolment, Install, JunkReason, State};
+use agent_core::{Enrolment, Install, JunkReason, State, Watched};
 use serde::Serialize;
 use shared::UnixMillis;
+use shared::device::DeviceName;
 use shared::message::{FileState, Outcome, VersionReport};
 
 use crate::config::{self, Config};
@@ -40,6 +41,21 @@ struct StatusDocument {
     release_threshold: u8,
     possible_freeze: bool,
     own_keys: &'static str,
+    devices: usize,
+    open_faults: Vec<FaultDocument>,
+    faults_not_acknowledged: usize,
+    faults_dropped: u64,
+}
+
+/// A fault of a device beside the box.
+#[derive(Serialize)]
+struct FaultDocument {
+    device: String,
+    fault_class: String,
+    severity: String,
+    kind: String,
+    text: String,
+    raised_at: String,
 }
 
 #[derive(Serialize)]
@@ -159,7 +175,24 @@ fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusD
         release_threshold: state.trust.threshold,
         possible_freeze: state.unheard,
         own_keys: if state.keys.next.is_some() { NEW_KEYS_WAIT } else { "in use" },
+        devices: state.watch.devices.len(),
+        open_faults: state.watch.devices.iter().flat_map(|(name, watched)| faults(name, watched)).collect(),
+        faults_not_acknowledged: state.watch.telling.changes.len(),
+        faults_dropped: state.watch.telling.dropped,
     }
+}
+
+fn faults(name: &DeviceName, watched: &Watched) -> Vec<FaultDocument> {
+    let open = watched.open.iter().filter(|open| !open.aged);
+    open.map(|open| FaultDocument {
+        device: name.to_string(),
+        fault_class: open.fault.class.to_string(),
+        severity: open.fault.severity.to_string(),
+        kind: open.fault.kind.to_string(),
+        text: open.fault.text.to_string(),
+        raised_at: open.raised_at.to_string(),
+    })
+    .collect()
 }
 
 fn install(install: &Install) -> InstallDocument {
@@ -228,6 +261,17 @@ fn text(d: &StatusDocument) -> String {
     if d.possible_freeze {
         let since = format!("no heartbeat of the manager since {}: are its mails held back?", d.clock_floor);
         lines.push(("Possible freeze", since));
+    }
+    if d.devices > 0 {
+        let told = match d.faults_not_acknowledged {
+            0 => String::new(),
+            n => format!("; the manager has not acknowledged {n} changes"),
+        };
+        lines.push(("Devices", format!("{} watched, {} faults{told}", d.devices, d.open_faults.len())));
+    }
+    for fault in &d.open_faults {
+        let what = format!("{}: class {}, {}: {}", fault.device, fault.fault_class, fault.kind, fault.text);
+        lines.push(("Fault", format!("{what}, since {}", fault.raised_at)));
     }
     lines.into_iter().map(|(name, value)| format!("{name:<20}{value}\n")).collect()
 }

@@ -123,6 +123,13 @@ pub struct IdError {
     why: &'static str,
 }
 
+impl IdError {
+    /// `what` was to be read from `found`, which is not `why`.
+    pub(crate) fn new(what: &'static str, found: &str, why: &'static str) -> Self {
+        Self { what, found: found.chars().take(80).collect(), why }
+    }
+}
+
 macro_rules! byte_id {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*

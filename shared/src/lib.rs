@@ -6,7 +6,9 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod address;
+pub mod bounded;
 pub mod bundle;
+pub mod device;
 pub mod envelope;
 pub mod error;
 pub mod hex;
@@ -16,6 +18,7 @@ pub mod keys;
 pub mod limits;
 pub mod message;
 pub mod path;
+pub mod reading;
 pub mod rekey;
 pub mod time;
 pub mod trust;

@@ -120,6 +120,51 @@ pub const FORMER_SIGNING_KEY_LIFE: Duration = REPORT_LIFE;
 /// become the floor below which everything is refused.
 pub const SEEN_MAX_COUNT: usize = 2_000;
 
+/// Longest name of a device. It stands in file names, table cells and CSV rows.
+pub const DEVICE_NAME_MAX_BYTES: usize = 64;
+
+/// Devices behind one agent. Asking each once a minute is 17 a second.
+pub const DEVICES_MAX_COUNT: usize = 1_000;
+
+/// Counters of one device: an MFP with every paper size of every function has about 400.
+pub const COUNTERS_MAX_COUNT: usize = 600;
+
+/// Labels of one counter: function, colour, size, paper, sides, and a few to spare.
+pub const COUNTER_LABELS_MAX_COUNT: usize = 8;
+
+/// Supplies of one device: the largest recording has 17.
+pub const SUPPLIES_MAX_COUNT: usize = 100;
+
+/// Parts of one device whose wear is told.
+pub const PARTS_MAX_COUNT_OF_DEVICE: usize = 100;
+
+/// Faults of one device at a time: alert tables of real devices hold up to about 30 rows.
+pub const FAULTS_MAX_COUNT: usize = 64;
+
+/// Control programs of one device.
+pub const FIRMWARES_MAX_COUNT: usize = 32;
+
+/// Changes in one fault report: 1 kB each.
+pub const FAULT_CHANGES_MAX_COUNT: usize = 500;
+
+/// Fault reports that one acknowledgement names.
+pub const ACKNOWLEDGED_MAX_COUNT: usize = 500;
+
+/// Anomalies of one reading: one for each counter, and of the device.
+pub const ANOMALIES_MAX_COUNT: usize = COUNTERS_MAX_COUNT + 8;
+
+/// One signed reading: 600 counters with long labels are about 250 kB; real ones stay below 10 kB.
+pub const READING_MAX_BYTES: u64 = 512 * 1024;
+
+/// Readings in one report, compressed; with envelope and base64 it still fits a mail of 10 MB.
+pub const READINGS_PACKED_MAX_BYTES: usize = 3 * 1024 * 1024;
+
+/// Readings in one report in the manager's memory.
+pub const READINGS_UNPACKED_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Readings in one report: each costs the manager some hundred bytes beside its own.
+pub const READINGS_MAX_COUNT: usize = 20_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

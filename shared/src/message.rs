@@ -6,12 +6,14 @@
 //! ```text
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
 //! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
-//!         / [5, {}] rekey
+//!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
-//!         / [5, {…}] standing / [6, {…}] rekeyed
+//!         / [5, {…}] standing / [6, {…}] rekeyed / [7, {…}] faults / [8, {…}] counters
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
+
+mod observed;
 
 use core::fmt;
 
@@ -22,6 +24,8 @@ use crate::id::{AgentId, Digest, EnvelopeId, Label};
 use crate::limits::{MESSAGE_MAX_BYTES, MODULES_MAX_COUNT, SCRIPT_OUTPUT_MAX_BYTES};
 use crate::time::UnixMillis;
 use crate::version::SoftwareVersion;
+
+pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, ReadingMark};
 
 /// An instruction of the manager. Its identity, sequence and expiry are those of the envelope's header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -44,6 +48,12 @@ pub enum Order {
     /// Make new keys of your own (PROTOCOL 13).
     #[n(5)]
     Rekey,
+    /// The manager has these fault reports and readings (M3).
+    #[n(6)]
+    Acknowledge(#[n(0)] Acknowledge),
+    /// Report the counters that are collected (M5).
+    #[n(7)]
+    QueryCounters,
 }
 
 /// Confirms an enrolment, or new keys.
@@ -115,6 +125,12 @@ pub enum Report {
     /// Answer to a rekey order: the agent's new keys.
     #[n(6)]
     Rekeyed(#[n(0)] Rekeyed),
+    /// Faults of devices that began or ended (M2). Acknowledged.
+    #[n(7)]
+    Faults(#[n(0)] FaultReport),
+    /// Readings of counters (M4): an answer, or on schedule. Acknowledged.
+    #[n(8)]
+    Counters(#[n(0)] CounterReport),
 }
 
 /// How an agent stands to its manager.

@@ -14,6 +14,7 @@ use crate::outbox::{ReportSeq, is_due};
 use crate::profile::Profile;
 use crate::state::{Enrolment, LastEnd, Owed, State};
 use crate::versions::{Combination, paths_of, report};
+use crate::watch::Memory;
 
 /// An agent's decisions.
 #[derive(Clone, Debug)]
@@ -28,13 +29,23 @@ pub struct AgentCore {
     reading: bool,
     /// The report that the mail has in its hands.
     posting: Option<ReportSeq>,
+    /// What is known of the devices for as long as the agent runs.
+    pub(crate) memory: Memory,
 }
 
 impl AgentCore {
     /// An agent with this state. Its first event must be [`Event::Started`].
     #[must_use]
     pub fn new(profile: Profile, state: State) -> Self {
-        Self { profile, state, boot: BootId::default(), dirty: false, reading: false, posting: None }
+        Self {
+            profile,
+            state,
+            boot: BootId::default(),
+            dirty: false,
+            reading: false,
+            posting: None,
+            memory: Memory::default(),
+        }
     }
 
     /// What would be saved now.
@@ -57,7 +68,7 @@ impl AgentCore {
         let unheard =
             self.unheard_at().filter(|_| !self.state.unheard).map(|at| (at, "heartbeats are missing"));
         let asked = self.state.keys.asked.map(|asked| (asked.next_try, "keys are to be made"));
-        [wait, post, enrol, unheard, asked].into_iter().flatten().min()
+        [wait, post, enrol, unheard, asked, self.watch_wake()].into_iter().flatten().min()
     }
 
     /// Takes an event and adds the effects that it has, in their order.
@@ -100,6 +111,9 @@ impl AgentCore {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
             }
             Event::KeysMade { order, result } => self.keys_made(now, order, result),
+            Event::Watching { devices, head, last } => self.watching(now, &devices, head, last),
+            Event::Looked { device, look, result } => self.looked(now, device, look, result, &mut effects),
+            Event::ReadingKept { mark } => self.kept(mark),
             Event::Posted { report, result } => self.posted(now, report, result, &mut effects),
         }
         // An order may have raised the floor.
@@ -136,6 +150,7 @@ impl AgentCore {
         self.begin_next_job(now, out);
         self.read_for_owed(out);
         self.tend_keys(now, out);
+        self.pump_watch(now);
         for report in self.state.outbox.thin(now) {
             self.dirty = true;
             out.push(Effect::Forget { report });
@@ -216,7 +231,8 @@ impl AgentCore {
         self.dirty = true;
         match result {
             PostResult::Done => {
-                if self.state.outbox.done(sequence) {
+                if let Some(report) = self.state.outbox.done(sequence) {
+                    self.sent(now, &report);
                     out.push(Effect::Forget { report: sequence });
                 }
             }

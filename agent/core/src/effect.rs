@@ -1,7 +1,9 @@
 //! What an agent wants done: the only output of the core. The shell does effects in their order and decides
 //! nothing; each variant says which event answers it.
 
-use shared::message::{Phase, Report};
+use shared::device::{DeviceName, Observation};
+use shared::message::{Phase, ReadingMark, Report};
+use shared::reading::Anomaly;
 use shared::{EnvelopeId, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::facts::{JunkReason, MailHandle, Module};
@@ -113,12 +115,33 @@ pub enum Effect {
         /// Their name.
         keys: KeyName,
     },
-    /// Seal the report, once, keep the sealed bytes, and mail them. Answer: `Posted`.
+    /// Seal the report, once, keep the sealed bytes, and mail them. A counter report gets its readings now: as many after
+    /// its `after` as it may hold. Answer: `Posted`.
     Post(Box<Outgoing>),
     /// Remove the report's sealed bytes.
     Forget {
         /// The report.
         report: ReportSeq,
+    },
+    /// Sign the observation as the next reading of the chain and make it durable. Answer: `ReadingKept`; none if the
+    /// disk is full: then the next reading is the next one.
+    KeepReading {
+        /// The device.
+        device: DeviceName,
+        /// What was seen.
+        seen: Box<Observation>,
+        /// What of it does not follow from the reading before.
+        anomalies: Vec<Anomaly>,
+    },
+    /// Ask the device once more for everything, soon. Answer: `Looked`.
+    LookAgain {
+        /// The device.
+        device: DeviceName,
+    },
+    /// The manager has the readings up to this one: they may go when room is needed.
+    DropReadings {
+        /// The newest one that it has.
+        upto: ReadingMark,
     },
 }
 
@@ -145,6 +168,9 @@ impl Effect {
             Self::DropKeys { .. } => "drop-keys",
             Self::Post(_) => "post",
             Self::Forget { .. } => "forget",
+            Self::KeepReading { .. } => "keep-reading",
+            Self::LookAgain { .. } => "look-again",
+            Self::DropReadings { .. } => "drop-readings",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What happens to an agent: the only input of the core. Each variant says which effect it answers.
 
-use shared::message::{Order, OutputTail, Phase, Rekeyed};
+use shared::device::{DeviceName, Observation};
+use shared::message::{Order, OutputTail, Phase, ReadingMark, Rekeyed};
 use shared::trust::Statement;
 use shared::{EnvelopeId, Label};
 
@@ -9,6 +10,7 @@ use crate::effect::ReadFor;
 use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
 use crate::outbox::ReportSeq;
 use crate::rekey::KeyName;
+use crate::watch::{Look, LookFault};
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +122,29 @@ pub enum Event {
         order: EnvelopeId,
         /// The keys with their proof, or why there are none: tried again.
         result: Result<Rekeyed, Label>,
+    },
+    /// These devices are watched from now on, and this is kept of their readings. Comes after `Started`.
+    Watching {
+        /// The devices.
+        devices: Vec<DeviceName>,
+        /// The newest reading on the disk.
+        head: Option<ReadingMark>,
+        /// The last reading of each device that is on the disk.
+        last: Vec<(DeviceName, Observation)>,
+    },
+    /// A device was asked.
+    Looked {
+        /// The device.
+        device: DeviceName,
+        /// How much it was asked.
+        look: Look,
+        /// What it said.
+        result: Result<Box<Observation>, LookFault>,
+    },
+    /// Answers [`Effect::KeepReading`](crate::Effect::KeepReading), if it worked.
+    ReadingKept {
+        /// Its place.
+        mark: ReadingMark,
     },
     /// Answers [`Effect::Post`](crate::Effect::Post).
     Posted {

@@ -114,7 +114,10 @@ impl AgentCore {
             Order::Cancel(cancel) => self.cancel(now, facts, &cancel, out),
             Order::Heartbeat(heartbeat) => self.expect(Some(heartbeat)),
             Order::Rekey => self.rekey(facts.id, key),
+            Order::Acknowledge(answer) => self.acknowledged(now, &answer, out),
+            Order::QueryCounters => self.query_counters(now, facts.id),
         }
+        self.contact(now);
         out.push(Effect::Dispose { mail, disposal: Disposal::Done });
     }
 

@@ -29,6 +29,7 @@ mod profile;
 mod rekey;
 mod state;
 mod versions;
+mod watch;
 
 pub use agent::AgentCore;
 pub use busy::{Before, BootId, InUse, Lease, LeaseEnd, Running};
@@ -45,3 +46,4 @@ pub use profile::{Profile, Rules};
 pub use rekey::{Asked, Former, KeyName, OwnKeys};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use versions::Combination;
+pub use watch::{Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};

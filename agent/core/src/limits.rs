@@ -64,6 +64,40 @@ pub(crate) const POST_LONGEST: Duration = Duration::from_secs(6 * 3_600);
 pub(crate) const ENROL_FIRST: Duration = Duration::from_secs(3_600);
 pub(crate) const ENROL_LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
+/// Looks at a device in a row that fail before it counts as silent: printers that sleep answer late.
+pub(crate) const MISSES_UNTIL_SILENT: u32 = 3;
+
+/// How long a fault that has come back must be away to have ended, and the longest that this grows to when it keeps
+/// coming back.
+pub(crate) const FAULT_AWAY_FIRST: Duration = Duration::from_secs(100);
+pub(crate) const FAULT_AWAY_LONGEST: Duration = Duration::from_secs(3_600);
+
+/// After so long a warning that a device never takes back counts as over.
+pub(crate) const UNARY_FAULT_LIFE: Duration = Duration::from_secs(24 * 3_600);
+
+/// How far a device's time since its start may be off from one look to the next.
+pub(crate) const START_TOLERANCE: Duration = Duration::from_secs(120);
+
+/// More than this no machine prints in a minute (ink on rolls: about 400 m of A4 a minute), and what may be on the counter
+/// at once on top of it.
+pub(crate) const IMPRESSIONS_PER_MINUTE_MAX: u64 = 2_000;
+pub(crate) const JUMP_ALLOWANCE: u64 = 2_000;
+
+/// When counters are sent for the first time after a device was first read.
+pub(crate) const COUNTERS_FIRST: Duration = Duration::from_secs(2 * 3_600);
+
+/// How long a change of faults waits for others: when a whole office loses power, one mail says it.
+pub(crate) const GATHER: Duration = Duration::from_secs(5);
+
+/// How long the acknowledgement of a fault report is waited for before it is sent again (M3).
+pub(crate) const ACKNOWLEDGE_WAIT: Duration = Duration::from_secs(30 * 60);
+
+/// How often a report that was never acknowledged goes out again while the manager is heard.
+pub(crate) const TELL_AGAIN: Duration = Duration::from_secs(6 * 3_600);
+
+/// Fault changes that are kept until the manager has them: 1 kB each.
+pub(crate) const CHANGES_MAX_COUNT: usize = 4_000;
+
 /// `first`, doubled `attempts` times, at most `longest`.
 pub(crate) fn back_off(first: Duration, longest: Duration, attempts: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(attempts.min(20))).min(longest)

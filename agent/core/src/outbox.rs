@@ -51,10 +51,10 @@ impl Queued {
     fn worth(&self) -> u8 {
         match &self.report {
             Report::Progress(_) => 0,
-            Report::Versions(_) => 1,
+            Report::Versions(_) | Report::Counters(_) => 1,
             Report::Cancelled(_) | Report::Standing(_) => 2,
             Report::Enrol(_) | Report::Rekeyed(_) => 3,
-            Report::Ended(_) => 4,
+            Report::Ended(_) | Report::Faults(_) => 4,
         }
     }
 }
@@ -128,11 +128,10 @@ impl Outbox {
     }
 
     /// The relay has taken a report.
-    pub(crate) fn done(&mut self, sequence: ReportSeq) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|q| q.sequence != sequence);
+    pub(crate) fn done(&mut self, sequence: ReportSeq) -> Option<Report> {
         self.last_fault = None;
-        self.waiting.len() < before
+        let at = self.waiting.iter().position(|q| q.sequence == sequence)?;
+        Some(self.waiting.remove(at).report)
     }
 
     /// The mail is not reachable or refuses: whatever else is due waits with the report that was tried,
@@ -169,6 +168,16 @@ impl Outbox {
     /// True if an enrolment request waits.
     pub(crate) fn holds_enrol(&self) -> bool {
         self.waiting.iter().any(|q| matches!(q.report, Report::Enrol(_)))
+    }
+
+    /// True if faults wait to be told.
+    pub(crate) fn holds_faults(&self) -> bool {
+        self.waiting.iter().any(|q| matches!(q.report, Report::Faults(_)))
+    }
+
+    /// True if counters wait to be sent.
+    pub(crate) fn holds_counters(&self) -> bool {
+        self.waiting.iter().any(|q| matches!(q.report, Report::Counters(_)))
     }
 
     /// Removes enrolment requests: they are answered. Returns their numbers.

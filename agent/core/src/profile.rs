@@ -15,6 +15,8 @@ pub struct Profile {
     pub classes: Vec<Label>,
     /// What its operator has decided about installs.
     pub rules: Rules,
+    /// How often counters are sent without being asked for; `None`: never.
+    pub counters_every: Option<Duration>,
 }
 
 /// What an operator decides about installs.

@@ -15,6 +15,7 @@ use crate::install::{Install, Job};
 use crate::outbox::Outbox;
 use crate::rekey::OwnKeys;
 use crate::versions::{Combination, paths_of, report};
+use crate::watch::Watch;
 
 /// Version of the saved form. Fields are added without a new one; a changed meaning needs a new one.
 const FORMAT: u8 = 1;
@@ -72,6 +73,9 @@ pub struct State {
     #[n(20)]
     #[cbor(default)]
     pub keys: OwnKeys,
+    /// The devices beside the agent.
+    #[cbor(n(16), default)]
+    pub watch: Watch,
 }
 
 /// Whether the manager knows this agent.
@@ -166,6 +170,7 @@ impl State {
             heartbeat_every_ms: None,
             unheard: false,
             keys: OwnKeys::default(),
+            watch: Watch::default(),
         }
     }
 

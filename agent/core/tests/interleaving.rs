@@ -50,7 +50,12 @@ impl Hand {
             mail: MailAddress::parse("a@b.test").unwrap(),
             agent_version: Label::lossy("1"),
         };
-        let profile = Profile { agent: request.agent.clone(), classes: vec![], rules: Rules::default() };
+        let profile = Profile {
+            agent: request.agent.clone(),
+            classes: vec![],
+            rules: Rules::default(),
+            counters_every: None,
+        };
         let core = AgentCore::new(profile, State::enrolling(request, T0, trust()));
         let mut hand = Self { core, sequence: 0, effects: vec![], sent: vec![] };
         hand.feed(Event::Started { recovered: false, boot: BootId::default() });
@@ -91,7 +96,9 @@ impl Hand {
             | Order::QueryVersions
             | Order::Cancel(_)
             | Order::Heartbeat(_)
-            | Order::Rekey => Payload::Absent,
+            | Order::Rekey
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => Payload::Absent,
         };
         self.feed(Event::Order {
             mail: MailHandle(self.sequence),
@@ -216,7 +223,9 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Ended(_)
         | Report::Cancelled(_)
         | Report::Standing(_)
-        | Report::Rekeyed(_) => None,
+        | Report::Rekeyed(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));
 }

@@ -61,7 +61,12 @@ struct Site {
 }
 
 fn profile() -> Profile {
-    Profile { agent: AgentId::parse("A1").unwrap(), classes: vec![], rules: Rules::default() }
+    Profile {
+        agent: AgentId::parse("A1").unwrap(),
+        classes: vec![],
+        rules: Rules::default(),
+        counters_every: None,
+    }
 }
 
 fn version(n: u64) -> SoftwareVersion {
@@ -237,7 +242,11 @@ impl Site {
                 }
                 return None;
             }
-            Effect::Leave { .. } | Effect::Forget { .. } => return None,
+            Effect::Leave { .. }
+            | Effect::Forget { .. }
+            | Effect::KeepReading { .. }
+            | Effect::LookAgain { .. }
+            | Effect::DropReadings { .. } => return None,
             Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
             Effect::Inspect { order } => {
                 let n = bundle_of(order);
@@ -333,7 +342,9 @@ impl Site {
             | Order::QueryVersions
             | Order::Cancel(_)
             | Order::Heartbeat(_)
-            | Order::Rekey => Payload::Absent,
+            | Order::Rekey
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => Payload::Absent,
         };
         Event::Order { mail, facts, order, payload, key: KeyName::First }
     }
@@ -360,7 +371,9 @@ impl Site {
             | Report::Versions(_)
             | Report::Cancelled(_)
             | Report::Standing(_)
-            | Report::Rekeyed(_) => None,
+            | Report::Rekeyed(_)
+            | Report::Faults(_)
+            | Report::Counters(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -374,7 +387,9 @@ impl Site {
             | Report::Progress(_)
             | Report::Cancelled(_)
             | Report::Standing(_)
-            | Report::Rekeyed(_) => None,
+            | Report::Rekeyed(_)
+            | Report::Faults(_)
+            | Report::Counters(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }

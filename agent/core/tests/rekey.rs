@@ -32,7 +32,12 @@ fn trust() -> Trust {
 }
 
 fn profile() -> Profile {
-    Profile { agent: AgentId::parse("A1").unwrap(), classes: vec![], rules: Rules::default() }
+    Profile {
+        agent: AgentId::parse("A1").unwrap(),
+        classes: vec![],
+        rules: Rules::default(),
+        counters_every: None,
+    }
 }
 
 /// An order on its way, and the keys that it is sealed to.
@@ -237,7 +242,12 @@ fn kinds(site: &Site) -> Vec<(KeyName, &'static str)> {
         Report::Rekeyed(_) => "rekeyed",
         Report::Standing(_) => "standing",
         Report::Versions(_) => "versions",
-        Report::Enrol(_) | Report::Progress(_) | Report::Ended(_) | Report::Cancelled(_) => "other",
+        Report::Enrol(_)
+        | Report::Progress(_)
+        | Report::Ended(_)
+        | Report::Cancelled(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => "other",
     };
     site.sent.iter().map(|(_, signer, report)| (*signer, name(report))).collect()
 }

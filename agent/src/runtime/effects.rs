@@ -1,8 +1,10 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
 use agent_core::{Effect, Event, InUse, OpenFault, Outgoing, PostResult, ReadFor, ReportSeq};
+use shared::device::{DeviceName, Observation};
 use shared::error::chain;
-use shared::message::Phase;
+use shared::message::{Phase, ReadingMark};
+use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
 
@@ -58,13 +60,34 @@ impl Shell {
         let pair = self.keys.pair(outgoing.signer).or_else(|| self.keys.pair(state.keys.current));
         let result = match pair {
             Some(pair) => {
-                let sent = self.post.send(outgoing, &pair.sign, &state.trust.seal_key, &mut self.stop).await;
+                let sent = self
+                    .post
+                    .send(outgoing, &pair.sign, &state.trust.seal_key, &self.readings, &mut self.stop)
+                    .await;
                 sent.ok_or(RunError::Stopped)?
             }
             None => PostResult::Later(Label::lossy("the signing key is not there")),
         };
         tracing::info!(report = outgoing.sequence.0, ?result, "Report handed to the mail");
         Ok(Event::Posted { report: outgoing.sequence, result })
+    }
+
+    fn keep_reading(
+        &mut self,
+        device: DeviceName,
+        seen: Observation,
+        anomalies: Vec<Anomaly>,
+    ) -> Option<ReadingMark> {
+        for anomaly in &anomalies {
+            let (kind, counter) = (anomaly.kind.as_str(), &anomaly.counter);
+            tracing::warn!(%device, kind, %counter, before = %anomaly.before, "A reading does not follow");
+        }
+        let Some(pair) = self.keys.pair(self.core.state().keys.current) else {
+            tracing::error!("Cannot keep a reading: the signing key is not there");
+            return None;
+        };
+        let kept = self.readings.keep(&pair.sign, device, seen, anomalies);
+        kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok()
     }
 
     fn tidy(&self, jobs: &[EnvelopeId], reports: &[ReportSeq]) -> std::io::Result<()> {
@@ -160,6 +183,19 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         Effect::Post(outgoing) => shell.send(&outgoing).await?,
         Effect::Forget { report } => {
             logged("a sealed report", shell.post.forget(report));
+            return Ok(None);
+        }
+        Effect::KeepReading { device, seen, anomalies } => {
+            let Some(mark) = shell.keep_reading(device, *seen, anomalies) else { return Ok(None) };
+            Event::ReadingKept { mark }
+        }
+        Effect::LookAgain { device } => {
+            tracing::warn!(%device, "A counter fell; the device is asked again");
+            shell.watcher.again(device);
+            return Ok(None);
+        }
+        Effect::DropReadings { upto } => {
+            shell.readings.delivered(Some(upto));
             return Ok(None);
         }
     }))

@@ -61,7 +61,11 @@ fn shown(report: &Report) {
                 harmless(&waiting.to_string());
             }
         }
-        Report::Cancelled(_) | Report::Standing(_) => {}
+        Report::Cancelled(_)
+        | Report::Standing(_)
+        | Report::Rekeyed(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => {}
     }
 }
 

@@ -363,7 +363,9 @@ impl SimBox {
             | Order::QueryVersions
             | Order::Cancel(_)
             | Order::Heartbeat(_)
-            | Order::Rekey => Payload::Absent,
+            | Order::Rekey
+            | Order::Acknowledge(_)
+            | Order::QueryCounters => Payload::Absent,
         };
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload, key }
     }
@@ -560,7 +562,7 @@ impl SimBox {
 }
 
 fn profile(id: &AgentId) -> Profile {
-    Profile { agent: id.clone(), classes: vec![], rules: Rules::default() }
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every: None }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {
@@ -571,6 +573,8 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Progress(_)
         | Report::Cancelled(_)
         | Report::Standing(_)
-        | Report::Rekeyed(_) => None,
+        | Report::Rekeyed(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => None,
     }
 }

@@ -521,6 +521,8 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Progress(_)
         | Report::Cancelled(_)
         | Report::Standing(_)
-        | Report::Rekeyed(_) => None,
+        | Report::Rekeyed(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => None,
     }
 }

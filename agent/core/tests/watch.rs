@@ -1,0 +1,551 @@
+//! Devices as the core sees them: looks go in, fault reports and readings come out. The manager is played by hand, over
+//! a mail that loses what the test wants lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use agent_core::{
+    AgentCore, BootId, Effect, EnvelopeFacts, Event, KeyName, Look, LookFault, MailHandle, Payload,
+    PostResult, Profile, Rules, State,
+};
+use proptest::prelude::*;
+use shared::device::{
+    Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, Measure, Observation, Severity,
+    Status, Unit,
+};
+use shared::keys::{OpeningKey, SigningKey};
+use shared::limits::ORDER_LIFE;
+use shared::message::{
+    Acknowledge, EnrolRequest, Enrolled, FaultChange, FaultReport, Heartbeat, Order, ReadingMark, Report,
+};
+use shared::reading::{Anomaly, AnomalyKind};
+use shared::trust::Trust;
+use shared::{AgentId, EnvelopeId, Label, MailAddress, UnixMillis};
+
+const T0: UnixMillis = UnixMillis(1_750_000_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn trust() -> Trust {
+    let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
+    let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
+    Trust::new(1, T0, vec![key(1)], vec![key(2)], 1, seal)
+}
+
+fn name(text: &str) -> DeviceName {
+    DeviceName::parse(text).unwrap()
+}
+
+fn fault(code: &str) -> Fault {
+    Fault {
+        key: FaultKey(Label::lossy(&format!("8/1/{code}"))),
+        code: Label::lossy(code),
+        kind: FaultKind::Jam,
+        class: FaultClass::B,
+        severity: Severity::Critical,
+        location: Label::lossy("tray 2"),
+        text: Label::lossy("Misfeed: paper tray"),
+        never_cleared: false,
+    }
+}
+
+/// An agent with devices, a manager's hand, and a clock that the test moves.
+struct Site {
+    core: AgentCore,
+    now: UnixMillis,
+    saved: Vec<u8>,
+    mail_works: bool,
+    orders: u64,
+    chain: u64,
+    kept: Vec<(DeviceName, Observation, Vec<Anomaly>)>,
+    asked_again: Vec<DeviceName>,
+    sent: Vec<Report>,
+    /// So many of `sent` were answered.
+    answered: usize,
+}
+
+impl Site {
+    fn new() -> Self {
+        let request = EnrolRequest {
+            agent: AgentId::parse("A1").unwrap(),
+            secret: [0; 32],
+            sign_key: [0; 32],
+            seal_key: [0; 32],
+            mail: MailAddress::parse("a@b.test").unwrap(),
+            agent_version: Label::lossy("1"),
+        };
+        let agent = request.agent.clone();
+        let core = AgentCore::new(Self::profile(), State::enrolling(request, T0, trust()));
+        let mut site = Self {
+            core,
+            now: T0,
+            saved: vec![],
+            mail_works: true,
+            orders: 0,
+            chain: 9,
+            kept: vec![],
+            asked_again: vec![],
+            sent: vec![],
+            answered: 0,
+        };
+        site.feed(Event::Started { recovered: false, boot: BootId::default() });
+        site.order(Order::Enrolled(Enrolled { agent, heartbeat: None }));
+        site.watching();
+        site.sent.clear();
+        site
+    }
+
+    fn profile() -> Profile {
+        Profile {
+            agent: AgentId::parse("A1").unwrap(),
+            classes: vec![],
+            rules: Rules::default(),
+            counters_every: Some(Duration::from_secs(24 * 3_600)),
+        }
+    }
+
+    fn head(&self) -> Option<ReadingMark> {
+        let index = self.kept.len() as u64;
+        (index > 0).then_some(ReadingMark { chain: self.chain, index })
+    }
+
+    fn watching(&mut self) {
+        let last: BTreeMap<_, _> = self.kept.iter().map(|(n, seen, _)| (n.clone(), seen.clone())).collect();
+        let devices = ["mfp", "ups"].map(name).to_vec();
+        self.feed(Event::Watching { devices, head: self.head(), last: last.into_iter().collect() });
+    }
+
+    /// A power cut.
+    fn restart(&mut self) {
+        self.core = AgentCore::new(Self::profile(), State::decode(&self.saved).unwrap());
+        self.feed(Event::Started { recovered: false, boot: BootId::default() });
+        self.watching();
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let mut effects = vec![];
+            self.core.step(self.now, event, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::Save(bytes) => self.saved = bytes,
+                    Effect::Post(outgoing) => {
+                        let result = if self.mail_works {
+                            self.sent.push(outgoing.report);
+                            PostResult::Done
+                        } else {
+                            PostResult::Later(Label::lossy("down"))
+                        };
+                        events.push(Event::Posted { report: outgoing.sequence, result });
+                    }
+                    Effect::KeepReading { device, seen, anomalies } => {
+                        self.kept.push((device, *seen, anomalies));
+                        events.push(Event::ReadingKept { mark: self.head().unwrap() });
+                    }
+                    Effect::LookAgain { device } => self.asked_again.push(device),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        self.orders += 1;
+        let facts = EnvelopeFacts {
+            id: EnvelopeId(u128::from(self.orders).to_be_bytes()),
+            created: self.now,
+            expires: self.now.plus(ORDER_LIFE),
+            sequence: self.orders,
+            body_bytes: 1,
+            signer: trust().order_keys[0].key_id(),
+        };
+        self.feed(Event::Order {
+            mail: MailHandle(self.orders),
+            facts,
+            key: KeyName::First,
+            order,
+            payload: Payload::Absent,
+        });
+    }
+
+    fn acknowledge(&mut self, faults: &[u64]) {
+        self.order(Order::Acknowledge(Acknowledge { faults: faults.to_vec(), readings: None }));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        self.feed(Event::Tick);
+    }
+
+    fn observation(&self, faults: &[Fault]) -> Observation {
+        let mut seen = Observation::of(DeviceClass::Mfp, self.now);
+        seen.status = Status::Idle;
+        seen.faults = faults.to_vec();
+        seen.identity.serial = Some(Label::lossy("S1"));
+        seen
+    }
+
+    fn look(&mut self, faults: &[Fault]) {
+        let result = Ok(Box::new(self.observation(faults)));
+        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
+    }
+
+    fn silent(&mut self) {
+        let result = Err(LookFault { silence: true, why: Label::lossy("no answer") });
+        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
+    }
+
+    fn read(&mut self, device: &str, serial: &str, pages: u64) {
+        let mut seen = self.observation(&[]);
+        seen.identity.serial = Some(Label::lossy(serial));
+        seen.counters = vec![Counter {
+            name: Label::lossy("pages"),
+            labels: vec![],
+            value: pages,
+            unit: Unit::Impressions,
+            measure: Measure::Cumulative,
+        }];
+        self.feed(Event::Looked { device: name(device), look: Look::Full, result: Ok(Box::new(seen)) });
+    }
+
+    fn told(&mut self) -> Vec<FaultReport> {
+        let faults = |r: Report| if let Report::Faults(f) = r { Some(f) } else { None };
+        self.answered = 0;
+        self.sent.drain(..).filter_map(faults).collect()
+    }
+
+    /// The manager acknowledges whatever has reached it.
+    fn answer(&mut self) {
+        let number = |r: &Report| if let Report::Faults(f) = r { Some(f.number) } else { None };
+        let numbers: Vec<_> = self.sent.iter().skip(self.answered).filter_map(number).collect();
+        self.answered = self.sent.len();
+        if !numbers.is_empty() {
+            self.acknowledge(&numbers);
+        }
+    }
+
+    /// One look each minute, as a pattern of `x` (jam) and `.` (none), everything acknowledged.
+    fn minutes(&mut self, pattern: &str) {
+        for shown in pattern.chars() {
+            self.pass(MINUTE);
+            self.answer();
+            if shown == 'x' { self.look(&[fault("8")]) } else { self.look(&[]) }
+        }
+    }
+}
+
+fn edges(reports: &[FaultReport]) -> Vec<(&str, bool)> {
+    let all = reports.iter().flat_map(|r| &r.changes);
+    all.map(|c| (c.fault.code.as_str(), c.cleared_at.is_some())).collect()
+}
+
+#[test]
+fn a_jam_that_comes_and_goes_is_told_twice_however_often_it_is_seen() {
+    let mut site = Site::new();
+    site.minutes("..xxxx");
+    let raised = site.told();
+    assert_eq!(edges(&raised), [("8", false)]);
+    assert_eq!(raised[0].number, 1);
+    site.minutes("xx....");
+    let cleared = site.told();
+    assert_eq!(edges(&cleared), [("8", true)]);
+    let change = &cleared[0].changes[0];
+    assert_eq!(change.cleared_at, Some(T0.plus(MINUTE * 9)), "when it was first seen to be gone");
+    assert_eq!(change.raised_at, raised[0].changes[0].raised_at);
+}
+
+#[test]
+fn a_fault_goes_out_within_seconds_of_the_look_that_found_it() {
+    let mut site = Site::new();
+    site.look(&[fault("8")]);
+    site.pass(Duration::from_secs(5));
+    assert_eq!(site.told().len(), 1);
+}
+
+#[test]
+fn a_lost_acknowledgement_makes_the_report_come_again_exactly_once() {
+    let mut site = Site::new();
+    site.look(&[fault("8")]);
+    site.pass(Duration::from_secs(5));
+    let first = site.told();
+    let mut waited = 0;
+    while site.core.awaits_answer(site.now) {
+        site.pass(Duration::from_secs(30));
+        waited += 1;
+    }
+    assert_eq!(waited, 60, "every 30 s for 30 min");
+    let mut again = site.told();
+    assert_eq!(again, first, "the same report with the same number");
+    for _ in 0..100 {
+        site.pass(MINUTE * 10);
+    }
+    again = site.told();
+    assert_eq!(again, [], "and no third time");
+    // The manager is heard: then it has a chance to be heard by the manager.
+    site.order(Order::Heartbeat(Heartbeat { every_ms: 7 * 86_400_000 }));
+    assert_eq!(site.told(), first);
+    site.acknowledge(&[1]);
+    site.pass(MINUTE * 60 * 24);
+    site.order(Order::Heartbeat(Heartbeat { every_ms: 7 * 86_400_000 }));
+    assert_eq!(site.told(), []);
+}
+
+#[test]
+fn what_flaps_for_a_day_is_told_a_few_times() {
+    let mut site = Site::new();
+    for _ in 0..24 * 30 {
+        site.minutes("x.");
+    }
+    assert_eq!(edges(&site.told()), [("8", false)], "it never stayed away");
+    // Away for ten minutes and back for one, all day: ever longer pauses count as one fault.
+    let mut site = Site::new();
+    for _ in 0..24 * 6 {
+        site.minutes("x.........");
+    }
+    let told = edges(&site.told()).len();
+    assert!((3..=12).contains(&told), "{told}");
+}
+
+#[test]
+fn a_device_that_is_switched_off_is_told_after_three_looks_and_its_return_at_once() {
+    let mut site = Site::new();
+    site.look(&[]);
+    for _ in 0..2 {
+        site.pass(MINUTE);
+        site.silent();
+    }
+    site.pass(MINUTE);
+    assert_eq!(site.told(), []);
+    for _ in 0..60 {
+        site.silent();
+        site.pass(MINUTE);
+        site.answer();
+    }
+    let gone = site.told();
+    assert_eq!(edges(&gone), [("agent:no-answer", false)]);
+    let fault = &gone[0].changes[0].fault;
+    assert_eq!(
+        (fault.kind, fault.class, fault.severity),
+        (FaultKind::Offline, FaultClass::C, Severity::Info)
+    );
+    assert_eq!(fault.text.as_str(), "no answer; before that it was idle: switched off or asleep");
+    site.minutes(".");
+    site.pass(Duration::from_secs(5));
+    assert_eq!(edges(&site.told()), [("agent:no-answer", true)]);
+}
+
+#[test]
+fn a_device_that_falls_silent_with_a_fault_is_in_more_trouble_and_keeps_the_fault() {
+    let mut site = Site::new();
+    site.look(&[fault("8")]);
+    for _ in 0..4 {
+        site.pass(MINUTE);
+        site.silent();
+    }
+    site.pass(MINUTE);
+    let told = site.told();
+    assert_eq!(edges(&told), [("8", false), ("agent:no-answer", false)]);
+    assert_eq!(told[1].changes[0].fault.class, FaultClass::A);
+}
+
+#[test]
+fn a_warning_that_a_device_never_takes_back_is_over_after_a_day() {
+    let mut site = Site::new();
+    let unary = Fault { never_cleared: true, ..fault("1") };
+    for _ in 0..60 * 72 {
+        site.pass(MINUTE);
+        site.look(std::slice::from_ref(&unary));
+        site.answer();
+    }
+    assert_eq!(edges(&site.told()).iter().filter(|e| e.1).count(), 1);
+    assert_eq!(site.core.state().watch.devices[&name("mfp")].open.len(), 1, "and does not begin again");
+}
+
+#[test]
+fn a_device_that_is_watched_no_more_leaves_no_fault_open() {
+    let mut site = Site::new();
+    site.minutes("x");
+    site.pass(MINUTE);
+    site.told();
+    site.feed(Event::Watching { devices: vec![], head: None, last: vec![] });
+    site.pass(MINUTE);
+    assert_eq!(edges(&site.told()), [("8", true)]);
+    assert!(site.core.state().watch.devices.is_empty());
+}
+
+#[test]
+fn a_counter_that_falls_is_asked_for_again_before_it_is_believed() {
+    let mut site = Site::new();
+    site.read("mfp", "S1", 5_000);
+    site.pass(MINUTE * 60);
+    site.read("mfp", "S1", 0);
+    assert_eq!((site.kept.len(), site.asked_again.len()), (1, 1));
+    // A bad reading: nothing of it is kept.
+    site.read("mfp", "S1", 5_010);
+    assert_eq!(site.kept.len(), 2);
+    assert_eq!(site.kept[1].2, []);
+    // A true one: kept, and marked.
+    site.pass(MINUTE * 60);
+    site.read("mfp", "S1", 100);
+    site.read("mfp", "S1", 100);
+    assert_eq!(site.kept.len(), 3);
+    assert_eq!(site.kept[2].2[0].kind, AnomalyKind::Backwards);
+    assert_eq!(site.kept[2].1.counters[0].value, 100);
+}
+
+#[test]
+fn another_device_and_a_second_one_of_the_same_serial_number_are_marked() {
+    let mut site = Site::new();
+    site.read("mfp", "S1", 5_000);
+    site.read("mfp", "S2", 3);
+    site.read("ups", "S2", 0);
+    let kinds: Vec<_> = site.kept.iter().map(|k| k.2.iter().map(|a| a.kind).collect::<Vec<_>>()).collect();
+    assert_eq!(kinds, [vec![], vec![AnomalyKind::Swapped], vec![AnomalyKind::SerialTwice]]);
+}
+
+#[test]
+fn a_reading_is_compared_with_the_one_before_the_restart() {
+    let mut site = Site::new();
+    site.read("mfp", "S1", 5_000);
+    site.restart();
+    site.read("mfp", "S1", 10);
+    assert_eq!((site.kept.len(), site.asked_again.len()), (1, 1));
+}
+
+fn counters(site: &mut Site) -> Vec<(Option<EnvelopeId>, Option<u64>)> {
+    let of = |r: Report| {
+        if let Report::Counters(c) = r { Some((c.query, c.after.map(|m| m.index))) } else { None }
+    };
+    site.sent.drain(..).filter_map(of).collect()
+}
+
+#[test]
+fn counters_go_out_on_request_and_each_day_and_begin_where_the_manager_ends() {
+    let mut site = Site::new();
+    site.order(Order::QueryCounters);
+    let asked = counters(&mut site);
+    assert_eq!(asked.len(), 1, "an answer comes also if nothing is collected yet");
+    assert_eq!((asked[0].0.is_some(), asked[0].1), (true, None));
+    for hour in 0..48 {
+        site.read("mfp", "S1", 1_000 + hour);
+        site.pass(MINUTE * 60);
+    }
+    let on_schedule = counters(&mut site);
+    assert!((2..=3).contains(&on_schedule.len()), "{on_schedule:?}");
+    let mark = |index| Some(ReadingMark { chain: 9, index });
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: mark(5) }));
+    let rest = counters(&mut site);
+    assert_eq!(rest, [(None, Some(5))], "more is sent when what came is acknowledged");
+    let all = mark(site.kept.len() as u64);
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all }));
+    assert_eq!(counters(&mut site), []);
+    // Of another chain, or of what was never read, nothing is believed.
+    for wrong in [Some(ReadingMark { chain: 8, index: 1 }), mark(9_999)] {
+        site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: wrong }));
+    }
+    site.order(Order::QueryCounters);
+    assert_eq!(counters(&mut site)[0].1, Some(site.kept.len() as u64));
+}
+
+#[test]
+fn months_without_mail_keep_every_open_fault_in_bounded_room() {
+    let mut site = Site::new();
+    site.mail_works = false;
+    for day in 0..90_u32 {
+        for hour in (0..24).step_by(6) {
+            site.pass(MINUTE * 360);
+            let faults: Vec<_> = (0..40).map(|n| fault(&format!("{}", (day * 24 + hour) * 7 + n))).collect();
+            site.look(&faults);
+        }
+    }
+    let open: Vec<_> =
+        site.core.state().watch.devices[&name("mfp")].open.iter().map(|o| o.raised_at).collect();
+    assert!(!open.is_empty());
+    assert!(site.saved.len() < 4 << 20, "{} bytes", site.saved.len());
+    site.mail_works = true;
+    let mut known = BTreeMap::new();
+    for _ in 0..200 {
+        site.pass(MINUTE * 30);
+        let told = site.told();
+        let numbers: Vec<_> = told.iter().map(|r| r.number).collect();
+        known.extend(
+            told.into_iter().flat_map(|r| r.changes).map(|c| ((c.fault.key, c.raised_at), c.cleared_at)),
+        );
+        if !numbers.is_empty() {
+            site.acknowledge(&numbers);
+        }
+    }
+    let known_open = known.values().filter(|cleared| cleared.is_none()).count();
+    assert_eq!(known_open, open.len());
+    assert!(site.core.state().watch.telling.changes.is_empty());
+}
+
+/// What the manager makes of all reports that reached it, in whatever order.
+fn manager(reports: &[FaultReport]) -> BTreeMap<(FaultKey, UnixMillis), bool> {
+    let mut known: BTreeMap<_, bool> = BTreeMap::new();
+    for change in reports.iter().flat_map(|r| &r.changes) {
+        let FaultChange { fault, raised_at, cleared_at, .. } = change;
+        *known.entry((fault.key.clone(), *raised_at)).or_default() |= cleared_at.is_some();
+    }
+    known
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever flickers, whatever is lost, whenever the power goes: when the mail works again the manager ends with
+    /// the faults that are open, and no other.
+    #[test]
+    fn the_manager_ends_with_the_faults_that_are_open(
+        steps in prop::collection::vec((0u8..8, 0u8..4, any::<bool>(), any::<bool>()), 1..120)
+    ) {
+        let mut site = Site::new();
+        let mut reached = vec![];
+        let mut shown = vec![];
+        for (what, lost, mail, acknowledged) in steps {
+            site.mail_works = mail;
+            match what {
+                0 => site.restart(),
+                1 => site.silent(),
+                2 => site.pass(MINUTE * 45),
+                _ => {
+                    shown = (0..4).filter(|n| (what >> n) & 1 == 1).map(|n| fault(&n.to_string())).collect();
+                    site.look(&shown);
+                }
+            }
+            site.pass(MINUTE);
+            let told = site.told();
+            let arrived: Vec<_> = told.into_iter().filter(|_| lost != 0).collect();
+            let numbers: Vec<_> = arrived.iter().map(|r| r.number).collect();
+            reached.extend(arrived);
+            if acknowledged && !numbers.is_empty() {
+                site.acknowledge(&numbers);
+            }
+        }
+        site.mail_works = true;
+        for _ in 0..200 {
+            site.pass(MINUTE * 8);
+            site.look(&shown);
+            let told = site.told();
+            let numbers: Vec<_> = told.iter().map(|r| r.number).collect();
+            reached.extend(told);
+            site.acknowledge(&numbers);
+        }
+        let open: Vec<_> = manager(&reached).into_iter().filter(|(_, cleared)| !cleared).map(|(k, _)| k).collect();
+        let mut truth: Vec<_> = site.core.state().watch.devices[&name("mfp")]
+            .open
+            .iter()
+            .map(|o| (o.fault.key.clone(), o.raised_at))
+            .collect();
+        truth.sort();
+        prop_assert_eq!(open, truth);
+        prop_assert!(site.core.state().watch.telling.changes.is_empty());
+    }
+}

@@ -1,0 +1,430 @@
+//! Which devices there are and how they are asked: `devices.toml` in the agent's home, mode 0600, because communities
+//! and passwords stand in it.
+//!
+//! ```toml
+//! [[device]]
+//! name = "mfp-2nd-floor"
+//! driver = "snmp"              # snmp | ipp | host | exec
+//! address = "192.0.2.17"       # a name or address, with a port if it is not the usual one
+//! version = "2c"               # 1 | 2c | 3; default 2c
+//! community = "public"         # default
+//! timeout = "2s"               # for one request
+//! class = "mfp"                # where the device does not say it well
+//!
+//! [[device]]
+//! name = "xerox"
+//! driver = "snmp"
+//! address = "192.0.2.18"
+//! version = "3"
+//! user = "mon"
+//! auth = "sha256"              # md5 | sha1 | sha224 | sha256 | sha384 | sha512; with auth_password
+//! auth_password = "…"
+//! privacy = "aes128"           # des | aes128 | aes192 | aes256; with privacy_password
+//! privacy_password = "…"
+//!
+//! [[device]]
+//! name = "office-ipp"
+//! driver = "ipp"
+//! address = "ipps://192.0.2.19/ipp/print"
+//!
+//! [[device]]
+//! name = "box"
+//! driver = "host"
+//!
+//! [[device]]
+//! name = "scale"
+//! driver = "exec"
+//! command = ["/usr/local/bin/scale-counters", "--json"]
+//! ```
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use shared::device::{DeviceClass, DeviceName};
+use shared::limits::DEVICES_MAX_COUNT;
+use shared::time::parse_duration;
+use thiserror::Error;
+use toml::Spanned;
+
+/// Time for one request unless the file says otherwise: printers that wake up need a second.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+/// Longest time for one request: a device that needs more would not be asked each minute.
+const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// A device and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its name at this agent.
+    pub name: DeviceName,
+    /// What it is, where the operator knows better than the device says.
+    pub class: Option<DeviceClass>,
+    /// The way to it.
+    pub access: Access,
+    /// Time for one request, or for one run of a program.
+    pub timeout: Duration,
+}
+
+/// The way to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// SNMP over UDP.
+    Snmp(Snmp),
+    /// IPP over HTTP or HTTPS.
+    Ipp {
+        /// `ipp://…` or `ipps://…`.
+        url: String,
+        /// For `ipps`: accept a certificate that nobody we know has signed, as printers have them.
+        self_signed: bool,
+    },
+    /// The box that the agent runs on.
+    Host,
+    /// A program that prints an observation as JSON.
+    Exec {
+        /// The program and its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// How a device is asked by SNMP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snmp {
+    /// Name or address, with or without a port.
+    pub address: String,
+    /// What it asks for.
+    pub identity: SnmpIdentity,
+}
+
+/// What makes an SNMP device answer.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SnmpIdentity {
+    /// Version 1.
+    V1 {
+        /// The community.
+        community: String,
+    },
+    /// Version 2c.
+    V2c {
+        /// The community.
+        community: String,
+    },
+    /// Version 3 (RFC 3414).
+    V3 {
+        /// The user.
+        user: String,
+        /// Algorithm and password; without them nothing is authenticated.
+        auth: Option<(Auth, String)>,
+        /// Algorithm and password; needs `auth`.
+        privacy: Option<(Privacy, String)>,
+        /// The context, for agents that speak for several devices.
+        context: String,
+    },
+}
+
+impl fmt::Debug for SnmpIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 { .. } => "V1",
+            Self::V2c { .. } => "V2c",
+            Self::V3 { .. } => "V3",
+        })
+    }
+}
+
+/// How SNMPv3 messages are authenticated (RFC 3414, RFC 7860).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// HMAC-MD5-96.
+    Md5,
+    /// HMAC-SHA-96.
+    Sha1,
+    /// HMAC-128-SHA-224.
+    Sha224,
+    /// HMAC-192-SHA-256.
+    Sha256,
+    /// HMAC-256-SHA-384.
+    Sha384,
+    /// HMAC-384-SHA-512.
+    Sha512,
+}
+
+/// How SNMPv3 messages are encrypted (RFC 3414, RFC 3826).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Privacy {
+    /// CBC-DES: old devices have nothing else.
+    Des,
+    /// CFB-AES-128.
+    Aes128,
+    /// CFB-AES-192, as many makers have it.
+    Aes192,
+    /// CFB-AES-256, as many makers have it.
+    Aes256,
+}
+
+/// `devices.toml` that cannot be used.
+#[derive(Debug, Error)]
+pub enum DevicesError {
+    /// Not TOML, or an unknown key; the message has line and column.
+    #[error("not a list of devices")]
+    Toml(#[source] Box<toml::de::Error>),
+    /// A device is wrong.
+    #[error("line {line}, device \"{device}\": {why}")]
+    Device {
+        /// Line of the device's head.
+        line: usize,
+        /// Its name, as written.
+        device: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// More than an agent can ask.
+    #[error("{0} devices, expected at most {DEVICES_MAX_COUNT}")]
+    TooMany(usize),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    device: Vec<Spanned<Raw>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Driver {
+    Snmp,
+    Ipp,
+    Host,
+    Exec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: String,
+    driver: Driver,
+    class: Option<String>,
+    timeout: Option<String>,
+    address: Option<String>,
+    version: Option<String>,
+    community: Option<String>,
+    user: Option<String>,
+    auth: Option<Auth>,
+    auth_password: Option<String>,
+    privacy: Option<Privacy>,
+    privacy_password: Option<String>,
+    context: Option<String>,
+    self_signed: Option<bool>,
+    command: Option<Vec<String>>,
+}
+
+/// Reads `devices.toml`.
+///
+/// # Errors
+/// Not TOML, an unknown key, a device that is wrong or named twice, or too many of them.
+pub fn read_devices(text: &str) -> Result<Vec<Device>, DevicesError> {
+    let file: File = toml::from_str(text).map_err(|err| DevicesError::Toml(Box::new(err)))?;
+    if file.device.len() > DEVICES_MAX_COUNT {
+        return Err(DevicesError::TooMany(file.device.len()));
+    }
+    let mut devices: Vec<Device> = Vec::new();
+    for raw in file.device {
+        let before = text.get(..raw.span().start).unwrap_or_default();
+        let line = before.matches('\n').count().saturating_add(1);
+        let raw = raw.into_inner();
+        let named = raw.name.clone();
+        let fault = |why: String| DevicesError::Device { line, device: named.clone(), why };
+        let device = raw.check().map_err(fault)?;
+        if devices.iter().any(|other| other.name == device.name) {
+            return Err(fault("the name stands twice".to_owned()));
+        }
+        devices.push(device);
+    }
+    Ok(devices)
+}
+
+impl Raw {
+    fn check(mut self) -> Result<Device, String> {
+        let name = DeviceName::parse(&self.name).map_err(|err| err.to_string())?;
+        let class = self.class.take().map(|text| class_of(&text)).transpose()?;
+        let timeout = match self.timeout.take() {
+            Some(text) => parse_duration(&text).map_err(|err| err.to_string())?,
+            None => TIMEOUT_DEFAULT,
+        };
+        if timeout.is_zero() || timeout > TIMEOUT_MAX {
+            return Err(format!("timeout of {timeout:?}, expected up to {TIMEOUT_MAX:?}"));
+        }
+        let access = match self.driver {
+            Driver::Snmp => Access::Snmp(self.snmp()?),
+            Driver::Ipp => Access::Ipp {
+                url: self.take_address()?,
+                self_signed: self.self_signed.take().unwrap_or(false),
+            },
+            Driver::Host => Access::Host,
+            Driver::Exec => {
+                let command = self.command.take().unwrap_or_default();
+                if command.is_empty() {
+                    return Err("command is missing: the program and its arguments".to_owned());
+                }
+                Access::Exec { command }
+            }
+        };
+        self.nothing_left()?;
+        Ok(Device { name, class, access, timeout })
+    }
+
+    fn take_address(&mut self) -> Result<String, String> {
+        self.address.take().filter(|a| !a.is_empty()).ok_or_else(|| "address is missing".to_owned())
+    }
+
+    fn snmp(&mut self) -> Result<Snmp, String> {
+        let address = self.take_address()?;
+        let version = self.version.take();
+        let version = version.as_deref().unwrap_or("2c");
+        let community = self.community.take();
+        let identity = match version {
+            "1" => SnmpIdentity::V1 { community: community.unwrap_or_else(|| "public".to_owned()) },
+            "2c" => SnmpIdentity::V2c { community: community.unwrap_or_else(|| "public".to_owned()) },
+            "3" if community.is_some() => return Err("community belongs to versions 1 and 2c".to_owned()),
+            "3" => {
+                let auth = both(self.auth.take(), self.auth_password.take(), "auth")?;
+                let privacy = both(self.privacy.take(), self.privacy_password.take(), "privacy")?;
+                if privacy.is_some() && auth.is_none() {
+                    return Err("privacy needs auth".to_owned());
+                }
+                SnmpIdentity::V3 {
+                    user: self.user.take().ok_or("user is missing")?,
+                    auth,
+                    privacy,
+                    context: self.context.take().unwrap_or_default(),
+                }
+            }
+            other => return Err(format!("version \"{other}\", expected \"1\", \"2c\" or \"3\"")),
+        };
+        Ok(Snmp { address, identity })
+    }
+
+    /// A setting that the driver does not have is a slip of the pen.
+    fn nothing_left(&self) -> Result<(), String> {
+        let left = [
+            ("address", self.address.is_some()),
+            ("version", self.version.is_some()),
+            ("community", self.community.is_some()),
+            ("user", self.user.is_some()),
+            ("auth", self.auth.is_some()),
+            ("auth_password", self.auth_password.is_some()),
+            ("privacy", self.privacy.is_some()),
+            ("privacy_password", self.privacy_password.is_some()),
+            ("context", self.context.is_some()),
+            ("self_signed", self.self_signed.is_some()),
+            ("command", self.command.is_some()),
+        ];
+        match left.iter().find(|(_, is_set)| *is_set) {
+            Some((key, _)) => Err(format!("{key} does not belong to this driver or version")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// RFC 3414 §11.2: shorter passwords are not allowed.
+const PASSWORD_MIN_CHARS: usize = 8;
+
+fn both<T>(kind: Option<T>, password: Option<String>, what: &str) -> Result<Option<(T, String)>, String> {
+    match (kind, password) {
+        (None, None) => Ok(None),
+        (Some(_), Some(password)) if password.chars().count() < PASSWORD_MIN_CHARS => {
+            Err(format!("{what}_password is shorter than {PASSWORD_MIN_CHARS} characters"))
+        }
+        (Some(kind), Some(password)) => Ok(Some((kind, password))),
+        _ => Err(format!("{what} and {what}_password belong together")),
+    }
+}
+
+fn class_of(text: &str) -> Result<DeviceClass, String> {
+    DeviceClass::parse(text).ok_or_else(|| {
+        let all: Vec<_> = DeviceClass::ALL.iter().map(|class| class.as_str()).collect();
+        format!("class \"{text}\", expected one of {}", all.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_every_driver_are_read() {
+        let devices = read_devices(
+            r#"
+            [[device]]
+            name = "mfp"
+            driver = "snmp"
+            address = "192.0.2.17"
+
+            [[device]]
+            name = "xerox"
+            driver = "snmp"
+            address = "192.0.2.18:1161"
+            version = "3"
+            user = "mon"
+            auth = "sha256"
+            auth_password = "authpass123"
+            privacy = "aes128"
+            privacy_password = "privpass123"
+
+            [[device]]
+            name = "office"
+            driver = "ipp"
+            address = "ipps://192.0.2.19/ipp/print"
+            self_signed = true
+
+            [[device]]
+            name = "box"
+            driver = "host"
+
+            [[device]]
+            name = "scale"
+            driver = "exec"
+            command = ["scale", "--json"]
+            timeout = "10s"
+            class = "other"
+            "#,
+        )
+        .unwrap();
+        let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["mfp", "xerox", "office", "box", "scale"]);
+        let Access::Snmp(Snmp { identity: SnmpIdentity::V2c { community }, .. }) = &devices[0].access else {
+            panic!("{devices:?}");
+        };
+        assert_eq!(community, "public");
+        assert_eq!(devices[4].timeout, Duration::from_secs(10));
+        assert!(!format!("{devices:?}").contains("authpass"), "secrets stay out of logs");
+    }
+
+    #[test]
+    fn a_wrong_device_is_named_with_its_line() {
+        let head = "# devices\n[[device]]\nname = \"mfp\"\n";
+        for (rest, why) in [
+            ("driver = \"snmp\"", "address is missing"),
+            ("driver = \"snmp\"\naddress = \"a\"\nversion = \"4\"", "version \"4\""),
+            ("driver = \"snmp\"\naddress = \"a\"\nversion = \"3\"", "user is missing"),
+            ("driver = \"snmp\"\naddress = \"a\"\nuser = \"mon\"", "user does not belong"),
+            ("driver = \"host\"\naddress = \"a\"", "address does not belong"),
+            ("driver = \"exec\"", "command is missing"),
+            ("driver = \"host\"\nclass = \"fridge\"", "class \"fridge\""),
+            ("driver = \"host\"\ntimeout = \"1h\"", "timeout of 3600s"),
+            (
+                "driver = \"snmp\"\naddress = \"a\"\nversion = \"3\"\nuser = \"u\"\nauth = \"md5\"\nauth_password = \"short\"",
+                "shorter than 8",
+            ),
+            ("driver = \"host\"\n[[device]]\nname = \"mfp\"\ndriver = \"host\"", "twice"),
+        ] {
+            let err = read_devices(&format!("{head}{rest}\n")).unwrap_err().to_string();
+            assert!(err.contains(why), "{rest}: {err}");
+            assert!(err.contains("line 2, device \"mfp\"") || why == "twice", "{err}");
+        }
+        let err = read_devices(&format!("{head}driver = \"snmp\"\nadress = \"a\"\n")).unwrap_err();
+        assert!(shared::error::chain(&err).contains("line 5"), "{}", shared::error::chain(&err));
+    }
+}

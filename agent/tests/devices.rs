@@ -1,0 +1,211 @@
+//! Devices beside a box, with the real agent: what they say goes to the manager. The devices are programs of the driver
+//! `exec` here; SNMP and IPP have tests of their own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use common::{World, text, wait_until};
+use shared::device::DeviceName;
+use shared::message::{Acknowledge, CounterReport, FaultReport, Order, ReadingMark, Report};
+use shared::reading::{AnomalyKind, Reading, unpack};
+
+/// Writes the list of devices: one program that prints a file.
+fn beside(w: &World, names: &[&str]) {
+    let list: String = names
+        .iter()
+        .map(|name| {
+            let file = w.folder.path().join(name);
+            format!(
+                "[[device]]\nname = \"{name}\"\ndriver = \"exec\"\ncommand = [\"cat\", \"{}\"]\n",
+                file.display()
+            )
+        })
+        .collect();
+    let path = w.home().join("devices.toml");
+    fs::write(&path, list).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// What a device says from now on.
+fn says(w: &World, name: &str, pages: u64, jam: bool) {
+    let jam = if jam {
+        r#"{"code": "8", "kind": "jam", "fault_class": "B", "severity": "critical", "location": "tray 2", "text": "Misfeed"}"#
+    } else {
+        ""
+    };
+    let said = format!(
+        r#"{{"class": "mfp", "status": "idle",
+            "identity": {{"vendor": "ACME", "model": "X1", "serial": "S-{name}", "host": null, "description": null}},
+            "counters": [{{"name": "pages", "labels": {{"colour": "mono"}}, "value": {pages}, "unit": "impressions"}}],
+            "faults": [{jam}]}}"#
+    );
+    // Whole or not at all: the agent may be reading.
+    let path = w.folder.path().join(name);
+    fs::write(path.with_added_extension("new"), said).unwrap();
+    fs::rename(path.with_added_extension("new"), path).unwrap();
+}
+
+fn faults(w: &mut World) -> Vec<FaultReport> {
+    w.collect();
+    let of = |r: &Report| if let Report::Faults(f) = r { Some(f.clone()) } else { None };
+    w.reports.iter().filter_map(of).collect()
+}
+
+fn counters(w: &mut World) -> Vec<CounterReport> {
+    w.collect();
+    let of = |r: &Report| if let Report::Counters(c) = r { Some(c.clone()) } else { None };
+    w.reports.iter().filter_map(of).collect()
+}
+
+fn readings(report: &CounterReport) -> Vec<Reading> {
+    unpack(&report.packed).unwrap().iter().map(|signed| signed.read().unwrap()).collect()
+}
+
+/// An enrolled agent that looks every second.
+fn quick() -> World {
+    let mut w = World::enrolled();
+    w.set_config("look_for_faults = \"1s\"");
+    w.set_config("poll = \"1s\"");
+    w.query();
+    assert_eq!(w.once(), 0);
+    w
+}
+
+#[test]
+fn a_jam_that_comes_and_goes_is_told_once_each_way() {
+    let mut w = quick();
+    beside(&w, &["mfp"]);
+    says(&w, "mfp", 100, false);
+    let mut agent = w.spawn(&["run"]);
+    says(&w, "mfp", 100, true);
+    wait_until("the jam is told", || !faults(&mut w).is_empty());
+    let raised = faults(&mut w).remove(0);
+    w.send(&Order::Acknowledge(Acknowledge { faults: vec![raised.number], readings: None }));
+    let change = &raised.changes[0];
+    assert_eq!((change.device.as_str(), change.fault.text.as_str()), ("mfp", "Misfeed"));
+    assert_eq!((change.model.as_ref().unwrap().as_str(), change.cleared_at), ("ACME X1", None));
+    says(&w, "mfp", 101, false);
+    // It has to stay away for most of a minute.
+    wait_until("its end is told", || faults(&mut w).len() >= 2);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let all = faults(&mut w);
+    assert_eq!(all.len(), 2, "nothing else was told: {all:?}");
+    assert!(all[1].changes[0].cleared_at.is_some());
+    assert_eq!(all[1].changes[0].raised_at, change.raised_at);
+}
+
+#[test]
+fn counters_are_kept_signed_and_sent_when_asked_for_until_they_are_acknowledged() {
+    let mut w = quick();
+    let none = w.send(&Order::QueryCounters);
+    assert_eq!(w.once(), 0);
+    let answer = counters(&mut w).remove(0);
+    assert_eq!((answer.query, answer.upto), (Some(none), None), "none is collected yet");
+    beside(&w, &["mfp", "ups"]);
+    w.set_config("read_counters = \"1ms\"");
+    for pages in [100, 110] {
+        says(&w, "mfp", pages, false);
+        says(&w, "ups", 7, false);
+        assert_eq!(w.once(), 0);
+    }
+    for _ in 0..2 {
+        w.send(&Order::QueryCounters);
+    }
+    assert_eq!(w.once(), 0);
+    let answers = counters(&mut w).split_off(1);
+    assert_eq!(answers.len(), 2);
+    let all = readings(&answers[1]);
+    let values: Vec<_> =
+        all.iter().map(|r| (r.device.as_str(), r.seen.counters[0].value, r.mark.index)).collect();
+    let now: Vec<_> = values.iter().filter(|v| v.0 == "mfp").map(|v| v.1).collect();
+    assert_eq!(now, [100, 110, 110, 110][..now.len()], "each look of each run");
+    assert!(values.windows(2).all(|pair| pair[1].2 == pair[0].2 + 1), "{values:?}");
+    let upto = answers[1].upto.unwrap();
+    w.send(&Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(upto) }));
+    w.send(&Order::QueryCounters);
+    assert_eq!(w.once(), 0);
+    let last = counters(&mut w).pop().unwrap();
+    assert_eq!(last.after, Some(upto));
+    assert!(readings(&last).iter().all(|r| r.mark.index > upto.index), "what it has is not sent again");
+}
+
+#[test]
+fn a_counter_that_falls_is_marked_and_never_smoothed() {
+    let mut w = quick();
+    beside(&w, &["mfp"]);
+    w.set_config("read_counters = \"1ms\"");
+    for pages in [5_000, 40, 40] {
+        says(&w, "mfp", pages, false);
+        assert_eq!(w.once(), 0);
+    }
+    w.send(&Order::QueryCounters);
+    assert_eq!(w.once(), 0);
+    let all = readings(&counters(&mut w).pop().unwrap());
+    let fell = all.iter().find(|r| !r.anomalies.is_empty()).expect("a marked reading");
+    assert_eq!(fell.anomalies[0].kind, AnomalyKind::Backwards);
+    assert_eq!((fell.anomalies[0].before.as_str(), fell.seen.counters[0].value), ("5000", 40));
+}
+
+#[test]
+fn a_list_of_devices_with_a_slip_of_the_pen_keeps_no_box_from_its_mail() {
+    let mut w = quick();
+    let path = w.home().join("devices.toml");
+    fs::write(&path, "[[device]]\nname = \"mfp\"\ndriver = \"snpm\"\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let query = w.query();
+    assert_eq!(w.once(), 0);
+    assert_eq!(w.answers(query).len(), 1);
+    let out = w.agent(&["devices", "poll"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out).contains("line 3"), "{}", text(&out));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(text(&w.agent(&["devices"])).contains("chmod 600"));
+}
+
+#[test]
+fn a_person_sees_what_the_devices_say_and_which_do_not_answer() {
+    let w = quick();
+    beside(&w, &["mfp", "ups"]);
+    says(&w, "mfp", 100, true);
+    let out = w.agent(&["devices", "poll", "--json"]);
+    assert_eq!(out.status.code(), Some(1), "one of them does not answer");
+    let document: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let mfp = &document["devices"][0];
+    assert_eq!((mfp["device"].as_str(), mfp["counters"][0]["value"].as_u64()), (Some("mfp"), Some(100)));
+    assert_eq!(mfp["faults"][0]["fault_class"], "B");
+    assert_eq!(document["failed"][0]["device"], "ups");
+    let shown = text(&w.agent(&["devices", "poll", "mfp"]));
+    assert!(shown.contains("pages colour=mono"), "{shown}");
+    assert!(shown.contains("FAULT B   critical jam: Misfeed (8)"), "{shown}");
+    let listed = text(&w.agent(&["devices"]));
+    assert!(listed.contains("mfp                     exec"), "{listed}");
+    assert_eq!(w.agent(&["devices", "poll", "fax"]).status.code(), Some(2));
+    assert_eq!(w.once(), 0);
+    let status = w.status();
+    assert!(status.contains("mfp: class B, jam: Misfeed, since "), "{status}");
+}
+
+#[test]
+fn an_acknowledgement_that_names_what_was_never_read_changes_nothing() {
+    let mut w = quick();
+    beside(&w, &["mfp"]);
+    says(&w, "mfp", 100, false);
+    assert_eq!(w.once(), 0);
+    let wrong = Some(ReadingMark { chain: 1, index: 9_999 });
+    w.send(&Order::Acknowledge(Acknowledge { faults: vec![7, 8], readings: wrong }));
+    w.send(&Order::QueryCounters);
+    assert_eq!(w.once(), 0);
+    let last = counters(&mut w).pop().unwrap();
+    assert_eq!((last.after, readings(&last).len()), (None, 1));
+    assert_eq!(readings(&last)[0].device, DeviceName::parse("mfp").unwrap());
+}
