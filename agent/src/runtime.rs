@@ -26,7 +26,9 @@ use crate::home::{Home, Lock};
 use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;
 use crate::ledger::{self, Loaded};
+use crate::limits::TRIAL_LOOK_LIMIT;
 use crate::post::Post;
+use crate::program;
 use crate::script::{ScriptUser, reap};
 use crate::stop::Stop;
 use crate::system::boot_id;
@@ -81,8 +83,6 @@ impl Shell {
         let alive = Alive::new(service, config.mail.longest_silence());
         let moved = alive.clone();
         config.mail.progress = Progress::to(move || moved.step());
-        let profile =
-            Profile { agent: config.agent.clone(), classes: config.classes.clone(), rules: config.rules };
         let mailbox = Mailbox::new(config.mail.clone());
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
@@ -90,7 +90,7 @@ impl Shell {
         Self {
             disk: disk.watched(alive.clone()),
             script_user,
-            core: AgentCore::new(profile, loaded.state),
+            core: AgentCore::new(profile_of(&config), loaded.state),
             inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes, alive.clone()),
             post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
             recovered: loaded.recovered.is_some(),
@@ -118,7 +118,8 @@ impl Shell {
 
     async fn begin(&mut self) -> Result<(), RunError> {
         let recovered = self.recovered;
-        self.feed(Event::Started { recovered, boot: boot_id() }).await
+        let program = program::own(self.disk.root());
+        self.feed(Event::Started { recovered, boot: boot_id(), program }).await
     }
 
     /// Works until told to stop.
@@ -298,6 +299,9 @@ impl Shell {
     fn promise(&self, effect: &Effect) {
         match effect {
             Effect::RunScript { .. } => self.alive.for_up_to(self.config.script_timeout),
+            Effect::Try { .. } => {
+                self.alive.for_up_to(self.config.trial_limit.saturating_add(TRIAL_LOOK_LIMIT));
+            }
             _ => self.alive.step(),
         }
         self.alive.show(self.core.state(), self.config.poll);
@@ -344,6 +348,11 @@ impl Shell {
             }
         }
     }
+}
+
+/// What the core needs to know of the configuration.
+pub(crate) fn profile_of(config: &Config) -> Profile {
+    Profile { agent: config.agent.clone(), classes: config.classes.clone(), rules: config.rules }
 }
 
 /// Up to a tenth more or less, so that a fleet that was switched on together does not poll together.
