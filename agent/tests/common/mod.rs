@@ -66,6 +66,8 @@ pub struct World {
     /// Kind and mode of the modules in the next bundle.
     pub kind: &'static str,
     pub mode: &'static str,
+    /// The agent that is started, if it is not the one of this build.
+    pub program: Option<PathBuf>,
     agent_keys: Option<(VerifyingKey, SealingKey)>,
     /// Reports that came.
     seen: BTreeMap<EnvelopeId, Came>,
@@ -117,6 +119,7 @@ impl World {
             reports: vec![],
             kind: "resident",
             mode: "0755",
+            program: None,
             agent_keys: None,
             seen: BTreeMap::new(),
             state_was_lost: false,
@@ -154,6 +157,7 @@ impl World {
             reports: vec![],
             kind: self.kind,
             mode: self.mode,
+            program: None,
             agent_keys: self.agent_keys.clone(),
             seen: self.seen.clone(),
             state_was_lost: self.state_was_lost,
@@ -252,7 +256,8 @@ impl World {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mailfleet-agent"));
+        let built = Path::new(env!("CARGO_BIN_EXE_mailfleet-agent"));
+        let mut command = Command::new(self.program.as_deref().unwrap_or(built));
         command.args(args).env("MAILFLEET_HOME", self.home()).env_remove("RUST_LOG");
         command.stdin(Stdio::null());
         command
@@ -375,12 +380,24 @@ impl World {
 
     /// A signed bundle of these files.
     pub fn bundle(&self, version: &str, extra: &str, script: Option<&str>, files: Files<'_>) -> Vec<u8> {
-        let (kind, mode) = (self.kind, self.mode);
+        let modules: Vec<_> = files.iter().map(|(path, text)| (*path, self.kind, text.as_bytes())).collect();
+        self.bundle_of(version, extra, script, &modules)
+    }
+
+    /// A signed bundle of these modules: path, kind and content.
+    pub fn bundle_of(
+        &self,
+        version: &str,
+        extra: &str,
+        script: Option<&str>,
+        modules: &[(&str, &str, &[u8])],
+    ) -> Vec<u8> {
+        let mode = self.mode;
         let mut toml = format!("software_version = \"{version}\"\n{extra}\n");
         if script.is_some() {
             toml.push_str("script = \"install.sh\"\n");
         }
-        for (index, (path, _)) in files.iter().enumerate() {
+        for (index, (path, kind, _)) in modules.iter().enumerate() {
             let name = path.rsplit('/').next().unwrap();
             toml.push_str(&format!(
                 "[[module]]\nname = \"{name}\"\nversion = \"{version}\"\ndate = \"2026-01-01\"\n\
@@ -397,7 +414,7 @@ impl World {
             &mut |file| {
                 let name = file.path.as_str();
                 let content = match name.strip_prefix('f').and_then(|n| n.parse::<usize>().ok()) {
-                    Some(index) => files[index].1.as_bytes().to_vec(),
+                    Some(index) => modules[index].2.to_vec(),
                     None => format!("#!/bin/sh\n{}\n", script.unwrap()).into_bytes(),
                 };
                 Ok(Cursor::new(content))
