@@ -36,6 +36,8 @@ pub struct Config {
     pub poll: Duration,
     /// How long one phase of an install script may take.
     pub script_timeout: Duration,
+    /// How long a new agent may take to prove itself.
+    pub trial_limit: Duration,
     /// Name of the user that scripts run as.
     pub script_user: Option<String>,
     /// Restarts the box; empty: somebody else does.
@@ -96,6 +98,8 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     script_timeout: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    trial_limit: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     script_user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     restart_command: Option<Vec<String>>,
@@ -144,6 +148,8 @@ const SEND_COUNTERS_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 /// Twenty devices fill it in about a year without mail.
 const READINGS_ROOM_DEFAULT: &str = "64 MiB";
 const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+/// A slow box that looks at its mailbox over a slow line, twice over.
+const TRIAL_LIMIT_DEFAULT: Duration = Duration::from_secs(300);
 /// A small box has little disk; who mails more than this sets it.
 const MAX_BUNDLE_DEFAULT_BYTES: u64 = 256 * 1024 * 1024;
 /// Who else may take leases is the operator's choice.
@@ -188,6 +194,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         poll: None,
         junk: None,
         script_timeout: None,
+        trial_limit: None,
         script_user: None,
         restart_command: None,
         restart_limit: None,
@@ -211,6 +218,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
     for (key, value) in [
         ("poll", format_duration(POLL_DEFAULT)),
         ("script_timeout", format_duration(SCRIPT_TIMEOUT_DEFAULT)),
+        ("trial_limit", format_duration(TRIAL_LIMIT_DEFAULT)),
         ("restart_limit", format_duration(RESTART_LIMIT_DEFAULT)),
         ("lease_max", format_duration(LEASE_MAX_DEFAULT)),
         ("lease_mode", LEASE_MODE_DEFAULT.to_owned()),
@@ -298,6 +306,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             raw.script_timeout.as_deref(),
             SCRIPT_TIMEOUT_DEFAULT,
         )?,
+        trial_limit: in_file.duration("trial_limit", raw.trial_limit.as_deref(), TRIAL_LIMIT_DEFAULT)?,
         script_user: raw.script_user,
         restart_command,
         rules: Rules {

@@ -13,6 +13,7 @@
 //! Nobody but root's owner can be trusted with `root`, but a module's folder may have been replaced by a
 //! symbolic link: all target folders are opened beneath the root by the kernel's rules.
 
+mod adopt;
 mod beneath;
 mod in_use;
 mod journal;

@@ -10,6 +10,7 @@ use crate::files::now;
 use crate::home::Home;
 use crate::keys::Keys;
 use crate::ledger;
+use crate::program;
 use crate::script::ScriptUser;
 use shared::error::chain;
 
@@ -92,6 +93,7 @@ pub(crate) async fn doctor(home: &Home) -> ExitCode {
     );
     if let Ok(config) = &config {
         check_disk(&mut findings, config);
+        check_program(&mut findings, config);
         check_scripts(&mut findings, config);
         check_mail(&mut findings, config).await;
     }
@@ -146,6 +148,16 @@ fn check_disk(findings: &mut Findings, config: &Config) {
             Err(err) => Err(format!("{root}: {err}")),
         },
     );
+}
+
+/// Where the agent may well be: it works from anywhere.
+fn check_program(findings: &mut Findings, config: &Config) {
+    let own = program::own(&config.root);
+    let text = match own.file {
+        Some(file) => format!("{file} below the root: a bundle can bring a new agent there"),
+        None => format!("{} is not below the root: no bundle can bring a new agent", own.place),
+    };
+    findings.line(Area::Box, "program", Ok(text));
 }
 
 fn check_scripts(findings: &mut Findings, config: &Config) {

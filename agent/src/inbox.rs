@@ -17,6 +17,7 @@ use crate::alive::Alive;
 use crate::files::{copy_seen, create_private, remove_if_there, sync_parent};
 use crate::home::Home;
 use crate::keys::Keys;
+use crate::trial;
 
 /// Mails listed at a time: a flood of junk must not fill the memory. The next look shows the next ones.
 const LOOK_MAX_COUNT: usize = 200;
@@ -71,6 +72,11 @@ impl Inbox {
     /// The mails that are there.
     pub(crate) async fn look(&mut self) -> Result<Vec<Found>, MailError> {
         self.mailbox.look(LOOK_MAX_COUNT).await
+    }
+
+    /// Whether the mailbox can be read; leaves no connection open.
+    pub(crate) async fn try_to_look(&mut self) -> Result<(), MailError> {
+        trial::look(&mut self.mailbox).await
     }
 
     /// Ends the connection: the next look may be minutes away.

@@ -22,6 +22,9 @@ pub const MAPS_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Read of the list of users: some thousand lines.
 pub const PASSWD_MAX_BYTES: u64 = 1024 * 1024;
 
+/// A look at the mailbox before and in the trial of a new agent. Longer than any server takes that can be worked with.
+pub const TRIAL_LOOK_LIMIT: Duration = Duration::from_secs(120);
+
 /// The command that restarts the box only says so to somebody; what takes longer hangs.
 pub const RESTART_COMMAND_LIMIT: Duration = Duration::from_secs(60);
 

@@ -11,12 +11,14 @@ mod inbox;
 mod keys;
 mod leasing;
 mod post;
+mod program;
 mod readings;
 mod runtime;
 mod script;
 mod status;
 mod stop;
 mod system;
+mod trial;
 mod watch;
 
 use std::path::PathBuf;
@@ -95,6 +97,13 @@ enum Command {
     /// List the devices beside this box, or ask them now.
     #[command(after_help = "Example:\n  mailfleet-agent devices poll mfp-2nd-floor --json")]
     Devices(devices::DevicesArgs),
+    /// Show, on trial, that this program can be this box's agent. The agent that runs calls it.
+    #[command(hide = true)]
+    Trial {
+        /// The agent that runs cannot read its mailbox either.
+        #[arg(long)]
+        mail_is_down: bool,
+    },
     /// Check configuration, keys, state, disk, mail and clock; one line each.
     #[command(after_help = "Example:\n  mailfleet-agent doctor")]
     Doctor,
@@ -180,6 +189,7 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Lease(command) => leasing::run(&home, command).map(|()| ExitCode::SUCCESS),
             Command::Devices(args) => devices::run(&home, args).await,
+            Command::Trial { mail_is_down } => trial::prove(&home, mail_is_down).await.map(ExitCode::from),
             Command::Doctor => Ok(doctor::doctor(&home).await),
         }
     })
@@ -235,6 +245,9 @@ async fn run(home: Home) -> anyhow::Result<ExitCode> {
         ended = shell.run() => ended,
         never = service.watch() => match never {},
     };
+    if let Err(RunError::Become(path)) = ended {
+        return Err(program::become_what_is_at(&path));
+    }
     service.stopping();
     match ended {
         Ok(()) | Err(RunError::Stopped) => Ok(ExitCode::SUCCESS),
@@ -246,6 +259,7 @@ async fn run_once(home: Home) -> anyhow::Result<ExitCode> {
     let summary = match open(home, Mode::Once, Service::default())?.run_once().await {
         Ok(summary) => summary,
         Err(RunError::Stopped) => return Ok(ExitCode::SUCCESS),
+        Err(RunError::Become(path)) => return Err(program::become_what_is_at(&path)),
         Err(err) => return Err(err.into()),
     };
     for failure in &summary.failed {

@@ -27,7 +27,9 @@ use crate::home::{Home, Lock};
 use crate::inbox::{Inbox, Left, Taken};
 use crate::keys::Keys;
 use crate::ledger::{self, Loaded};
+use crate::limits::TRIAL_LOOK_LIMIT;
 use crate::post::Post;
+use crate::program;
 use crate::readings::Readings;
 use crate::script::{ScriptUser, reap};
 use crate::stop::Stop;
@@ -104,12 +106,6 @@ impl Shell {
         let alive = Alive::new(service, config.mail.longest_silence());
         let moved = alive.clone();
         config.mail.progress = Progress::to(move || moved.step());
-        let profile = Profile {
-            agent: config.agent.clone(),
-            classes: config.classes.clone(),
-            rules: config.rules,
-            counters_every: config.send_counters,
-        };
         readings.delivered(loaded.state.watch.delivered);
         let mailbox = Mailbox::new(config.mail.clone());
         if let Some(why) = &loaded.recovered {
@@ -120,7 +116,7 @@ impl Shell {
             script_user,
             watcher,
             readings,
-            core: AgentCore::new(profile, loaded.state),
+            core: AgentCore::new(profile_of(&config), loaded.state),
             inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes, alive.clone()),
             post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
             recovered: loaded.recovered.is_some(),
@@ -148,7 +144,8 @@ impl Shell {
 
     async fn begin(&mut self) -> Result<(), RunError> {
         let recovered = self.recovered;
-        self.feed(Event::Started { recovered, boot: boot_id() }).await?;
+        let program = program::own(self.disk.root());
+        self.feed(Event::Started { recovered, boot: boot_id(), program }).await?;
         // A list that cannot be read says nothing of the devices: what is known of them stays.
         let known = || self.core.state().watch.devices.keys().cloned().collect();
         let devices = self.watcher.names().unwrap_or_else(known);
@@ -380,6 +377,9 @@ impl Shell {
     fn promise(&self, effect: &Effect) {
         match effect {
             Effect::RunScript { .. } => self.alive.for_up_to(self.config.script_timeout),
+            Effect::Try { .. } => {
+                self.alive.for_up_to(self.config.trial_limit.saturating_add(TRIAL_LOOK_LIMIT));
+            }
             _ => self.alive.step(),
         }
         self.alive.show(self.core.state(), self.config.poll);
@@ -425,6 +425,16 @@ impl Shell {
                 () = self.stop.wanted() => return Err(RunError::Stopped),
             }
         }
+    }
+}
+
+/// What the core needs to know of the configuration.
+pub(crate) fn profile_of(config: &Config) -> Profile {
+    Profile {
+        agent: config.agent.clone(),
+        classes: config.classes.clone(),
+        rules: config.rules,
+        counters_every: config.send_counters,
     }
 }
 

@@ -54,8 +54,17 @@ pub(crate) struct Run<'r> {
 /// with all its programs, and there is no result. The saved state says what was under way; the next start takes
 /// it back.
 pub(crate) async fn run(run: &Run<'_>, stop: &mut Stop) -> Option<(ScriptEnd, OutputTail)> {
+    watch(command(run), run.limit, stop).await
+}
+
+/// Runs any command in this way.
+pub(crate) async fn watch(
+    command: Command,
+    limit: Duration,
+    stop: &mut Stop,
+) -> Option<(ScriptEnd, OutputTail)> {
     let mut family = Family::expect();
-    let (mut child, mut output) = match start(run) {
+    let (mut child, mut output) = match start(command) {
         Ok(started) => started,
         Err(err) => return Some((not_run(&err), OutputTail::default())),
     };
@@ -64,10 +73,10 @@ pub(crate) async fn run(run: &Run<'_>, stop: &mut Stop) -> Option<(ScriptEnd, Ou
     let status = tokio::select! {
         status = child.wait() => status,
         never = collect(&mut output, &mut tail) => match never {},
-        () = tokio::time::sleep(run.limit) => {
+        () = tokio::time::sleep(limit) => {
             family.end(&mut child).await;
             let _ = tokio::time::timeout(LAST_OUTPUT, collect_until_end(&mut output, &mut tail)).await;
-            return Some((ScriptEnd::Timeout(run.limit.as_secs()), OutputTail::of(&tail)));
+            return Some((ScriptEnd::Timeout(limit.as_secs()), OutputTail::of(&tail)));
         }
         () = stop.wanted() => {
             family.end(&mut child).await;
@@ -86,11 +95,10 @@ pub(crate) async fn run(run: &Run<'_>, stop: &mut Stop) -> Option<(ScriptEnd, Ou
 }
 
 fn not_run(err: &io::Error) -> ScriptEnd {
-    ScriptEnd::NotRun(Label::lossy(&format!("cannot run the script: {err}")))
+    ScriptEnd::NotRun(Label::lossy(&format!("cannot run it: {err}")))
 }
 
-fn start(run: &Run<'_>) -> io::Result<(Child, pipe::Receiver)> {
-    let (reader, writer) = io::pipe()?;
+fn command(run: &Run<'_>) -> Command {
     let from = run.from.map_or("none", SoftwareVersion::as_str);
     let mut command = Command::new(run.script);
     command
@@ -103,11 +111,7 @@ fn start(run: &Run<'_>) -> io::Result<(Child, pipe::Receiver)> {
         .env("MAILFLEET_STAGE", run.stage)
         .env("MAILFLEET_FROM_VERSION", from)
         .env("MAILFLEET_TO_VERSION", run.to.as_str())
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .process_group(0)
-        .kill_on_drop(true);
+        .stdin(Stdio::null());
     let home = run.user.map(|user| user.home.clone().into_os_string());
     if let Some(home) = home.or_else(|| std::env::var_os("HOME")) {
         command.env("HOME", home);
@@ -116,6 +120,12 @@ fn start(run: &Run<'_>) -> io::Result<(Child, pipe::Receiver)> {
         // Becoming another user drops the supplementary groups too.
         command.gid(user.gid).uid(user.uid);
     }
+    command
+}
+
+fn start(mut command: Command) -> io::Result<(Child, pipe::Receiver)> {
+    let (reader, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer).process_group(0).kill_on_drop(true);
     // The process has one; nothing else happens between the two calls.
     let own = rustix::process::umask(UMASK);
     let spawned = command.spawn();

@@ -147,7 +147,7 @@ fn doctor_has_a_line_for_each_thing_and_finds_what_is_wrong() {
     let w = World::enrolled();
     let out = w.agent(&["doctor"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
-    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 9, "{}", text(&out));
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 10, "{}", text(&out));
     std::fs::remove_dir_all(w.root()).unwrap();
     let out = w.agent(&["doctor"]);
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));

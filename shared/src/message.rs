@@ -394,6 +394,9 @@ pub enum Phase {
     /// Script: does it work?
     #[n(5)]
     Verify,
+    /// The bundle's agent shows that it works here, and takes the place of the one that runs.
+    #[n(7)]
+    Prove,
     /// Script: after the old files are back.
     #[n(6)]
     Undo,
@@ -410,6 +413,7 @@ impl Phase {
             Self::Switch => "switch",
             Self::Post => "post",
             Self::Verify => "verify",
+            Self::Prove => "prove",
             Self::Undo => "undo",
         }
     }
@@ -454,6 +458,9 @@ pub enum Cause {
     /// Something was in the way, and what had been prepared could not be taken back to wait for it.
     #[n(9)]
     Hindered(#[n(0)] Hindrance),
+    /// The bundle's agent has not proven itself on this box: how its last trial ended.
+    #[n(10)]
+    NotProven(#[n(0)] Label),
 }
 
 /// Exit code with which a script says "not now", in `check` and `pre`.
@@ -479,6 +486,7 @@ impl fmt::Display for Cause {
             Self::NotRestarted => f.write_str("the box was not restarted in time"),
             Self::TooManyRestarts => f.write_str("the script asked for a restart of the box too often"),
             Self::Hindered(hindrance) => hindrance.fmt(f),
+            Self::NotProven(text) => write!(f, "the new agent has not proven itself: {text}"),
         }
     }
 }
@@ -510,6 +518,9 @@ pub enum Refusal {
     /// This module has a set-user-ID, set-group-ID or sticky bit, which the box does not allow.
     #[n(7)]
     SpecialMode(#[n(0)] Label),
+    /// The bundle's agent would not take the place of the one that runs: where that one is.
+    #[n(8)]
+    OtherAgent(#[n(0)] Label),
 }
 
 impl fmt::Display for Refusal {
@@ -524,6 +535,9 @@ impl fmt::Display for Refusal {
             Self::QueueFull => f.write_str("too many install orders wait"),
             Self::SpecialMode(module) => {
                 write!(f, "module {module} has a set-user-ID, set-group-ID or sticky bit, not allowed here")
+            }
+            Self::OtherAgent(text) => {
+                write!(f, "the bundle's agent would not replace the one that runs: {text}")
             }
         }
     }

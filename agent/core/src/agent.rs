@@ -12,6 +12,7 @@ use crate::install::{End, Install, Signal, Surroundings, Turn};
 use crate::limits::{ENROL_FIRST, ENROL_LONGEST, OWED_MAX_COUNT, back_off};
 use crate::outbox::{ReportSeq, is_due};
 use crate::profile::Profile;
+use crate::program::Program;
 use crate::state::{Enrolment, LastEnd, Owed, State};
 use crate::versions::{Combination, paths_of, report};
 use crate::watch::Memory;
@@ -23,6 +24,8 @@ pub struct AgentCore {
     pub(crate) state: State,
     /// The run of the box's system.
     boot: BootId,
+    /// The program that this core is part of.
+    program: Program,
     /// The state differs from the one that was saved last.
     pub(crate) dirty: bool,
     /// Digests were asked for, for the reports that are owed.
@@ -41,6 +44,7 @@ impl AgentCore {
             profile,
             state,
             boot: BootId::default(),
+            program: Program::default(),
             dirty: false,
             reading: false,
             posting: None,
@@ -76,8 +80,9 @@ impl AgentCore {
         let now = self.state.fresh.effective(clock);
         let mut effects = Vec::new();
         match event {
-            Event::Started { recovered, boot } => {
+            Event::Started { recovered, boot, program } => {
                 self.boot = boot;
+                self.program = program;
                 self.started(now, recovered, &mut effects);
             }
             Event::Tick => self.signal(now, None, Signal::Tick, &mut effects),
@@ -106,6 +111,12 @@ impl AgentCore {
             }
             Event::Switched { order, result } => {
                 self.signal(now, Some(order), Signal::Switched(result), &mut effects);
+            }
+            Event::Tried { order, end, output } => {
+                self.signal(now, Some(order), Signal::Tried(end, output), &mut effects);
+            }
+            Event::Adopted { order, result } => {
+                self.signal(now, Some(order), Signal::Adopted(result), &mut effects);
             }
             Event::Restored { order, result } => {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
@@ -186,7 +197,7 @@ impl AgentCore {
                 continue;
             }
             let install = Install::Inspecting(job);
-            out.extend(install.action(self.state.installed.as_ref()));
+            out.extend(install.action(self.state.installed.as_ref(), &self.program));
             self.state.active = Some(install);
         }
     }
@@ -259,6 +270,7 @@ impl AgentCore {
             classes: &self.profile.classes,
             rules: &self.profile.rules,
             boot: &self.boot,
+            program: &self.program,
             installed: self.state.installed.as_ref(),
         };
         match install.turn(&around, signal) {
@@ -266,7 +278,7 @@ impl AgentCore {
             Turn::Go(mut install) => {
                 self.dirty = true;
                 self.tell_wait(now, &mut install);
-                out.extend(install.action(self.state.installed.as_ref()));
+                out.extend(install.action(self.state.installed.as_ref(), &self.program));
                 self.state.active = Some(install);
             }
             Turn::End(end) => self.job_ended(now, *end, out),
@@ -317,6 +329,7 @@ impl AgentCore {
         } else {
             out.push(Effect::Cleanup { order: end.order });
         }
+        out.extend(end.become_what_is_at.map(|path| Effect::Become { path }));
     }
 
     fn commit(&mut self, combination: Combination, out: &mut Vec<Effect>) {

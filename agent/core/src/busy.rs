@@ -110,8 +110,8 @@ pub(crate) fn hindrance(
             (ModuleKind::Resident | ModuleKind::Library, Before::Pre) => return None,
             (ModuleKind::Resident, Before::Switch) | (ModuleKind::OnDemand, _) => "runs as",
             (ModuleKind::Library, Before::Switch) => "is used by",
-            // A file that is read may be replaced: its reader keeps the old one.
-            (ModuleKind::Script | ModuleKind::Data, _) => return None,
+            // A file that is read may be replaced: its reader keeps the old one. An agent replaces itself.
+            (ModuleKind::Script | ModuleKind::Data | ModuleKind::Agent, _) => return None,
         };
         let about = Label::lossy(&format!("{} {verb} process {}", running.module, running.pid));
         Some(Hindrance { reason: WaitReason::ModuleRunning, about: Some(about) })
@@ -186,13 +186,14 @@ mod tests {
 
     #[test]
     fn what_runs_is_in_the_way_by_its_kind_and_by_what_comes_next() {
-        use ModuleKind::{Data, Library, OnDemand, Resident, Script};
+        use ModuleKind::{Agent, Data, Library, OnDemand, Resident, Script};
         for (kind, pre, switch) in [
             (Resident, false, true),
             (OnDemand, true, true),
             (Library, false, true),
             (Script, false, false),
             (Data, false, false),
+            (Agent, false, false),
         ] {
             let modules = [module("abcd", kind)];
             let running = vec![Running { module: Label::lossy("abcd"), pid: 12 }];

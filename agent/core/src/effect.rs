@@ -78,12 +78,35 @@ pub enum Effect {
         /// What is to be installed.
         to: SoftwareVersion,
     },
-    /// Keep the old files and put the staged ones in place. Answer: `Switched`.
+    /// Keep the old files and put the staged ones in place, all but an agent's. Answer: `Switched`.
     Switch {
         /// The order.
         order: EnvelopeId,
         /// The modules.
         modules: Vec<Module>,
+    },
+    /// Let the staged agent prove itself: run it as a child that writes nothing, with a time limit; first see whether this
+    /// agent can read its mailbox, for then that one must too. Answer: `Tried`.
+    Try {
+        /// The order.
+        order: EnvelopeId,
+        /// The agent.
+        module: Module,
+    },
+    /// Put the staged agent in place of the one that runs, and become it if `start` says so. Answer: `Adopted`; or
+    /// `Event::Started` in the other program.
+    Adopt {
+        /// The order.
+        order: EnvelopeId,
+        /// The agent.
+        module: Module,
+        /// The program that runs is another one.
+        start: bool,
+    },
+    /// The file that this agent runs from was replaced: become what is there now. No answer but `Event::Started`.
+    Become {
+        /// Where it is.
+        path: ModulePath,
     },
     /// Put the old files back, as far as `Switch` came. Answer: `Restored`.
     Restore {
@@ -161,6 +184,9 @@ impl Effect {
             Self::ReadUse { .. } => "read-use",
             Self::RunScript { .. } => "run-script",
             Self::Switch { .. } => "switch",
+            Self::Try { .. } => "try",
+            Self::Adopt { .. } => "adopt",
+            Self::Become { .. } => "become",
             Self::Restore { .. } => "restore",
             Self::RestartBox { .. } => "restart-box",
             Self::Cleanup { .. } => "cleanup",

@@ -9,6 +9,7 @@ use crate::busy::{BootId, InUse};
 use crate::effect::ReadFor;
 use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
 use crate::outbox::ReportSeq;
+use crate::program::Program;
 use crate::rekey::KeyName;
 use crate::watch::{Look, LookFault};
 
@@ -21,6 +22,8 @@ pub enum Event {
         recovered: bool,
         /// The run of the box's system.
         boot: BootId,
+        /// The program that starts.
+        program: Program,
     },
     /// Time has passed; `next_wake` is due, or the shell just asks.
     Tick,
@@ -109,6 +112,22 @@ pub enum Event {
         /// Whether all files are in place and synced; if not, some may be.
         result: Result<(), Label>,
     },
+    /// Answers [`Effect::Try`](crate::Effect::Try).
+    Tried {
+        /// The order.
+        order: EnvelopeId,
+        /// How the trial ended.
+        end: ScriptEnd,
+        /// Tail of its output.
+        output: OutputTail,
+    },
+    /// Answers [`Effect::Adopt`](crate::Effect::Adopt), unless another program starts.
+    Adopted {
+        /// The order.
+        order: EnvelopeId,
+        /// Whether the file is in place and synced.
+        result: Result<(), Label>,
+    },
     /// Answers [`Effect::Restore`](crate::Effect::Restore).
     Restored {
         /// The order.
@@ -186,7 +205,7 @@ pub enum StageFault {
     Io(Label),
 }
 
-/// How a run of the script ended.
+/// How a run of the script ended, or a trial of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptEnd {
     /// With this exit code.

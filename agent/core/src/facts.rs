@@ -98,6 +98,14 @@ pub struct BundleFacts {
     pub unpacked_bytes: u64,
 }
 
+impl BundleFacts {
+    /// The agent that it brings, if any. The manifest's check allows no second one.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Module> {
+        self.modules.iter().find(|m| m.kind == ModuleKind::Agent)
+    }
+}
+
 /// What is at the paths that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModulesFound {

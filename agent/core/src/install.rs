@@ -13,29 +13,35 @@
 //!                                 AwaitingRestart                                            │
 //!                                   ↑76        ↓ restarted                                   │
 //!                      Switching → Post ──→ Verifying → Confirming → end            failure ─┘
+//!                                              ↓ an agent ↑
+//!                                           Proving → Adopting
 //! ```
 //!
 //! Without a script, the phases that only run it are skipped. Not here: queueing, reports, and what is
 //! installed; `agent` keeps those.
 
 mod moves;
+mod prove;
 mod restart;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wait;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Cause, Failure, Hindrance, Outcome, OutputTail, Phase, WaitReason, Waiting};
-use shared::{EnvelopeId, Label, SoftwareVersion, UnixMillis};
+use shared::message::{Failure, Hindrance, OutputTail, Phase, WaitReason, Waiting};
+use shared::{EnvelopeId, SoftwareVersion, UnixMillis};
 
-use crate::busy::{Before, BootId};
+use crate::busy::Before;
 use crate::effect::{Effect, ReadFor};
-use crate::facts::{BundleFacts, ModulesFound};
-use crate::profile::Rules;
+use crate::facts::BundleFacts;
+use crate::program::Program;
 use crate::versions::{Combination, paths_of};
 
 pub(crate) use moves::Signal;
+pub use prove::Trials;
 pub use restart::{Restart, Then};
+pub(crate) use turn::{End, Surroundings, Turn};
 pub use wait::{Resume, Wait};
 
 /// An install order that was taken.
@@ -158,51 +164,12 @@ pub enum Install {
     /// The box is to restart: it goes on in the next run of its system.
     #[n(13)]
     AwaitingRestart(#[n(0)] Box<Planned>, #[n(1)] Restart),
-}
-
-/// What an install needs to know about its agent.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) now: UnixMillis,
-    pub(crate) classes: &'a [Label],
-    pub(crate) rules: &'a Rules,
-    pub(crate) boot: &'a BootId,
-    pub(crate) installed: Option<&'a Combination>,
-}
-
-/// What became of an install after something happened.
-#[derive(Debug)]
-pub(crate) enum Turn {
-    /// It goes on in this state, whose action is due.
-    Go(Install),
-    /// It is over.
-    End(Box<End>),
-    /// Nothing that concerns this state.
-    Ignored(Install),
-}
-
-/// The end of an install.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) order: EnvelopeId,
-    pub(crate) outcome: Outcome,
-    pub(crate) output: Option<OutputTail>,
-    /// What is installed from now on, if that changed.
-    pub(crate) commit: Option<Combination>,
-    /// The files as just read, if they were: then the report needs no other reading.
-    pub(crate) found: Option<ModulesFound>,
-}
-
-impl End {
-    /// The order expired in the queue.
-    pub(crate) fn too_late(order: EnvelopeId) -> Self {
-        let failure = Failure { phase: Phase::Stage, cause: Cause::WaitedTooLong(None), undo_failed: false };
-        Self::without_change(order, Outcome::RolledBack(failure))
-    }
-
-    /// It ended before anything was changed.
-    pub(crate) fn without_change(order: EnvelopeId, outcome: Outcome) -> Self {
-        Self { order, outcome, output: None, commit: None, found: None }
-    }
+    /// The bundle's agent shows that it works here.
+    #[n(14)]
+    Proving(#[n(0)] Box<Planned>, #[n(1)] Trials),
+    /// The bundle's agent takes the place of the one that runs, and is started.
+    #[n(15)]
+    Adopting(#[n(0)] Box<Planned>),
 }
 
 impl Install {
@@ -224,6 +191,8 @@ impl Install {
             Self::Undoing(..) => "undoing",
             Self::Looking(..) => "looking",
             Self::AwaitingRestart(..) => "awaiting-restart",
+            Self::Proving(..) => "proving",
+            Self::Adopting(_) => "adopting",
         }
     }
 
@@ -244,7 +213,9 @@ impl Install {
             | Self::Restoring(p, _)
             | Self::Undoing(p, ..)
             | Self::Looking(p, _)
-            | Self::AwaitingRestart(p, _) => &p.job,
+            | Self::AwaitingRestart(p, _)
+            | Self::Proving(p, _)
+            | Self::Adopting(p) => &p.job,
         }
     }
 
@@ -270,6 +241,8 @@ impl Install {
             | Self::Post(_)
             | Self::Verifying(_)
             | Self::Confirming(_)
+            | Self::Proving(..)
+            | Self::Adopting(_)
             | Self::Restoring(..)
             | Self::Undoing(..) => None,
         }
@@ -303,13 +276,15 @@ impl Install {
             | Self::Post(_)
             | Self::Verifying(_)
             | Self::Confirming(_)
+            | Self::Proving(..)
+            | Self::Adopting(_)
             | Self::Restoring(..)
             | Self::Undoing(..) => true,
         }
     }
 
     /// What is to be done in this state; nothing in a pause.
-    pub(crate) fn action(&self, installed: Option<&Combination>) -> Option<Effect> {
+    pub(crate) fn action(&self, installed: Option<&Combination>, program: &Program) -> Option<Effect> {
         let order = self.job().order;
         let script = |p: &Planned, phase| Effect::RunScript {
             order,
@@ -338,6 +313,11 @@ impl Install {
             Self::Restoring(_, after) => Effect::Restore { order, switched: after.switched() },
             Self::Undoing(p, ..) => script(p, Phase::Undo),
             Self::AwaitingRestart(..) => Effect::RestartBox { order },
+            Self::Proving(p, _) => Effect::Try { order, module: p.facts.agent()?.clone() },
+            Self::Adopting(p) => {
+                let module = p.facts.agent()?;
+                Effect::Adopt { order, module: module.clone(), start: !program.is(module) }
+            }
         })
     }
 }

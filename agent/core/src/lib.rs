@@ -9,8 +9,8 @@
 //! 2. `Save` is durable before the next effect begins. It is always the first effect of its step.
 //! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
 //!    `Event::Started` on the state that was saved last.
-//! 4. `Stage`, `Switch`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `Cleanup`, `Tidy` may be done again and then
-//!    change nothing more.
+//! 4. `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `Cleanup`, `Tidy` may be done
+//!    again and then change nothing more.
 //! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -26,6 +26,7 @@ mod intake;
 mod limits;
 mod outbox;
 mod profile;
+mod program;
 mod rekey;
 mod state;
 mod versions;
@@ -37,12 +38,13 @@ pub use effect::{Disposal, Effect, Outgoing, ReadFor};
 pub use event::{Event, InspectFault, OpenFault, PostResult, ScriptEnd, StageFault};
 pub use facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, Payload};
 pub use fresh::{Freshness, Seen};
-pub use install::{After, Install, Job, Planned, Restart, Resume, Then, Wait};
+pub use install::{After, Install, Job, Planned, Restart, Resume, Then, Trials, Wait};
 pub use limits::{
     INTERRUPTIONS_MAX_COUNT, LEASE_MAX_DEFAULT, OUTBOX_MAX_COUNT, QUEUE_MAX_COUNT, RESTART_LIMIT_DEFAULT,
 };
 pub use outbox::{Outbox, Queued, ReportSeq};
 pub use profile::{Profile, Rules};
+pub use program::{EXIT_PROVEN, Program};
 pub use rekey::{Asked, Former, KeyName, OwnKeys};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use versions::Combination;

@@ -26,6 +26,14 @@ pub(crate) const HEARTBEAT_MAX_MS: u64 = 90 * 86_400_000;
 /// kills the box must not do so for ever.
 pub const INTERRUPTIONS_MAX_COUNT: u8 = 3;
 
+/// Trials that a new agent may fail. The box may be busy, and the mail server may choose this minute to fail; what fails
+/// three times in a row fails.
+pub(crate) const TRIALS_MAX_COUNT: u8 = 3;
+
+/// Starts that find a trial broken off, by a restart of the box for example, after which the new agent is given up: it may
+/// be what takes the box down. More than interruptions of other steps, as a trial changes nothing.
+pub(crate) const TRIAL_STARTS_MAX_COUNT: u8 = 5;
+
 /// Restarts of the box that the script of one install may ask for: one for the update, one for the way back,
 /// and one to spare. A bundle must not put a box into a loop.
 pub(crate) const RESTARTS_MAX_COUNT: u8 = 3;

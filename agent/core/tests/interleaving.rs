@@ -10,7 +10,8 @@
 
 use agent_core::{
     AgentCore, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, KeyName, Lease, LeaseEnd,
-    MailHandle, Module, ModulesFound, Payload, PostResult, Profile, ReadFor, Rules, ScriptEnd, State,
+    MailHandle, Module, ModulesFound, Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd,
+    State,
 };
 use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
@@ -58,7 +59,7 @@ impl Hand {
         };
         let core = AgentCore::new(profile, State::enrolling(request, T0, trust()));
         let mut hand = Self { core, sequence: 0, effects: vec![], sent: vec![] };
-        hand.feed(Event::Started { recovered: false, boot: BootId::default() });
+        hand.feed(Event::Started { recovered: false, boot: BootId::default(), program: Program::default() });
         hand
     }
 
@@ -344,6 +345,10 @@ fn an_order_that_comes_while_the_box_is_to_restart_waits_behind_it() {
         matches!(r, Report::Progress(p) if matches!(&p.step, Step::Waiting(w) if w.reason == WaitReason::OtherInstall))
     });
     assert!(behind, "{:?}", hand.sent);
-    hand.feed(Event::Started { recovered: false, boot: BootId(Label::lossy("next")) });
+    hand.feed(Event::Started {
+        recovered: false,
+        boot: BootId(Label::lossy("next")),
+        program: Program::default(),
+    });
     assert_eq!(hand.phase(), "verifying");
 }

@@ -12,9 +12,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, Effect, Enrolment, EnvelopeFacts, Event, InUse, KeyName, Lease,
-    LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult, Profile, ReadFor, Rules,
-    ScriptEnd, State,
+    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Enrolment, EnvelopeFacts, Event, InUse,
+    KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult, Profile,
+    Program, ReadFor, Rules, ScriptEnd, State,
 };
 use proptest::prelude::*;
 use shared::bundle::ModuleKind;
@@ -58,6 +58,10 @@ struct Site {
     restarts: bool,
     /// Looks that find a lease.
     leased: u32,
+    /// Bundles bring an agent, whose trial ends with this exit code.
+    agents: Option<i32>,
+    /// Digest of the program that runs.
+    program: Digest,
 }
 
 fn profile() -> Profile {
@@ -96,6 +100,11 @@ fn modules(n: u64) -> Vec<Module> {
     ["a", "b", "c"].map(|name| module(name, n)).to_vec()
 }
 
+/// The agent of a bundle.
+fn agent(n: u64) -> Module {
+    Module { kind: ModuleKind::Agent, ..module("agent", n) }
+}
+
 /// Order `n` installs version `n`.
 fn bundle_of(order: EnvelopeId) -> u64 {
     u64::from_be_bytes(order.0[..8].try_into().unwrap())
@@ -118,7 +127,7 @@ impl Site {
             now: T0,
             mailbox: BTreeMap::new(),
             next_mail: 0,
-            files: BTreeMap::new(),
+            files: BTreeMap::from([(agent(0).path, agent(0).digest)]),
             backups: BTreeMap::new(),
             exits: BTreeMap::new(),
             mail_works: true,
@@ -128,9 +137,18 @@ impl Site {
             boots: 0,
             restarts: true,
             leased: 0,
+            agents: None,
+            program: agent(0).digest,
         };
         it.start();
         it
+    }
+
+    /// The modules of version `n`.
+    fn modules(&self, n: u64) -> Vec<Module> {
+        let mut modules = modules(n);
+        modules.extend(self.agents.map(|_| agent(n)));
+        modules
     }
 
     fn mail(&mut self, n: u64, order: Order) {
@@ -159,10 +177,14 @@ impl Site {
         self.mail(n, Order::Install(InstallOrder { bundle, bundle_bytes: 9, software_version: version(n) }));
     }
 
+    /// The power is back: what starts is the program that is there.
     fn start(&mut self) {
+        self.program = self.files[&agent(0).path];
         self.core = AgentCore::new(profile(), State::decode(&self.saved).unwrap());
         let boot = BootId(Label::lossy(&self.boots.to_string()));
-        self.feed(Event::Started { recovered: false, boot });
+        let (digest, file) = (self.program, Some(agent(0).path));
+        let program = Program { digest, file, place: Label::default() };
+        self.feed(Event::Started { recovered: false, boot, program });
     }
 
     fn poll(&mut self) {
@@ -215,7 +237,11 @@ impl Site {
                     }
                     continue;
                 }
+                let starts = matches!(effect, Effect::Adopt { start: true, .. } | Effect::Become { .. });
                 events.extend(self.execute(effect));
+                if starts {
+                    return self.start();
+                }
             }
         }
     }
@@ -257,7 +283,7 @@ impl Site {
                         from: vec![],
                         classes: vec![],
                         has_script: true,
-                        modules: modules(n),
+                        modules: self.modules(n),
                         unpacked_bytes: 3,
                     })),
                 }
@@ -283,8 +309,11 @@ impl Site {
             Effect::Switch { order, modules } => {
                 self.explained(order, "switch");
                 for m in &modules {
-                    let old = self.files.insert(m.path.clone(), m.digest);
+                    let old = self.files.get(&m.path).copied();
                     self.backups.entry(order).or_default().entry(m.path.clone()).or_insert(old);
+                    if m.kind != ModuleKind::Agent {
+                        self.files.insert(m.path.clone(), m.digest);
+                    }
                 }
                 Event::Switched { order, result: Ok(()) }
             }
@@ -298,7 +327,9 @@ impl Site {
                 }
                 Event::Restored { order, result: Ok(()) }
             }
-            Effect::RestartBox { .. } => return None,
+            Effect::Try { order, module } => self.try_agent(order, &module),
+            Effect::Adopt { order, module, start } => self.adopt(order, module, start),
+            Effect::RestartBox { .. } | Effect::Become { .. } => return None,
             Effect::Cleanup { order } => {
                 self.backups.remove(&order);
                 return None;
@@ -317,6 +348,22 @@ impl Site {
                 Event::Posted { report, result: PostResult::Done }
             }
         })
+    }
+
+    /// PROTOCOL 6.8
+    fn try_agent(&self, order: EnvelopeId, module: &Module) -> Event {
+        self.explained(order, "proving");
+        assert_ne!(self.program, module.digest, "what runs is tried");
+        assert_eq!(self.files[&module.path], self.program, "what is not proven is where it would be started");
+        let end = ScriptEnd::Exit(self.agents.unwrap());
+        Event::Tried { order, end, output: OutputTail::default() }
+    }
+
+    fn adopt(&mut self, order: EnvelopeId, module: Module, start: bool) -> Event {
+        self.explained(order, "adopting");
+        assert_eq!(start, self.program != module.digest);
+        self.files.insert(module.path, module.digest);
+        Event::Adopted { order, result: Ok(()) }
     }
 
     fn in_use(&mut self) -> InUse {
@@ -396,8 +443,8 @@ impl Site {
 
     /// The version whose files are all there; `None`: none at all. A mix fails the test.
     fn on_disk(&self) -> Option<u64> {
-        let of = |n: u64| modules(n).iter().all(|m| self.files.get(&m.path) == Some(&m.digest));
-        if self.files.is_empty() {
+        let of = |n: u64| self.modules(n).iter().all(|m| self.files.get(&m.path) == Some(&m.digest));
+        if self.files.len() == 1 {
             return None;
         }
         let found = (1..100).find(|n| of(*n));
@@ -609,6 +656,46 @@ fn an_update_that_is_put_off_by_a_lease_goes_on_when_the_box_has_restarted() {
     assert_eq!(b.outcomes(), [(1, Outcome::Installed)], "{:?}", b.transcript);
 }
 
+/// PROTOCOL 6.8
+#[test]
+fn a_power_cut_between_any_two_effects_of_an_agent_s_own_update_leaves_the_old_one_or_the_new_one() {
+    for trial in [EXIT_PROVEN, 1] {
+        for cut in 0..60 {
+            let mut b = Site::new();
+            b.agents = Some(EXIT_PROVEN);
+            b.install(1);
+            b.poll();
+            assert_eq!((b.on_disk(), b.program), (Some(1), agent(1).digest));
+            b.agents = Some(trial);
+            b.install(2);
+            b.cut_after = Some(cut);
+            b.run_for_hours(3);
+            let proven = trial == EXIT_PROVEN;
+            let outcomes = b.outcomes();
+            assert_eq!(outcomes.len(), 2, "cut {cut}, {trial}: {:?}", b.transcript);
+            assert_eq!(outcomes[1].1 == Outcome::Installed, proven, "cut {cut}: {outcomes:?}");
+            let left = if proven { 2 } else { 1 };
+            assert_eq!((b.on_disk(), b.program), (Some(left), agent(left).digest), "cut {cut}, {trial}");
+            b.agents = Some(EXIT_PROVEN);
+            b.install(3);
+            b.run_for_hours(3);
+            assert_eq!((b.on_disk(), b.program), (Some(3), agent(3).digest), "it can be updated again");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_fails_is_tried_three_times_and_never_becomes_what_the_box_starts() {
+    let mut b = Site::new();
+    b.agents = Some(101);
+    b.install(1);
+    b.poll();
+    let trials = |b: &Site| b.transcript.iter().filter(|name| *name == "try").count();
+    let [(1, Outcome::RolledBack(failure))] = &b.outcomes()[..] else { panic!("{:?}", b.outcomes()) };
+    assert_eq!(failure.to_string(), "prove: the new agent has not proven itself: exit code 101");
+    assert_eq!((trials(&b), b.on_disk(), b.program), (3, None, agent(0).digest));
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Install(u64),
@@ -619,6 +706,7 @@ enum Move {
     Cut(u32),
     Restarts(bool),
     Leased(u32),
+    Trial(bool),
     Exit(Phase, i32),
     Mail(bool),
 }
@@ -640,14 +728,16 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => (0u32..40).prop_map(Move::Cut),
         1 => any::<bool>().prop_map(Move::Restarts),
         1 => (1u32..4).prop_map(Move::Leased),
+        1 => any::<bool>().prop_map(Move::Trial),
         2 => (phase, prop_oneof![Just(0), Just(1), Just(75), Just(76)]).prop_map(|(p, code)| Move::Exit(p, code)),
         1 => any::<bool>().prop_map(Move::Mail),
     ];
     prop::collection::vec(one, 1..40)
 }
 
-fn play(moves: &[Move], copies: usize) -> Site {
+fn play(moves: &[Move], copies: usize, agents: bool) -> Site {
     let mut b = Site::new();
+    b.agents = agents.then_some(EXIT_PROVEN);
     for step in moves {
         for _ in 0..copies {
             match step {
@@ -659,6 +749,7 @@ fn play(moves: &[Move], copies: usize) -> Site {
                 | Move::Cut(_)
                 | Move::Restarts(_)
                 | Move::Leased(_)
+                | Move::Trial(_)
                 | Move::Exit(..)
                 | Move::Mail(_) => {}
             }
@@ -669,12 +760,16 @@ fn play(moves: &[Move], copies: usize) -> Site {
             Move::Cut(after) => b.cut_after = Some(*after),
             Move::Restarts(restarts) => b.restarts = *restarts,
             Move::Leased(looks) => b.leased = *looks,
+            Move::Trial(passes) => {
+                b.agents = agents.then_some(if *passes { EXIT_PROVEN } else { 1 });
+            }
             Move::Exit(phase, code) => drop(b.exits.insert(*phase, *code)),
             Move::Mail(works) => b.mail_works = *works,
             Move::Install(_) | Move::Query(_) | Move::Cancel(..) => {}
         }
     }
     b.exits.clear();
+    b.agents = agents.then_some(EXIT_PROVEN);
     b.mail_works = true;
     b.cut_after = None;
     b.leased = 0;
@@ -686,9 +781,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn whatever_happens_each_order_ends_once_and_the_files_are_no_mix(moves in moves()) {
-        let b = play(&moves, 1);
+    fn whatever_happens_each_order_ends_once_and_the_files_are_no_mix(moves in moves(), agents: bool) {
+        let b = play(&moves, 1, agents);
         b.on_disk();
+        prop_assert_eq!(b.program, b.files[&agent(0).path], "what runs is what is there");
         let mut ends = BTreeMap::new();
         for (order, outcome) in b.outcomes() {
             prop_assert!(ends.insert(order, outcome).is_none(), "order {order} ended twice");
@@ -705,9 +801,9 @@ proptest! {
     }
 
     #[test]
-    fn delivering_every_order_twice_changes_nothing(moves in moves()) {
+    fn delivering_every_order_twice_changes_nothing(moves in moves(), agents: bool) {
         let calm: Vec<Move> = moves.into_iter().filter(|m| !matches!(m, Move::Cut(_))).collect();
-        let (once, twice) = (play(&calm, 1), play(&calm, 2));
+        let (once, twice) = (play(&calm, 1, agents), play(&calm, 2, agents));
         prop_assert_eq!(once.outcomes(), twice.outcomes());
         prop_assert_eq!(once.files, twice.files);
         prop_assert_eq!(once.sent.len(), twice.sent.len());

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use agent_core::{
     AgentCore, BootId, Effect, EnvelopeFacts, Event, KeyName, Look, LookFault, MailHandle, Payload,
-    PostResult, Profile, Rules, State,
+    PostResult, Profile, Program, Rules, State,
 };
 use proptest::prelude::*;
 use shared::device::{
@@ -94,7 +94,7 @@ impl Site {
             sent: vec![],
             answered: 0,
         };
-        site.feed(Event::Started { recovered: false, boot: BootId::default() });
+        site.feed(Event::Started { recovered: false, boot: BootId::default(), program: Program::default() });
         site.order(Order::Enrolled(Enrolled { agent, heartbeat: None }));
         site.watching();
         site.sent.clear();
@@ -124,7 +124,7 @@ impl Site {
     /// A power cut.
     fn restart(&mut self) {
         self.core = AgentCore::new(Self::profile(), State::decode(&self.saved).unwrap());
-        self.feed(Event::Started { recovered: false, boot: BootId::default() });
+        self.feed(Event::Started { recovered: false, boot: BootId::default(), program: Program::default() });
         self.watching();
     }
 

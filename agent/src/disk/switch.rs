@@ -11,6 +11,7 @@ use std::path::Path;
 use agent_core::Module;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
+use shared::bundle::ModuleKind;
 use shared::bundle::manifest::MODE_MASK;
 use shared::{EnvelopeId, Label, ModulePath};
 
@@ -20,7 +21,7 @@ use super::journal::{Before, Journal};
 use crate::files::{copy_seen, private_folder, set_mode, sync_folder, sync_parent};
 
 impl Disk {
-    /// Keeps the old files and puts the staged ones in place.
+    /// Keeps the old files and puts the staged ones in place, all but an agent's, which comes later (`adopt`).
     pub(crate) fn switch(&self, order: EnvelopeId, modules: &[Module]) -> Result<(), Label> {
         self.try_switch(order, modules).map_err(|err| Label::lossy(&err))
     }
@@ -34,7 +35,8 @@ impl Disk {
             root.make_folder(folder.as_str()).map_err(|err| format!("{folder}: {err}"))?;
         }
         let stage = self.stage_folder(order);
-        for (index, module) in modules.iter().enumerate() {
+        let others = modules.iter().enumerate().filter(|(_, module)| module.kind != ModuleKind::Agent);
+        for (index, module) in others {
             let staged = stage.join(module.path.as_str());
             root.place(&module.path)
                 .and_then(|place| put(&place, &staged, module.mode, &temporary(order, index)))
@@ -136,7 +138,7 @@ fn keep_one(root: &Root, path: &ModulePath, kept: &Path) -> io::Result<Before> {
 }
 
 /// A name in the target's folder that nobody else uses.
-fn temporary(order: EnvelopeId, index: usize) -> String {
+pub(super) fn temporary(order: EnvelopeId, index: usize) -> String {
     format!(".mailfleet-{order}-{index}")
 }
 
@@ -175,23 +177,32 @@ fn put_back(root: &Root, path: &ModulePath, before: Before, kept: &Path, tempora
         }
         Before::File => {
             // The kept file stays: this step may have to be done again.
-            match rustix::fs::linkat(CWD, kept, &place.folder, temporary, AtFlags::empty()) {
-                Ok(()) => {}
-                Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    let mode = std::fs::metadata(kept)?.permissions().mode();
-                    return copy_into(&place, kept, mode, temporary);
-                }
-                Err(err) => return Err(err.into()),
-            }
-            rustix::fs::renameat(&place.folder, temporary, &place.folder, place.name)?;
-            // Renaming one name of a file over another name of it does nothing, says POSIX.
-            place.remove(temporary)
+            let mode = std::fs::metadata(kept)?.permissions().mode();
+            link_over(&place, kept, mode, temporary)
         }
     }
 }
 
+/// Puts a second name of a file in place, in one rename; a copy of it where file systems allow no such name.
+pub(super) fn link_over(place: &Place<'_>, from: &Path, mode: u32, temporary: &str) -> io::Result<()> {
+    place.remove(temporary)?;
+    match rustix::fs::linkat(CWD, from, &place.folder, temporary, AtFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP | Errno::NOSYS) => {
+            return copy_into(place, from, mode, temporary);
+        }
+        Err(err) => return Err(err.into()),
+    }
+    rustix::fs::renameat(&place.folder, temporary, &place.folder, place.name)?;
+    // Renaming one name of a file over another name of it does nothing, says POSIX.
+    place.remove(temporary)
+}
+
 /// Makes the renames durable: each folder once, and those above it, which a script may have made and not synced.
-fn sync_folders<'m>(root: &Root, paths: impl Iterator<Item = &'m ModulePath>) -> Result<(), String> {
+pub(super) fn sync_folders<'m>(
+    root: &Root,
+    paths: impl Iterator<Item = &'m ModulePath>,
+) -> Result<(), String> {
     let mut folders = BTreeSet::from([""]);
     for path in paths.map(ModulePath::as_str) {
         folders.extend(path.match_indices('/').filter_map(|(end, _)| path.get(..end)));
@@ -211,7 +222,6 @@ mod tests {
     use super::*;
     use crate::disk::Folders;
     use shared::Digest;
-    use shared::bundle::ModuleKind;
     use std::fs;
 
     /// A root with old files, and a job with staged ones: one replaced, one new, one in new folders.

@@ -1,9 +1,11 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
-use agent_core::{Effect, Event, InUse, OpenFault, Outgoing, PostResult, ReadFor, ReportSeq};
+use agent_core::{
+    Effect, Event, InUse, Module, OpenFault, Outgoing, PostResult, ReadFor, ReportSeq, ScriptEnd,
+};
 use shared::device::{DeviceName, Observation};
 use shared::error::chain;
-use shared::message::{Phase, ReadingMark};
+use shared::message::{OutputTail, Phase, ReadingMark};
 use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
@@ -12,7 +14,7 @@ use super::{RunError, Shell};
 use crate::disk::inspect;
 use crate::files::{now, remove_if_there};
 use crate::lease::Leases;
-use crate::{script, system};
+use crate::{script, system, trial};
 
 impl Shell {
     /// Runs the script; told to stop, it gives no result, and the next start takes the phase back.
@@ -90,6 +92,44 @@ impl Shell {
         kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok()
     }
 
+    /// Puts the staged agent on trial. Told to stop, it gives no result, and the next start does it again.
+    async fn try_agent(&mut self, order: EnvelopeId, module: &Module) -> Result<Event, RunError> {
+        if let Err(err) = self.disk.check_staged(order, module) {
+            let end = ScriptEnd::NotRun(Label::lossy(&err.to_string()));
+            return Ok(Event::Tried { order, end, output: OutputTail::default() });
+        }
+        // Some servers let an account in only once.
+        self.hang_up().await;
+        // PROTOCOL 6.8: what this agent can read, the new one must be able to read.
+        let mail = tokio::select! {
+            mail = self.inbox.try_to_look() => mail,
+            () = self.stop.wanted() => return Err(RunError::Stopped),
+        };
+        if let Err(err) = &mail {
+            tracing::warn!(
+                err = chain(err),
+                "The mailbox cannot be read; the new agent need not read it either"
+            );
+        }
+        tracing::info!(%order, module = %module.name, "Trying the new agent");
+        let program = self.disk.stage_folder(order).join(module.path.as_str());
+        let command = trial::command(&program, &self.home, mail.is_err());
+        let ended = script::watch(command, self.config.trial_limit, &mut self.stop).await;
+        let (end, output) = ended.ok_or(RunError::Stopped)?;
+        tracing::info!(%order, ?end, output = output.as_str(), "The trial of the new agent has ended");
+        Ok(Event::Tried { order, end, output })
+    }
+
+    /// Ends this program's part.
+    async fn become_what_is_at(&mut self, path: &ModulePath) -> RunError {
+        self.hang_up().await;
+        // The other program would not hear of it.
+        if self.stop.is_wanted() {
+            return RunError::Stopped;
+        }
+        RunError::Become(self.disk.root().join(path.as_str()))
+    }
+
     fn tidy(&self, jobs: &[EnvelopeId], reports: &[ReportSeq]) -> std::io::Result<()> {
         self.disk.tidy(jobs)?;
         self.post.tidy(reports)?;
@@ -165,6 +205,16 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         Effect::Restore { order, switched } => {
             Event::Restored { order, result: shell.disk.restore(order, switched) }
         }
+        Effect::Try { order, module } => shell.try_agent(order, &module).await?,
+        Effect::Adopt { order, module, start } => {
+            let result = shell.disk.adopt(order, &module);
+            if start && result.is_ok() {
+                tracing::info!(%order, "The new agent has proven itself and is in place");
+                return Err(shell.become_what_is_at(&module.path).await);
+            }
+            Event::Adopted { order, result }
+        }
+        Effect::Become { path } => return Err(shell.become_what_is_at(&path).await),
         Effect::RestartBox { order } => {
             tracing::info!(%order, "The install goes on when the box has restarted");
             system::restart(&shell.config.restart_command, &mut shell.stop).await;

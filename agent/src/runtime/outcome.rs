@@ -1,5 +1,7 @@
 //! How a run is meant and how it ends: plain values between the loop and its callers.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::ledger::LedgerError;
@@ -29,4 +31,7 @@ pub(crate) enum RunError {
     /// A signal said so.
     #[error("told to stop")]
     Stopped,
+    /// Another program goes on from here: the one that is at this path now.
+    #[error("the agent that is now at {} goes on", .0.display())]
+    Become(PathBuf),
 }

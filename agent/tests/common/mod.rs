@@ -67,6 +67,8 @@ pub struct World {
     /// Kind and mode of the modules in the next bundle.
     pub kind: &'static str,
     pub mode: &'static str,
+    /// The agent that is started, if it is not the one of this build.
+    pub program: Option<PathBuf>,
     pub agent_keys: Option<(VerifyingKey, SealingKey)>,
     /// Keys that the agent has replaced: reports under them may still come.
     pub former: Vec<VerifyingKey>,
@@ -120,6 +122,7 @@ impl World {
             reports: vec![],
             kind: "resident",
             mode: "0755",
+            program: None,
             agent_keys: None,
             former: vec![],
             seen: BTreeMap::new(),
@@ -158,6 +161,7 @@ impl World {
             reports: vec![],
             kind: self.kind,
             mode: self.mode,
+            program: None,
             agent_keys: self.agent_keys.clone(),
             former: self.former.clone(),
             seen: self.seen.clone(),
@@ -257,7 +261,8 @@ impl World {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mailfleet-agent"));
+        let built = Path::new(env!("CARGO_BIN_EXE_mailfleet-agent"));
+        let mut command = Command::new(self.program.as_deref().unwrap_or(built));
         command.args(args).env("MAILFLEET_HOME", self.home()).env_remove("RUST_LOG");
         command.stdin(Stdio::null());
         command
@@ -380,12 +385,24 @@ impl World {
 
     /// A signed bundle of these files.
     pub fn bundle(&self, version: &str, extra: &str, script: Option<&str>, files: Files<'_>) -> Vec<u8> {
-        let (kind, mode) = (self.kind, self.mode);
+        let modules: Vec<_> = files.iter().map(|(path, text)| (*path, self.kind, text.as_bytes())).collect();
+        self.bundle_of(version, extra, script, &modules)
+    }
+
+    /// A signed bundle of these modules: path, kind and content.
+    pub fn bundle_of(
+        &self,
+        version: &str,
+        extra: &str,
+        script: Option<&str>,
+        modules: &[(&str, &str, &[u8])],
+    ) -> Vec<u8> {
+        let mode = self.mode;
         let mut toml = format!("software_version = \"{version}\"\n{extra}\n");
         if script.is_some() {
             toml.push_str("script = \"install.sh\"\n");
         }
-        for (index, (path, _)) in files.iter().enumerate() {
+        for (index, (path, kind, _)) in modules.iter().enumerate() {
             let name = path.rsplit('/').next().unwrap();
             toml.push_str(&format!(
                 "[[module]]\nname = \"{name}\"\nversion = \"{version}\"\ndate = \"2026-01-01\"\n\
@@ -402,7 +419,7 @@ impl World {
             &mut |file| {
                 let name = file.path.as_str();
                 let content = match name.strip_prefix('f').and_then(|n| n.parse::<usize>().ok()) {
-                    Some(index) => files[index].1.as_bytes().to_vec(),
+                    Some(index) => modules[index].2.to_vec(),
                     None => format!("#!/bin/sh\n{}\n", script.unwrap()).into_bytes(),
                 };
                 Ok(Cursor::new(content))

@@ -73,7 +73,8 @@ impl Reason {
                 | Refusal::WrongFromVersion
                 | Refusal::NotSigned
                 | Refusal::Cancelled
-                | Refusal::SpecialMode(_),
+                | Refusal::SpecialMode(_)
+                | Refusal::OtherAgent(_),
             )
             | Self::MailRefused(_)
             | Self::Cancelled(_)

@@ -136,16 +136,20 @@ pub enum ModuleKind {
     /// Anything else.
     #[n(4)]
     Data,
+    /// The agent itself: it has to prove itself before it takes the place of the one that runs (PROTOCOL 6.8).
+    #[n(5)]
+    Agent,
 }
 
 impl ModuleKind {
     /// All kinds with their names in `bundle.toml`.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Resident, "resident"),
         (Self::OnDemand, "on-demand"),
         (Self::Library, "library"),
         (Self::Script, "script"),
         (Self::Data, "data"),
+        (Self::Agent, "agent"),
     ];
 
     /// The kind of a name in `bundle.toml`.
@@ -235,6 +239,11 @@ impl Manifest {
                 return Err(ManifestError::Mode { name: module.name.clone(), found: module.mode });
             }
         }
+        // PROTOCOL 6.7: a box has one agent.
+        let mut agents = self.modules.iter().filter(|m| m.kind == ModuleKind::Agent);
+        if let (Some(first), Some(second)) = (agents.next(), agents.next()) {
+            return Err(ManifestError::TwoAgents { first: first.name.clone(), second: second.name.clone() });
+        }
         // A path that is also another's folder: some prefix of it, cut at a slash, is a module too.
         for path in &paths {
             for (at, _) in path.as_str().match_indices('/') {
@@ -295,6 +304,14 @@ pub enum ManifestError {
     DuplicatePath {
         /// The path.
         path: ModulePath,
+    },
+    /// Two modules of the kind `agent`.
+    #[error("modules \"{first}\" and \"{second}\" are both agents, expected at most one")]
+    TwoAgents {
+        /// The first one.
+        first: Label,
+        /// The other one.
+        second: Label,
     },
     /// A module's path runs through another module's file.
     #[error("the path {path} lies inside {file}, which is a module's file")]

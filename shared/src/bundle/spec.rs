@@ -162,6 +162,8 @@ impl BundleSpec {
                     format!("the name \"{}\"", module.name)
                 } else if other.path.contains(&module.path) || module.path.contains(&other.path) {
                     format!("the path {}", module.path)
+                } else if (other.kind, module.kind) == (ModuleKind::Agent, ModuleKind::Agent) {
+                    "the kind \"agent\", of which a box has one,".to_owned()
                 } else {
                     continue;
                 };
@@ -311,5 +313,12 @@ kind = "resident"
         assert!(BundleSpec::parse(&same_path).unwrap_err().problem.contains("the path bin/abcd"));
         let inside = same_path.replacen("path = \"bin/abcd\"", "path = \"bin\"", 1);
         assert!(BundleSpec::parse(&inside).unwrap_err().problem.contains("the path bin/abcd"));
+        // PROTOCOL 6.7
+        let two = same_path.replace("resident", "agent").replacen("bin/abcd", "bin/agent", 1);
+        let err = BundleSpec::parse(&two).unwrap_err().to_string();
+        assert!(
+            err.ends_with("the kind \"agent\", of which a box has one, is taken by the [[module]] at line 7"),
+            "{err}"
+        );
     }
 }

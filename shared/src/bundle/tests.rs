@@ -162,10 +162,11 @@ fn a_signed_manifest_is_checked_again_by_its_reader() {
     let open = &mut |_: PackFile<'_>| Ok(Cursor::new(Vec::new()));
     let good = pack(&spec, Compression::Zstd, 3, UnixMillis(5), open, &mut payload, &mut |_| {}).unwrap();
     type Breaks = fn(&mut Manifest);
-    let broken: [(&str, Breaks); 5] = [
+    let broken: [(&str, Breaks); 6] = [
         ("two modules go to the path", |m| m.modules[1].path = m.modules[0].path.clone()),
         ("lies inside", |m| m.modules[0].path = crate::ModulePath::parse("lib").unwrap()),
         ("two modules are named", |m| m.modules[1].name = m.modules[0].name.clone()),
+        ("expected at most one", |m| m.modules.iter_mut().for_each(|m| m.kind = ModuleKind::Agent)),
         ("at most 07777", |m| m.modules[0].mode = 0o120_777),
         ("no modules", |m| m.modules.clear()),
     ];

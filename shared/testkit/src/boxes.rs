@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, Effect, Event, InUse, JunkReason, KeyName, Lease, LeaseEnd,
-    MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult, Profile,
-    ReadFor, Rules, ScriptEnd, StageFault, State,
+    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason, KeyName, Lease,
+    LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult,
+    Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
 };
+use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::SEEN_MAX_COUNT;
 use shared::message::{
@@ -54,6 +55,8 @@ pub(crate) struct SimBox {
     /// Its clock is wrong by so many milliseconds.
     clock_offset_ms: i64,
     files: BTreeMap<ModulePath, Digest>,
+    /// The agent program that runs.
+    program: Digest,
     backups: BTreeMap<EnvelopeId, BTreeMap<ModulePath, Option<Digest>>>,
     kept: BTreeMap<EnvelopeId, Digest>,
     /// Its own keys on the disk.
@@ -102,6 +105,7 @@ impl SimBox {
             dice,
             clock_offset_ms: 0,
             files: BTreeMap::new(),
+            program: factory_program(),
             backups: BTreeMap::new(),
             kept: BTreeMap::new(),
             keys: BTreeSet::from([KeyName::First]),
@@ -134,7 +138,9 @@ impl SimBox {
     pub(crate) fn start(&mut self, now: UnixMillis, post: &mut Post, bundles: &Bundles) {
         let state = State::decode(&self.saved).expect("what was saved reads back");
         self.core = AgentCore::new(profile(&self.id), state);
-        self.feed(now, Event::Started { recovered: false, boot: self.boot() }, post, bundles);
+        self.program = self.files.get(&agent_path()).copied().unwrap_or_else(factory_program);
+        let program = Program { digest: self.program, file: Some(agent_path()), place: Label::default() };
+        self.feed(now, Event::Started { recovered: false, boot: self.boot(), program }, post, bundles);
     }
 
     /// Looks at the mailbox and at the clock.
@@ -218,7 +224,11 @@ impl SimBox {
                     self.boots += 1;
                     return self.start(now, post, bundles);
                 }
+                let starts = matches!(effect, Effect::Adopt { start: true, .. } | Effect::Become { .. });
                 events.extend(self.execute(now, effect, post, bundles));
+                if starts {
+                    return self.start(now, post, bundles);
+                }
             }
         }
     }
@@ -249,7 +259,10 @@ impl SimBox {
 
     fn switch(&mut self, order: EnvelopeId, modules: &[Module]) {
         for module in modules {
-            let old = self.files.insert(module.path.clone(), module.digest);
+            let old = self.files.get(&module.path).copied();
+            if module.kind != ModuleKind::Agent {
+                self.files.insert(module.path.clone(), module.digest);
+            }
             self.backups.entry(order).or_default().entry(module.path.clone()).or_insert(old);
         }
     }
@@ -320,7 +333,14 @@ impl SimBox {
                 self.restore(order, usize::MAX);
                 Event::Restored { order, result: Ok(()) }
             }
-            Effect::RestartBox { .. } => return None,
+            Effect::Try { order, module } => self.try_agent(order, &module),
+            Effect::Adopt { order, module, start } => {
+                self.explained(order, "adopting");
+                assert_eq!(start, self.program != module.digest, "{}", self.id);
+                self.files.insert(module.path, module.digest);
+                Event::Adopted { order, result: Ok(()) }
+            }
+            Effect::RestartBox { .. } | Effect::Become { .. } => return None,
             Effect::Cleanup { order } => {
                 self.backups.remove(&order);
                 self.kept.remove(&order);
@@ -410,7 +430,7 @@ impl SimBox {
             Phase::Post => "post",
             Phase::Verify => "verifying",
             Phase::Undo => "undoing",
-            Phase::Stage | Phase::Switch => panic!("{phase} is no script phase"),
+            Phase::Stage | Phase::Switch | Phase::Prove => panic!("{phase} is no script phase"),
         };
         self.explained(order, state);
         let mut code = 0;
@@ -420,14 +440,29 @@ impl SimBox {
         } else if phase == Phase::Post && self.persona.restarts > 0 {
             self.persona.restarts -= 1;
             code = 76;
-        } else if let Some((failing, times)) = &mut self.persona.fails
-            && *failing == phase
-            && *times > 0
-        {
-            *times -= 1;
+        } else if self.fails_in(phase) {
             code = 1;
         }
         Event::ScriptEnded { order, phase, end: ScriptEnd::Exit(code), output: OutputTail::default() }
+    }
+
+    fn fails_in(&mut self, phase: Phase) -> bool {
+        match &mut self.persona.fails {
+            Some((failing, times)) if *failing == phase && *times > 0 => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// PROTOCOL 6.8: what is not proven is not what a power cut would start.
+    fn try_agent(&mut self, order: EnvelopeId, module: &Module) -> Event {
+        self.explained(order, "proving");
+        let there = self.files.get(&module.path).copied().unwrap_or_else(factory_program);
+        assert_eq!(there, self.program, "{}: an agent is in place before it is proven", self.id);
+        let end = ScriptEnd::Exit(if self.fails_in(Phase::Prove) { 1 } else { EXIT_PROVEN });
+        Event::Tried { order, end, output: OutputTail::default() }
     }
 
     fn in_use(&mut self, now: UnixMillis) -> InUse {
@@ -541,6 +576,8 @@ impl SimBox {
             .map(|m| (m.path.clone(), m.digest))
             .collect();
         assert_eq!(self.files, expected, "{}: the files are neither old nor new", self.id);
+        let there = self.files.get(&agent_path()).copied().unwrap_or_else(factory_program);
+        assert_eq!(self.program, there, "{}: another agent runs than the one that is there", self.id);
         assert!(self.backups.is_empty(), "{}: old files are left over", self.id);
     }
 
@@ -559,6 +596,16 @@ impl SimBox {
     pub(crate) fn has(&self, bundle: &BundleFacts) -> bool {
         bundle.modules.iter().all(|m| self.files.get(&m.path) == Some(&m.digest))
     }
+}
+
+/// Where a bundle's agent goes.
+pub(crate) fn agent_path() -> ModulePath {
+    ModulePath::parse("bin/agent").expect("a path")
+}
+
+/// The agent that a box comes with. It is no module yet.
+fn factory_program() -> Digest {
+    Digest::of(b"factory")
 }
 
 fn profile(id: &AgentId) -> Profile {

@@ -15,7 +15,7 @@ pub struct Persona {
     pub power_cuts: u64,
     /// It never looks at its mailbox.
     pub off: bool,
-    /// This phase of any script fails the first so many times.
+    /// This phase of any script, or the trial of any agent, fails the first so many times.
     pub fails: Option<(Phase, u32)>,
     /// The script says "not now" the first so many times.
     pub not_now: u32,
@@ -63,11 +63,11 @@ impl Persona {
 
     pub(crate) fn roll(dice: &mut Dice) -> Self {
         let healthy = Self::healthy();
-        let phases = [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Undo];
+        let phases = [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Prove, Phase::Undo];
         match dice.below(16) {
             0 => Self { off: true, ..healthy },
             1 | 2 => {
-                let phase = phases[usize::try_from(dice.below(5)).unwrap()];
+                let phase = phases[usize::try_from(dice.below(6)).unwrap()];
                 Self { fails: Some((phase, 1 + u32::try_from(dice.below(3)).unwrap())), ..healthy }
             }
             3 => Self { not_now: 1 + u32::try_from(dice.below(30)).unwrap(), ..healthy },
@@ -80,7 +80,7 @@ impl Persona {
             11 => Self {
                 power_cuts: 30,
                 not_now: 2,
-                fails: Some((phases[usize::try_from(dice.below(5)).unwrap()], 1)),
+                fails: Some((phases[usize::try_from(dice.below(6)).unwrap()], 1)),
                 ..healthy
             },
             12 => Self {

@@ -10,7 +10,7 @@ use shared::bundle::ModuleKind;
 use shared::limits::ORDER_LIFE;
 use shared::{AgentId, Digest, Label, ModulePath, SoftwareVersion, UnixMillis};
 
-use crate::boxes::{Bundles, Line, SimBox};
+use crate::boxes::{Bundles, Line, SimBox, agent_path};
 use crate::dice::Dice;
 use crate::headquarters::Headquarters;
 use crate::persona::Persona;
@@ -109,7 +109,8 @@ impl World {
         world
     }
 
-    /// Starts a campaign that brings version `n`.0.00-0 to all boxes; three modules, a script.
+    /// Starts a campaign that brings version `n`.0.00-0 to all boxes; three modules, a script, and with each even version an
+    /// agent.
     pub fn start_campaign(&mut self, n: u32, retries: u32) {
         let version = SoftwareVersion::parse(&format!("{n}.0.00-0")).unwrap();
         let module = |name: &str| Module {
@@ -122,14 +123,18 @@ impl World {
             digest: Digest::of(format!("{name}{n}").as_bytes()),
             kind: ModuleKind::Resident,
         };
+        let mut modules = ["a", "b", "c"].map(module).to_vec();
+        if n.is_multiple_of(2) {
+            modules.push(Module { path: agent_path(), kind: ModuleKind::Agent, ..module("agent") });
+        }
         let digest = Digest::of(&n.to_be_bytes());
         let facts = BundleFacts {
             software_version: version.clone(),
             from: vec![],
             classes: vec![],
             has_script: true,
-            modules: ["a", "b", "c"].map(module).to_vec(),
-            unpacked_bytes: 3,
+            unpacked_bytes: modules.len() as u64,
+            modules,
         };
         self.bundles.insert(digest, facts);
         let id = i64::try_from(self.hq.store.campaigns.len()).unwrap() + 1;

@@ -214,3 +214,18 @@ fn boxes_whose_mail_is_held_back_say_so_and_a_stolen_key_is_dropped_under_way() 
     world.run_for(DAY * 8);
     assert!(world.unheard().is_empty());
 }
+
+#[test]
+fn an_agent_that_does_not_prove_itself_is_tried_again_and_its_order_only_after_three_times() {
+    let flaky = Persona { fails: Some((Phase::Prove, 2)), ..Persona::healthy() };
+    let broken = Persona { fails: Some((Phase::Prove, 3)), ..Persona::healthy() };
+    let mut world = world_of(vec![Persona::healthy(), flaky, broken]);
+    world.start_campaign(2, 0);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 2);
+    assert_eq!(world.in_state(0, TargetState::Failed).len(), 1);
+    world.retry(0);
+    world.run_until_settled();
+    assert_eq!(world.in_state(0, TargetState::Verified).len(), 3);
+    world.check_end();
+}

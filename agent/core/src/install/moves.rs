@@ -8,6 +8,7 @@ use shared::message::{
     Cause, EXIT_NOT_NOW, EXIT_RESTART, Failure, Hindrance, Outcome, OutputTail, Phase, Refusal, WaitReason,
 };
 
+use super::prove::{self, adopted, agent_next, tried};
 use super::restart::{self, Then};
 use super::wait::{looked, pause, resumed, started};
 use super::{After, End, Install, Job, Planned, Resume, Surroundings, Turn};
@@ -27,6 +28,8 @@ pub(crate) enum Signal {
     Script(Phase, ScriptEnd, OutputTail),
     Switched(Result<(), Label>),
     Restored(Result<(), Label>),
+    Tried(ScriptEnd, OutputTail),
+    Adopted(Result<(), Label>),
     /// The pause may be over.
     Tick,
     /// A cancel order names it.
@@ -50,16 +53,18 @@ impl Install {
             (I::Waiting(p, wait), Signal::Tick) => resumed(p, wait, around.now),
             (I::Looking(p, before), Signal::Use(found)) => looked(p, before, around, &found),
             (I::Pre(p), Signal::Script(Phase::Pre, end, output)) => prepared(p, &end, output),
-            (I::Switching(p), Signal::Switched(result)) => switched(p, result),
+            (I::Switching(p), Signal::Switched(result)) => switched(p, around, result),
             (I::Post(p), Signal::Script(Phase::Post, end, output)) => {
                 if end == ScriptEnd::Exit(EXIT_RESTART) {
                     return restart::asked(with_output(p, output), around, Then::Verify);
                 }
-                proved(p, Phase::Post, &end, output, Install::Verifying)
+                passed(p, Phase::Post, &end, output, Install::Verifying)
             }
             (I::Verifying(p), Signal::Script(Phase::Verify, end, output)) => {
-                proved(p, Phase::Verify, &end, output, Install::Confirming)
+                passed(p, Phase::Verify, &end, output, |p| agent_next(p, around))
             }
+            (I::Proving(p, trials), Signal::Tried(end, output)) => tried(p, trials, &end, output),
+            (I::Adopting(p), Signal::Adopted(result)) => adopted(p, around, result),
             (I::Confirming(p), Signal::Read(found)) => confirmed(p, around, found),
             (I::Restoring(p, after), Signal::Restored(result)) => restored(p, after, around, result.is_err()),
             (I::Undoing(p, after, damaged), Signal::Script(Phase::Undo, end, output)) => {
@@ -79,7 +84,7 @@ impl Install {
 }
 
 fn end(order: shared::EnvelopeId, outcome: Outcome, output: Option<OutputTail>) -> Turn {
-    Turn::End(Box::new(End { order, outcome, output, commit: None, found: None }))
+    Turn::End(Box::new(End { output, ..End::without_change(order, outcome) }))
 }
 
 /// It ends before anything was changed.
@@ -103,7 +108,7 @@ fn cause_of(end: &ScriptEnd) -> Option<Cause> {
     }
 }
 
-fn with_output(mut p: Box<Planned>, output: OutputTail) -> Box<Planned> {
+pub(super) fn with_output(mut p: Box<Planned>, output: OutputTail) -> Box<Planned> {
     if !output.as_str().is_empty() {
         p.output = Some(output);
     }
@@ -140,6 +145,10 @@ fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts
     if let Some(module) = special.filter(|_| !around.rules.allow_setuid) {
         return refuse(Refusal::SpecialMode(module.name.clone()));
     }
+    // PROTOCOL 6.8
+    if let Some(refusal) = facts.agent().and_then(|module| around.program.refusal(module)) {
+        return refuse(refusal);
+    }
     let together = Combination::overlaid(around.installed, job.target.clone(), &facts.modules);
     if together.modules.len() > MODULES_MAX_COUNT {
         return refuse(Refusal::BadBundle(Label::lossy("more modules than one report can name")));
@@ -168,6 +177,7 @@ fn compared(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) -> 
             output: None,
             commit: None,
             found: Some(found),
+            become_what_is_at: None,
         }));
     }
     let exact = reported(around.installed, &found);
@@ -212,20 +222,20 @@ fn prepared(p: Box<Planned>, end: &ScriptEnd, output: OutputTail) -> Turn {
     }
 }
 
-fn switched(p: Box<Planned>, result: Result<(), Label>) -> Turn {
+fn switched(p: Box<Planned>, around: &Surroundings<'_>, result: Result<(), Label>) -> Turn {
     match result {
         Ok(()) if p.facts.has_script => Turn::Go(Install::Post(p)),
-        Ok(()) => Turn::Go(Install::Confirming(p)),
+        Ok(()) => Turn::Go(agent_next(p, around)),
         Err(why) => roll_back(p, Phase::Switch, Cause::Io(why)),
     }
 }
 
-fn proved(
+fn passed(
     p: Box<Planned>,
     phase: Phase,
     end: &ScriptEnd,
     output: OutputTail,
-    next: fn(Box<Planned>) -> Install,
+    next: impl FnOnce(Box<Planned>) -> Install,
 ) -> Turn {
     let p = with_output(p, output);
     match cause_of(end) {
@@ -247,6 +257,7 @@ fn confirmed(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) ->
         output: p.output,
         commit: Some(commit),
         found: Some(found),
+        become_what_is_at: None,
     }))
 }
 
@@ -276,7 +287,12 @@ pub(super) fn finished(p: Box<Planned>, after: After, around: &Surroundings<'_>,
     };
     let failure = Failure { undo_failed: back.undo_failed, ..failure };
     let outcome = if back.damaged { Outcome::Damaged(failure) } else { Outcome::RolledBack(failure) };
-    end(p.job.order, outcome, p.output)
+    // What runs is what was put back: the new agent has run for its last step, and found a module altered since.
+    let runs =
+        p.facts.agent().filter(|m| around.program.is(m) && around.program.file.as_ref() == Some(&m.path));
+    let gone = runs.map(|module| module.path.clone());
+    let end = End::without_change(p.job.order, outcome);
+    Turn::End(Box::new(End { output: p.output, become_what_is_at: gone, ..end }))
 }
 
 fn restarted(state: Install, around: &Surroundings<'_>, recovered: bool) -> Turn {
@@ -301,6 +317,8 @@ fn restarted(state: Install, around: &Surroundings<'_>, recovered: bool) -> Turn
         I::Post(p) => interrupted(p, Phase::Post),
         I::Verifying(p) | I::Confirming(p) => interrupted(p, Phase::Verify),
         I::AwaitingRestart(p, restart) => restart::started(p, restart, around, recovered),
+        I::Proving(p, trials) => prove::restarted_in_trial(p, trials, recovered),
+        I::Adopting(p) => prove::restarted_in_adoption(p, around, recovered),
         I::Restoring(p, after) => Turn::Go(I::Restoring(p, after)),
         I::Undoing(mut p, after, damaged) => {
             p.undo_interruptions = p.undo_interruptions.saturating_add(1);

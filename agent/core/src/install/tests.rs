@@ -2,19 +2,22 @@
 //! `UPDATE_GOLDEN=1` writes the table anew.
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests name the states that they are about")]
 
+mod proofs;
 mod waits;
 
 use core::fmt::Write as _;
 use std::sync::LazyLock;
 
 use shared::bundle::ModuleKind;
-use shared::message::{Cause, Failure, Hindrance, Outcome, OutputTail, Phase, WaitReason};
+use shared::message::{Cause, Failure, Hindrance, Outcome, OutputTail, Phase, Refusal, WaitReason};
 use shared::{Digest, EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 use super::*;
-use crate::busy::{InUse, Running};
+use crate::busy::{BootId, InUse, Running};
 use crate::event::{InspectFault, ScriptEnd, StageFault};
-use crate::facts::Module;
+use crate::facts::{Module, ModulesFound};
+use crate::profile::Rules;
+use crate::program::{EXIT_PROVEN, Program};
 
 const T0: UnixMillis = UnixMillis(1_750_000_000_000);
 
@@ -62,6 +65,25 @@ fn planned() -> Box<Planned> {
     })
 }
 
+/// The bundle with an agent besides.
+fn with_agent() -> Box<Planned> {
+    let mut p = planned();
+    let path = ModulePath::parse("bin/agent").unwrap();
+    let (name, digest) = (Label::lossy("agent"), Digest::of(b"new agent"));
+    let module = Module { name, path, digest, kind: ModuleKind::Agent, ..p.facts.modules[0].clone() };
+    p.facts.modules.push(module);
+    p
+}
+
+/// The agent in `bin/agent`, with this content.
+fn program(content: &[u8]) -> Program {
+    Program {
+        digest: Digest::of(content),
+        file: Some(ModulePath::parse("bin/agent").unwrap()),
+        place: Label::lossy("/opt/box/bin/agent"),
+    }
+}
+
 fn hindrance() -> Hindrance {
     Hindrance { reason: WaitReason::ScriptSaysNotNow, about: None }
 }
@@ -95,6 +117,10 @@ fn states() -> Vec<Install> {
         Install::Post(planned()),
         Install::AwaitingRestart(planned(), restart(Then::Verify)),
         Install::Verifying(planned()),
+        Install::Verifying(with_agent()),
+        Install::Proving(with_agent(), Trials::default()),
+        Install::Proving(with_agent(), Trials { failed: 2, broken_off: 4 }),
+        Install::Adopting(with_agent()),
         Install::Confirming(planned()),
         Install::Restoring(planned(), fail()),
         Install::Restoring(planned(), After::Retry(Phase::Post)),
@@ -136,6 +162,11 @@ fn signals() -> Vec<(String, Signal)> {
         ("use on-demand".to_owned(), Signal::Use(in_use())),
         ("switched ok".to_owned(), Signal::Switched(Ok(()))),
         ("switched io".to_owned(), Signal::Switched(Err(label()))),
+        ("tried 77".to_owned(), Signal::Tried(ScriptEnd::Exit(EXIT_PROVEN), OutputTail::default())),
+        ("tried 1".to_owned(), Signal::Tried(ScriptEnd::Exit(1), OutputTail::default())),
+        ("tried timeout".to_owned(), Signal::Tried(ScriptEnd::Timeout(300), OutputTail::default())),
+        ("adopted ok".to_owned(), Signal::Adopted(Ok(()))),
+        ("adopted io".to_owned(), Signal::Adopted(Err(label()))),
         ("restored ok".to_owned(), Signal::Restored(Ok(()))),
         ("restored io".to_owned(), Signal::Restored(Err(label()))),
         ("tick".to_owned(), Signal::Tick),
@@ -177,6 +208,8 @@ fn describe(state: &Install) -> String {
             back(after, *damaged)
         }
         Install::AwaitingRestart(..) => format!("{name}(verify)"),
+        Install::Verifying(p) if p.facts.agent().is_some() => format!("{name}(agent)"),
+        Install::Proving(_, trials) => format!("{name}({} failed)", trials.failed),
         Install::Looking(_, Before::Pre) => format!("{name}(pre)"),
         Install::Looking(_, Before::Switch) => format!("{name}(switch)"),
         other => other.name().to_owned(),
@@ -195,8 +228,10 @@ fn describe_outcome(outcome: &Outcome) -> String {
 
 /// In the first run of the box's system.
 fn around() -> Surroundings<'static> {
-    static RULES: LazyLock<(Rules, BootId)> = LazyLock::new(|| (Rules::default(), boot("first")));
-    Surroundings { now: T0, classes: &[], rules: &RULES.0, boot: &RULES.1, installed: None }
+    static ALL: LazyLock<(Rules, BootId, Program)> =
+        LazyLock::new(|| (Rules::default(), boot("first"), program(b"old agent")));
+    let (rules, boot, program) = &*ALL;
+    Surroundings { now: T0, classes: &[], rules, boot, program, installed: None }
 }
 
 #[test]
@@ -212,7 +247,12 @@ fn the_legal_moves_are_those_of_the_golden_file() {
             let signal = Signal::Restarted { recovered: false };
             ("restarted with the box".to_owned(), signal, restarted_box)
         });
-        for (name, signal, around) in signals.chain(with_box) {
+        let new_program = program(b"new agent");
+        let as_new = Surroundings { program: &new_program, ..around() };
+        // The other states are the old program's, or say the same to both.
+        let by_new = if matches!(state, Install::Adopting(_)) { self::signals() } else { vec![] };
+        let by_new = by_new.into_iter().map(|(name, signal)| (format!("{name}, as new"), signal, as_new));
+        for (name, signal, around) in signals.chain(with_box).chain(by_new) {
             let next = match state.clone().turn(&around, signal) {
                 Turn::Ignored(same) => {
                     assert_eq!(same, state, "an ignored signal changed something");
@@ -342,7 +382,7 @@ fn a_failure_after_the_switch_needs_what_the_switch_has_kept() {
         [(Phase::Pre, false), (Phase::Switch, false), (Phase::Post, true), (Phase::Verify, true)]
     {
         for after in [After::Fail(failure(phase)), After::Retry(phase)] {
-            let action = Install::Restoring(planned(), after).action(None);
+            let action = Install::Restoring(planned(), after).action(None, around().program);
             assert_eq!(action, Some(Effect::Restore { order: job().order, switched }), "{phase}");
         }
     }
