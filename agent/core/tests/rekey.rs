@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use agent_core::{
     AgentCore, BootId, Disposal, Effect, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, ModulesFound,
-    OpenFault, Payload, PostResult, Profile, Rules, State,
+    OpenFault, Payload, PostResult, Profile, Program, Rules, State,
 };
 use proptest::prelude::*;
 use shared::keys::{OpeningKey, SigningKey};
@@ -102,7 +102,7 @@ impl Site {
 
     fn start(&mut self) {
         self.core = AgentCore::new(profile(), State::decode(&self.saved).unwrap());
-        self.feed(Event::Started { recovered: false, boot: BootId::default() });
+        self.feed(Event::Started { recovered: false, boot: BootId::default(), program: Program::default() });
     }
 
     /// Mails an order, sealed to the keys that the manager has now.
