@@ -57,10 +57,6 @@ pub(crate) struct Packed {
 impl Readings {
     /// Opens what is there. What a power cut has left half written at the end was never said to be kept: it goes.
     pub(crate) fn open(folder: PathBuf, agent: AgentId, room_bytes: u64) -> io::Result<Self> {
-        if !folder.is_dir() {
-            private_folder(&folder)?;
-            sync_parent(&folder)?;
-        }
         let mut readings =
             Self { folder, agent, room_bytes, chain: 0, head: None, current: None, delivered: None };
         for segment in readings.segments()?.into_iter().rev() {
@@ -166,6 +162,11 @@ impl Readings {
             return Ok(current.path.clone());
         }
         self.make_room()?;
+        // A box without devices has no such folder.
+        if !self.folder.is_dir() {
+            private_folder(&self.folder)?;
+            sync_parent(&self.folder)?;
+        }
         let path = self.folder.join(format!("{:016x}-{index:020}.log", self.chain));
         OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
         sync_folder(&self.folder)?;
@@ -204,7 +205,11 @@ impl Readings {
     /// All files, oldest first; of a chain that was lost before those of the present one.
     fn segments(&self) -> io::Result<Vec<Segment>> {
         let mut segments = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(segments),
+            other => other?,
+        };
+        for entry in entries {
             segments.extend(Segment::of(&entry?.path()));
         }
         segments.sort_by_key(|segment| (segment.chain == self.chain, segment.chain, segment.first));

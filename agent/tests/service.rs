@@ -42,7 +42,7 @@ fn a_resting_agent_says_that_it_is_ready_what_it_does_and_that_it_lives() {
     let systemd = Systemd::new();
     let agent = start(&w, &systemd);
     assert_eq!(systemd.hear("READY=1").len(), 1, "nothing comes before");
-    systemd.hear("STATUS=polling every 5m, 0 reports wait");
+    systemd.hear("STATUS=polling every 3m, 0 reports wait");
     systemd.hear_life(5);
     stop(agent, &systemd);
 }

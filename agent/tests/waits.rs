@@ -98,7 +98,8 @@ fn a_restart_is_waited_for_or_done_wherever_the_agent_is_killed_around_it() {
         let survived = command.output().unwrap().status.code().is_some();
         let mut boot = 0;
         // A phase that was cut is taken back, and the install asks for another restart.
-        while w.status().contains(" in ") || w.status().contains("waits:") || boot == 0 {
+        let under_way = |line: &str| line.starts_with("Install ") && !line.ends_with("none");
+        while w.status().lines().any(under_way) || boot == 0 {
             boot += 1;
             assert!(boot < 5, "killed before effect {n}: {}", w.status());
             once_in(&w, &boot.to_string());
