@@ -19,7 +19,7 @@ use shared::message::{Order, Outcome, Rekeyed, Report, encode};
 
 /// Mails an order that is sealed to this key.
 fn send_to(w: &World, life: Life, order: &Order, key: &SealingKey) {
-    w.mail(life.id, w.seal(life, &encode(order), b"", &[key.clone()], &w.sign));
+    w.mail(life.id, w.seal(life, &encode(order), b"", std::slice::from_ref(key), &w.sign));
 }
 
 /// The key files in the home.
