@@ -84,7 +84,7 @@ fn holds(expr: &Expr, agent: &impl Facts) -> bool {
 }
 
 /// `*` stands for any characters. Linear in practice: greedy with one point of return.
-fn matches(pattern: &str, value: &str) -> bool {
+pub(crate) fn matches(pattern: &str, value: &str) -> bool {
     let (pattern, value) = (pattern.to_lowercase(), value.to_lowercase());
     let pieces: Vec<&str> = pattern.split('*').collect();
     let [first, middle @ .., last] = pieces.as_slice() else { return pattern == value };
