@@ -1,4 +1,4 @@
-//! What becomes of signed readings that an agent sends (PROTOCOL 13): which are believed, how each stands to the one
+//! What becomes of signed readings that an agent sends (PROTOCOL 14): which are believed, how each stands to the one
 //! before it, and up to where the agent may be told that everything has come.
 //!
 //! Not here: where they are kept, and what they say of a device.
@@ -74,7 +74,7 @@ pub struct Proven {
     pub key: KeyId,
 }
 
-/// Believes a reading only if a key of the agent has signed it and it names the agent (PROTOCOL 13.5).
+/// Believes a reading only if a key of the agent has signed it and it names the agent (PROTOCOL 14.5).
 ///
 /// # Errors
 /// Why it is kept out.
@@ -101,7 +101,7 @@ pub enum Link {
     Gap(u64),
     /// Nothing before it is here, and something was.
     Headless,
-    /// It names another one than the one before it (PROTOCOL 13.6).
+    /// It names another one than the one before it (PROTOCOL 14.6).
     Broken,
 }
 
@@ -121,7 +121,7 @@ pub fn link(index: u64, previous: Digest, before: Option<(u64, Digest)>) -> Link
 }
 
 /// Up to which index a chain is complete at the manager, now that a report has come which holds everything that the agent
-/// keeps of it after `after`, up to `reached` (PROTOCOL 13.7). What the agent no longer keeps it will never send, so what is
+/// keeps of it after `after`, up to `reached` (PROTOCOL 14.7). What the agent no longer keeps it will never send, so what is
 /// missing below `reached` holds nothing up. If the report begins beyond what is here, nothing changes: the agent is told
 /// the earlier place, and sends from there.
 #[must_use]

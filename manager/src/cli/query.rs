@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mailfleet::daemon::queue_query;
+use mailfleet::daemon::{Question, queue_query};
 use mailfleet::home::Home;
 use mailfleet::store::{AgentRecord, QueryProgress};
 use mailfleet::system::now;
@@ -32,8 +32,9 @@ pub(crate) fn versions(home: Option<&Path>, args: &QueryVersions) -> Outcome {
     let chosen = choose(&args.selection, &agents)?;
     let ids = chosen.enrolled()?;
     let per_mail = config.recipients_per_mail;
-    let envelopes =
-        store.write(|tx| queue_query(tx, &ids, per_mail, ORDER_LIFE, now())).map_err(open::store_failed)?;
+    let envelopes = store
+        .write(|tx| queue_query(tx, Question::Versions, &ids, per_mail, ORDER_LIFE, now()))
+        .map_err(open::store_failed)?;
     if args.wait {
         return wait(&home, args, &envelopes, ids.len());
     }

@@ -1,6 +1,8 @@
 //! A manager on a spool and agents made by hand, for tests of the daemon.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
+pub mod watcher;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -96,7 +96,7 @@ fn paragraph(fault: &AlertFault) -> String {
     ];
     let mut text = if is_over(fault) { "CLEARED\n".to_owned() } else { "FAULT\n".to_owned() };
     for (name, value) in lines.into_iter().filter(|(_, value)| !value.is_empty()) {
-        text.push_str(&format!("  {name:<17}{value}\n"));
+        text.push_str(&format!("{name:<17}{value}\n"));
     }
     text.push('\n');
     text
@@ -135,10 +135,10 @@ mod tests {
         assert_eq!(mail.subject, "class A jam at Tokyo: mfp-2 (RICOH MP C3004)");
         assert_eq!(
             mail.text,
-            "FAULT\n  Site             Tokyo; Alpha Ltd, 3rd floor\n  Agent            A0001\n  \
-             Device           mfp-2 (mfp, RICOH MP C3004)\n  Serial number    E153M1\n  \
-             Fault            jam, critical, code 8\n  Class            A: unusable until service comes\n  \
-             Where            tray 2\n  The device says  Paper misfeed\n  Since            2026-11-18T11:06:40Z\n\n"
+            "FAULT\nSite             Tokyo; Alpha Ltd, 3rd floor\nAgent            A0001\n\
+             Device           mfp-2 (mfp, RICOH MP C3004)\nSerial number    E153M1\n\
+             Fault            jam, critical, code 8\nClass            A: unusable until service comes\n\
+             Where            tray 2\nThe device says  Paper misfeed\nSince            2026-11-18T11:06:40Z\n\n"
         );
     }
 
