@@ -328,3 +328,15 @@ fn old_readings_go_with_their_reports_and_the_chain_goes_on() {
     assert_eq!(kept(&office, &agents[0])[0].before, None);
     assert_eq!(office.says(&mut agents[0], &chain.report(2, 3..=4)), has(7, 4), "what it has had it knows");
 }
+
+#[test]
+fn a_report_of_endless_changes_is_refused_as_a_whole() {
+    let office = Office::new();
+    let mut agents = office.enrolled(1);
+    let most = shared::limits::FAULT_CHANGES_MAX_COUNT;
+    assert!(office.says(&mut agents[0], &faults(1, vec![jam("mfp"); most + 1])).is_empty());
+    assert!(office.log().contains("refused a mail: from A0001"), "{}", office.log());
+    assert_eq!(all_faults(&office).len(), 0);
+    assert_eq!(office.says(&mut agents[0], &faults(2, vec![jam("mfp"); most])), acknowledges(&[2]));
+    assert_eq!(all_faults(&office).len(), 1, "the same fault said many times");
+}

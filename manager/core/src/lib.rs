@@ -11,6 +11,7 @@ pub mod alert;
 pub mod apply;
 pub mod campaign;
 pub mod chain;
+pub mod counter_rows;
 pub mod device_rows;
 pub mod enrol;
 pub mod plan;

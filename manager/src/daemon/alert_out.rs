@@ -12,6 +12,7 @@ use shared::{MailAddress, UnixMillis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
+use super::watched::ALERTS;
 use super::{DaemonError, Shared};
 use crate::store::{AlertOutcome, AlertRecord, Store};
 use crate::system::now;
@@ -101,6 +102,7 @@ pub(super) async fn run_commands(shared: &Arc<Shared>, store: &mut Store) -> Res
     let began = now();
     // Reading first: nothing is due nearly always, and a write would wait for the other loops.
     while store.read(|tx| tx.alert_is_due(BY_COMMAND, began))? {
+        shared.works(ALERTS);
         let Some(alert) = store.write(|tx| tx.claim_alert(BY_COMMAND, began))? else { break };
         let Addressee::Command(words) = &alert.addressee else { continue };
         // What was taken out of the configuration is not run any more.

@@ -238,7 +238,6 @@ async fn mail_out_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
 async fn alert_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
     let mut store = Store::open(&shared.home.store_path())?;
     loop {
-        shared.works(ALERTS);
         alert_out::run_commands(shared, &mut store).await?;
         let next = alert_out::next_command(&mut store)?.map(|at| at.since(now()));
         let wait = next.unwrap_or(shared.config.poll).min(shared.config.poll);

@@ -272,7 +272,8 @@ impl Tx<'_> {
         )?)
     }
 
-    /// Hands over every fault, by agent, device and time, until the caller has enough.
+    /// Hands over every fault, or those that last at agents that are not removed, by agent, device and time, until the
+    /// caller has enough.
     ///
     /// # Errors
     /// The database's, or a bad row.
@@ -283,7 +284,7 @@ impl Tx<'_> {
     ) -> TxResult<()> {
         let mut statement = self.0.prepare_cached(
             "SELECT f.*, a.site, a.note FROM faults f JOIN agents a ON a.id = f.agent
-             WHERE a.state <> 'removed' AND (f.cleared_at IS NULL OR NOT ?1)
+             WHERE NOT ?1 OR (f.cleared_at IS NULL AND a.state <> 'removed')
              ORDER BY f.agent, f.device, f.raised_at, f.key",
         )?;
         let mut rows = statement.query([open_only])?;
