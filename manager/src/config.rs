@@ -1,11 +1,14 @@
 //! `manager.toml`: what an operator can set, read at start. Unknown keys are errors, so that a slip of the
 //! pen does not pass for a setting.
 
+mod alert;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
+use manager_core::alert::{Rule, To};
 use serde::Deserialize;
 use shared::MailAddress;
 use shared::limits::{MAIL_MAX_DEFAULT_BYTES, SLOTS_MAX_COUNT};
@@ -30,6 +33,10 @@ pub struct Config {
     pub heartbeat: Option<Duration>,
     /// How old an agent's own keys get; `None`: as old as they like.
     pub rotate_agent_keys: Option<Duration>,
+    /// How long readings, and faults that have ended, are kept.
+    pub keep_readings: Duration,
+    /// Who is told of faults.
+    pub alerts: Vec<Rule>,
 }
 
 #[derive(Deserialize)]
@@ -53,6 +60,8 @@ struct Raw {
     heartbeat: Option<String>,
     rotate_agent_keys: Option<String>,
     junk: Option<String>,
+    keep_readings: Option<String>,
+    alert: Option<Vec<alert::RawAlert>>,
 }
 
 const POLL_DEFAULT: Duration = Duration::from_secs(30);
@@ -63,6 +72,8 @@ const RETRY_MIN_DEFAULT: Duration = Duration::from_secs(300);
 const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(6 * 3600);
 /// Relays deliver late by days, so an hour would say nothing; a week costs a mail per 50 agents.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A year's bill and the month after it.
+const KEEP_READINGS_DEFAULT: Duration = Duration::from_secs(400 * 24 * 3600);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(60);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(45 * 24 * 3600);
 /// Shorter than the time for which replaced keys are kept would only pile them up.
@@ -108,7 +119,17 @@ pub fn new_text(choices: &Choices) -> String {
          # retry_max = \"{retry_max}\"\n\
          # heartbeat = \"{heartbeat}\"             # agents that miss two of these say \"possible freeze\"; or \"off\"\n\
          # rotate_agent_keys = \"365d\"  # agents make new keys of their own when theirs are older; default \"off\"\n\
-         # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n",
+         # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n\
+         # keep_readings = \"{keep}\"       # signed readings of devices, and faults that have ended\n\n\
+         # Who is told of faults of devices; as many as wanted. What is not named counts for all.\n\
+         # [[alert]]\n\
+         # to = \"desk@example.com\"       # addresses, or \"site\": the administrator of the agent's site\n\
+         # classes = [\"A\", \"D\"]         # A unusable until service comes, B one function, C logged, D until restarted\n\
+         # severity = \"warning\"         # this or worse: \"info\", \"warning\", \"critical\"\n\
+         # kinds = [\"jam\", \"error\", \"alarm\", \"supply\", \"offline\"]\n\
+         # sites = [\"Tokyo*\"]\n\
+         # on = [\"raised\", \"cleared\"]\n\
+         # command = [\"/usr/local/bin/ticket\"]   # reads the faults as JSON, within a minute\n",
         address = quoted(choices.address.as_str()),
         send = quoted(&choices.send),
         receive = quoted(&choices.receive),
@@ -125,6 +146,7 @@ pub fn new_text(choices: &Choices) -> String {
         retry_min = format_duration(RETRY_MIN_DEFAULT),
         retry_max = format_duration(RETRY_MAX_DEFAULT),
         heartbeat = format_duration(HEARTBEAT_DEFAULT),
+        keep = format_duration(KEEP_READINGS_DEFAULT),
     )
 }
 
@@ -179,6 +201,20 @@ impl Config {
             retry_max: at.duration("retry_max", raw.retry_max.as_deref(), RETRY_MAX_DEFAULT)?,
             heartbeat: heartbeat(&at, raw.heartbeat.as_deref())?,
             rotate_agent_keys: rotation(&at, raw.rotate_agent_keys.as_deref())?,
+            keep_readings: at.duration(
+                "keep_readings",
+                raw.keep_readings.as_deref(),
+                KEEP_READINGS_DEFAULT,
+            )?,
+            alerts: alert::rules(&at, raw.alert)?,
+        })
+    }
+
+    /// The programs that alerts may run.
+    pub fn alert_commands(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.alerts.iter().filter_map(|rule| match &rule.to {
+            To::Command(words) => Some(words),
+            To::Mail(_) | To::Site => None,
         })
     }
 }
@@ -234,14 +270,48 @@ mod tests {
         let uncommented: String = text()
             .lines()
             .map(|line| {
-                let setting = ["poll", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk"]
-                    .iter()
-                    .any(|key| line.starts_with(&format!("# {key}")));
+                let setting =
+                    ["poll", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk", "keep"]
+                        .iter()
+                        .any(|key| line.starts_with(&format!("# {key}")));
                 format!("{}\n", if setting { line.trim_start_matches("# ") } else { line })
             })
             .collect();
         let explicit = Config::parse(Path::new("m"), &uncommented).unwrap();
         assert_eq!(format!("{config:?}"), format!("{explicit:?}"));
+    }
+
+    #[test]
+    fn the_example_of_an_alert_is_one() {
+        let lines = text()
+            .lines()
+            .skip_while(|line| *line != "# [[alert]]")
+            .map(|line| format!("{}\n", line.trim_start_matches("# ")))
+            .collect::<String>();
+        let config = Config::parse(Path::new("m"), &(text() + &lines)).unwrap();
+        assert_eq!(config.alerts.len(), 2, "one by mail, one by a program");
+        assert_eq!(config.alert_commands().count(), 1);
+        assert_eq!(config.alerts[0].classes.len(), 2);
+        assert!(Config::parse(Path::new("m"), &text()).unwrap().alerts.is_empty());
+    }
+
+    #[test]
+    fn an_alert_that_nobody_gets_or_that_has_unknown_words_is_refused() {
+        for (line, setting) in [
+            ("classes = [\"A\"]", "alert"),
+            ("to = \"desk\"", "alert.to"),
+            ("to = []", "alert.to"),
+            ("to = \"site\"\nclasses = [\"E\"]", "alert.classes"),
+            ("to = \"site\"\nseverity = \"loud\"", "alert.severity"),
+            ("to = \"site\"\nkinds = [\"fire\"]", "alert.kinds"),
+            ("to = \"site\"\non = [\"never\"]", "alert.on"),
+            ("command = [\"ticket\"]", "alert.command"),
+            ("command = []", "alert.command"),
+        ] {
+            let err = error(&format!("{}\n[[alert]]\n{line}\n", text()));
+            assert!(err.contains(&format!("\"{setting}\"")), "{line}: {err}");
+        }
+        assert!(error(&format!("{}\n[[alert]]\nto = \"site\"\nclass = \"A\"\n", text())).contains("class"));
     }
 
     #[test]
@@ -254,6 +324,7 @@ mod tests {
             ("junk = \"burn\"", "junk"),
             ("heartbeat = \"1s\"", "heartbeat"),
             ("tls = \"maybe\"", "tls"),
+            ("keep_readings = \"0d\"", "keep_readings"),
             ("password_env = \"A\"", "password_file"),
         ] {
             let err = error(&format!("{line}\n{}", text()));

@@ -40,6 +40,7 @@ fn believes(office: &Office, agent: &mut Box7, id: CampaignId, query: EnvelopeId
 
 mod eavesdrop {
     use super::*;
+    use mailfleet::daemon::Question;
     use mailfleet::store::NewAgent;
     use mailfleet::system::now;
     use mailio::Mailbox;
@@ -127,8 +128,9 @@ mod eavesdrop {
         for _ in 0..2 {
             let ids = [agents[0].id.clone()];
             let life = shared::limits::ORDER_LIFE;
-            let asked =
-                |tx: &mailfleet::store::Tx<'_>| mailfleet::daemon::queue_query(tx, &ids, 50, life, now());
+            let asked = |tx: &mailfleet::store::Tx<'_>| {
+                mailfleet::daemon::queue_query(tx, Question::Versions, &ids, 50, life, now())
+            };
             office.store().write(asked).unwrap();
             // Mails that were made at one time show that anyway.
             assert_eq!(office.pass().mails_out, 1);

@@ -12,7 +12,7 @@ mod office;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mailfleet::daemon::{Daemon, DaemonError};
+use mailfleet::daemon::{Daemon, DaemonError, Question, queue_query};
 use mailfleet::home::HomeError;
 use mailfleet::store::AgentState;
 use mailfleet::system::now;
@@ -246,7 +246,7 @@ fn an_operators_query_is_answered_outside_any_campaign() {
     let ids: Vec<AgentId> = agents.iter().map(|a| a.id.clone()).collect();
     let asked = office
         .store()
-        .write(|tx| mailfleet::daemon::queue_query(tx, &ids, 50, Duration::from_secs(3600), now()))
+        .write(|tx| queue_query(tx, Question::Versions, &ids, 50, Duration::from_secs(3600), now()))
         .unwrap();
     assert_eq!(office.pass().mails_out, 1);
     let query = agents[0].orders(&office)[0].0.id;

@@ -53,7 +53,8 @@ fn a_campaign_whose_bundle_is_gone_says_so_and_holds_up_no_other() {
         .store()
         .write(|tx| {
             let ids = [agents[0].id.clone()];
-            mailfleet::daemon::queue_query(tx, &ids, 50, shared::limits::ORDER_LIFE, mailfleet::system::now())
+            let (question, life) = (mailfleet::daemon::Question::Versions, shared::limits::ORDER_LIFE);
+            mailfleet::daemon::queue_query(tx, question, &ids, 50, life, mailfleet::system::now())
         })
         .unwrap();
     let daemon = Daemon::start(office.home.clone()).unwrap();

@@ -48,7 +48,12 @@ fn a_daemon_that_is_killed_again_and_again_ends_its_campaign_with_one_order_per_
                         let answer = Versions { query: Some(header.id), versions: versions(goal()) };
                         agent.report(&office, &Report::Versions(answer));
                     }
-                    Order::Enrolled(_) | Order::Cancel(_) | Order::Heartbeat(_) | Order::Rekey => {}
+                    Order::Enrolled(_)
+                    | Order::Cancel(_)
+                    | Order::Heartbeat(_)
+                    | Order::Rekey
+                    | Order::Acknowledge(_)
+                    | Order::QueryCounters => {}
                 }
             }
         }

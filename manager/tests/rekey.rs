@@ -6,6 +6,7 @@ mod office;
 
 use std::time::Duration;
 
+use mailfleet::daemon::{Question, queue_query};
 use mailfleet::system::now;
 use manager_core::{Reason, TargetState};
 use office::{Box7, Office, goal, versions};
@@ -37,6 +38,8 @@ fn kinds(office: &Office, agent: &Box7) -> Vec<&'static str> {
         Order::Enrolled(_) => "enrolled",
         Order::QueryVersions => "query",
         Order::Install(_) | Order::Cancel(_) | Order::Heartbeat(_) => "other",
+        Order::Acknowledge(_) => "acknowledge",
+        Order::QueryCounters => "counters",
     };
     agent.orders(office).iter().map(|(_, order, _)| kind(order)).collect()
 }
@@ -89,7 +92,7 @@ fn an_order_that_waited_for_the_relay_goes_out_under_the_new_key() {
     agent.report(&office, &agent.rekeyed(order, 77));
     let ids = [agent.id.clone()];
     let life = shared::limits::ORDER_LIFE;
-    office.store().write(|tx| mailfleet::daemon::queue_query(tx, &ids, 50, life, now())).unwrap();
+    office.store().write(|tx| queue_query(tx, Question::Versions, &ids, 50, life, now())).unwrap();
     office.pass();
     agent.use_keys(77);
     assert_eq!(kinds(&office, &agent), ["query", "enrolled"]);

@@ -250,7 +250,9 @@ impl Target {
             | Report::Ended(_)
             | Report::Cancelled(_)
             | Report::Standing(_)
-            | Report::Rekeyed(_) => {}
+            | Report::Rekeyed(_)
+            | Report::Faults(_)
+            | Report::Counters(_) => {}
         }
     }
 

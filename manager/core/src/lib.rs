@@ -1,19 +1,25 @@
 //! What the manager decides: who is mailed what and when, what a report means for a campaign, whether an
-//! enrolment or an agent's new keys are accepted, which agents an expression selects, whom the agents trust, what stands in a row of CSV.
+//! enrolment or an agent's new keys are accepted, which agents an expression selects, whom the agents trust, which
+//! readings of devices are believed, who is told of a fault, when a supply runs out, what stands in a row of CSV.
 //!
 //! Not here: clock, randomness, files, sockets, database. The shell (`mailfleet`) loads values, calls these
 //! functions, saves what they changed, and only then speaks.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod alert;
 pub mod apply;
 pub mod campaign;
+pub mod chain;
+pub mod counter_rows;
+pub mod device_rows;
 pub mod enrol;
 pub mod plan;
 pub mod reason;
 pub mod rekey;
 pub mod rows;
 pub mod select;
+pub mod supply;
 pub mod trust;
 
 pub use apply::{Applied, TargetEvent};

@@ -83,8 +83,9 @@ fn holds(expr: &Expr, agent: &impl Facts) -> bool {
     }
 }
 
-/// `*` stands for any characters. Linear in practice: greedy with one point of return.
-fn matches(pattern: &str, value: &str) -> bool {
+/// True if a value is of a pattern: `*` stands for any characters, case is ignored. Linear in practice: greedy with one point of return.
+#[must_use]
+pub fn matches(pattern: &str, value: &str) -> bool {
     let (pattern, value) = (pattern.to_lowercase(), value.to_lowercase());
     let pieces: Vec<&str> = pattern.split('*').collect();
     let [first, middle @ .., last] = pieces.as_slice() else { return pattern == value };

@@ -5,10 +5,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use mailfleet::import::{self, AgentRow, RowError};
-use mailfleet::store::{AgentRecord, AgentState, Store};
+use mailfleet::store::{AgentRecord, AgentState, RefusedReading, Store, Tx, TxResult, WatchRecord};
 use mailfleet::system::now;
 use serde_json::{Value, json};
 use shared::AgentId;
+use shared::keys::VerifyingKey;
 
 use super::args::{AgentAdd, AgentImport, AgentInvite, AgentRemove, AgentShow};
 use super::enlist::{Enlisted, Inviter, enlist, renew};
@@ -134,16 +135,49 @@ pub(crate) fn remove(home: Option<&Path>, args: &AgentRemove) -> Outcome {
 pub(crate) fn show(home: Option<&Path>, args: &AgentShow) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (record, unused) = store
-        .read(|tx| Ok((tx.agent(&args.id)?, tx.keys_are_unused(&args.id)?)))
+    let (record, behind) = store
+        .read(|tx| Ok((tx.agent(&args.id)?, Behind::load(tx, &args.id)?)))
         .map_err(open::store_failed)?;
     let record = record.ok_or_else(|| Fail::usage(format!("there is no agent {}", args.id)))?;
     if args.format.json {
-        show::print_json(&full(&record, unused))?;
+        show::print_json(&full(&record, &behind))?;
     } else {
-        show::print(&describe(&record, unused))?;
+        show::print(&describe(&record, &behind))?;
     }
     Ok(Done::All)
+}
+
+/// What is known of an agent beside its record: its keys' use, and its devices as a whole.
+struct Behind {
+    unused: bool,
+    watch: WatchRecord,
+    devices: u64,
+    open_faults: u64,
+    refused: Option<RefusedReading>,
+}
+
+impl Behind {
+    fn load(tx: &Tx<'_>, agent: &AgentId) -> TxResult<Self> {
+        Ok(Self {
+            unused: tx.keys_are_unused(agent)?,
+            watch: tx.watch(agent)?,
+            devices: tx.device_count(agent)?,
+            open_faults: tx.open_faults(agent)?,
+            refused: tx.refused_readings(agent)?.pop(),
+        })
+    }
+
+    fn tampering(&self) -> String {
+        let WatchRecord { refused, broken, .. } = self.watch;
+        if refused == 0 && broken == 0 {
+            return String::new();
+        }
+        let last = self
+            .refused
+            .as_ref()
+            .map_or(String::new(), |last| format!("; the last at {}: {}", last.received_at, last.reason));
+        format!("{refused} readings kept out, {broken} do not follow{last}; see: mailfleet report verify")
+    }
 }
 
 /// What is known of an agent, as JSON; keys as the CSV columns.
@@ -172,7 +206,7 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
     })
 }
 
-fn full(record: &AgentRecord, unused: bool) -> Value {
+fn full(record: &AgentRecord, behind: &Behind) -> Value {
     let modules = record.versions.iter().flat_map(|v| &v.modules);
     let modules: Vec<Value> = modules
         .map(|m| {
@@ -184,7 +218,18 @@ fn full(record: &AgentRecord, unused: bool) -> Value {
     let mut value = facts(record);
     if let Some(object) = value.as_object_mut() {
         object.insert("modules".to_owned(), modules.into());
-        object.insert("keys_unused".to_owned(), unused.into());
+        object.insert("keys_unused".to_owned(), behind.unused.into());
+        let watch = &behind.watch;
+        let more = [
+            ("sign_key", json!(record.sign_key.as_ref().map(VerifyingKey::to_text))),
+            ("devices", json!(behind.devices)),
+            ("open_faults", json!(behind.open_faults)),
+            ("faults_dropped", json!(watch.faults_dropped)),
+            ("counters_at", json!(watch.counters_at.map(|at| at.to_string()))),
+            ("refused_readings", json!(watch.refused)),
+            ("broken_readings", json!(watch.broken)),
+        ];
+        object.extend(more.map(|(key, value)| (key.to_owned(), value)));
     }
     value
 }
@@ -204,7 +249,7 @@ fn keys(record: &AgentRecord, unused: bool) -> String {
     format!("since {since} ({age}){unused}{}", asked.unwrap_or_default())
 }
 
-fn describe(record: &AgentRecord, unused: bool) -> String {
+fn describe(record: &AgentRecord, behind: &Behind) -> String {
     let time = |t: Option<shared::UnixMillis>| t.map_or("never".to_owned(), |t| t.to_string());
     let classes: Vec<String> = record.classes.iter().map(ToString::to_string).collect();
     let lines = [
@@ -221,8 +266,13 @@ fn describe(record: &AgentRecord, unused: bool) -> String {
         ("Last heard of", time(record.last_report_at)),
         ("Versions of", time(record.versions_at)),
         ("Trust", record.trust_version.map_or(String::new(), |version| format!("version {version}"))),
-        ("Keys", keys(record, unused)),
+        ("Keys", keys(record, behind.unused)),
         ("Possible freeze", freeze(record)),
+        ("Signing key", record.sign_key.as_ref().map_or(String::new(), VerifyingKey::to_text)),
+        ("Devices", Some(behind.devices).filter(|n| *n > 0).map_or(String::new(), |n| n.to_string())),
+        ("Open faults", Some(behind.open_faults).filter(|n| *n > 0).map_or(String::new(), |n| n.to_string())),
+        ("Counters of", behind.watch.counters_at.map_or(String::new(), |at| at.to_string())),
+        ("Tampering?", behind.tampering()),
     ];
     let mut text: String = lines
         .into_iter()

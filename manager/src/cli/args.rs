@@ -9,6 +9,8 @@ use shared::keys::VerifyingKey;
 use shared::time::parse_duration;
 use shared::{AgentId, KeyId, Label, MailAddress, UnixMillis};
 
+use super::device_args::{Devices, Faults, ReportDevices, ReportReadings, ReportSupplies, ReportVerify};
+
 /// Keep a fleet of remote agents up to date over e-mail alone.
 #[derive(Debug, Parser)]
 #[command(
@@ -50,9 +52,18 @@ pub(crate) enum Command {
     /// Bring agents to a Software Version, and follow it
     #[command(subcommand, after_help = "Example:\n  mailfleet campaign show 1")]
     Campaign(Campaign),
-    /// Ask agents what they have installed
+    /// Ask agents what they have installed, or for the counters of their devices
     #[command(subcommand, after_help = "Example:\n  mailfleet query versions --all --wait")]
     Query(Query),
+    /// List the faults of devices: those that last, or all
+    #[command(
+        after_help = "Classes: A unusable until service comes; B one function is unusable; C logged only; D unusable \
+                            until it is switched off and on.\n\nExample:\n  mailfleet faults --site 'Tokyo*' --class A,D"
+    )]
+    Faults(Faults),
+    /// List the devices behind the agents, as they were last known
+    #[command(after_help = "Example:\n  mailfleet devices --agent A0001")]
+    Devices(Devices),
     /// Whom the agents trust: list the keys, change them
     #[command(
         subcommand,
@@ -430,11 +441,17 @@ pub(crate) struct CampaignShow {
 pub(crate) enum Query {
     /// Ask agents for every module's version
     #[command(after_help = "Example:\n  mailfleet query versions --agent A0001,A0002 --wait")]
-    Versions(QueryVersions),
+    Versions(QueryArgs),
+    /// Ask agents for the counters that they have collected and not sent yet
+    #[command(
+        after_help = "Agents send them by themselves as well; this is for the day of the bill.\n\nExample:\n  \
+                            mailfleet query counters --where 'site=Tokyo*' --wait"
+    )]
+    Counters(QueryArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct QueryVersions {
+pub(crate) struct QueryArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Wait this long for an answer
@@ -462,6 +479,41 @@ pub(crate) enum Report {
     /// A campaign's targets, one row each
     #[command(after_help = "Example:\n  mailfleet report campaign 1 -o campaign.csv")]
     Campaign(ReportCampaign),
+    /// Faults of devices, one row each from beginning to end
+    #[command(after_help = "--since keeps what was reported, or has ended, since.\n\nExample:\n  \
+                      mailfleet report faults --since 2026-11-01 -o faults.csv")]
+    Faults(ReportDevices),
+    /// Counters of devices, one row for each counter of each reading
+    #[command(
+        after_help = "The rows are made of the signed readings. What does not follow from the reading before is marked in \
+                      the column anomaly, never smoothed.\n\nExample:\n  \
+                      mailfleet report counters --site 'Tokyo*' --since 2026-11-01 -o counters.csv"
+    )]
+    Counters(ReportDevices),
+    /// Devices as they were last known, one row each
+    #[command(after_help = "Example:\n  mailfleet report devices -o devices.csv")]
+    Devices(ReportDevices),
+    /// Supplies as they were last read, with the day when they run out
+    #[command(
+        after_help = "The day is on a straight line through the levels since the supply was filled last, 120 days at most. \
+                      Levels that are no numbers stay words.\n\nExample:\n  \
+                      mailfleet report supplies --within 14d -o supplies.csv"
+    )]
+    Supplies(ReportSupplies),
+    /// Parts that wear out, with their use and life
+    #[command(after_help = "Example:\n  mailfleet report parts -o parts.csv")]
+    Parts(ReportDevices),
+    /// Write the signed readings themselves, for somebody who wants to prove a bill
+    #[command(after_help = "`mailfleet agent show ID` says which key has signed them.\n\nExample:\n  \
+                      mailfleet report readings --agent A0001 -o A0001.readings")]
+    Readings(ReportReadings),
+    /// Prove readings: signatures, and that none was taken out or put in
+    #[command(
+        after_help = "Without FILE, all that are kept; with FILE and the agent's key, no manager is needed. Exit 1 if anything \
+                      is not proved or missing; a chain that begins anew is listed only.\n\nExample:\n  \
+                      mailfleet report verify A0001.readings --key ed25519:iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="
+    )]
+    Verify(ReportVerify),
 }
 
 #[derive(Debug, Args)]

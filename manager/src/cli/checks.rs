@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mailfleet::config::Config;
 use mailfleet::home::{Home, HomeError};
-use mailfleet::store::Store;
+use mailfleet::store::{AlertTrouble, Store};
 use mailfleet::system::now;
 use mailio::{MailError, MailSettings, Mailbox, ReceiveUrl, SendError, SendUrl, Sender, Timeouts, Turn};
 use shared::UnixMillis;
@@ -22,6 +22,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A clock may be this far behind what it is compared with: time servers correct in small steps.
 const CLOCK_SLACK: Duration = Duration::from_secs(120);
+
+/// Agents named in one line.
+const AGENTS_SHOWN: usize = 5;
 
 type Tell<'a> = &'a mut dyn FnMut(Check) -> Result<(), Fail>;
 
@@ -41,6 +44,7 @@ pub(crate) fn all(dir: &Path, tell: Tell<'_>) -> Result<(), Fail> {
     tell(keys(&home))?;
     let (check, newest) = store(&home);
     tell(check)?;
+    tell(devices(&home))?;
     let Ok(config) = config else {
         for name in ["mail out", "mail in"] {
             tell(Check::warn(name, "not looked at without a configuration", "mend manager.toml"))?;
@@ -131,6 +135,39 @@ fn store(home: &Home) -> (Check, Option<UnixMillis>) {
             (Check::fail(Kind::Outside, name, chain(&err), ""), None)
         }
     }
+}
+
+/// Readings that were kept out, and alerts that nobody got.
+fn devices(home: &Home) -> Check {
+    let name = "devices";
+    let looked = Store::open(&home.store_path())
+        .and_then(|mut store| store.read(|tx| Ok((tx.faulty_readings()?, tx.alert_trouble()?))));
+    let (faulty, alerts) = match looked {
+        Ok(found) => found,
+        Err(_) => return Check::warn(name, "not looked at without a store", "mend the store"),
+    };
+    if !faulty.is_empty() {
+        let agents: Vec<String> =
+            faulty.iter().take(AGENTS_SHOWN).map(|(agent, n)| format!("{agent} ({n})")).collect();
+        let more = if faulty.len() > AGENTS_SHOWN { ", …" } else { "" };
+        return Check::warn(
+            name,
+            format!("possible tampering with readings of {}{more}", agents.join(", ")),
+            "`mailfleet report verify --agent ID` lists them; ask who has access to that box",
+        );
+    }
+    if alerts.failed > 0 || alerts.waiting > 0 {
+        let AlertTrouble { waiting, failed, answer } = alerts;
+        return Check::warn(
+            name,
+            format!(
+                "alerts: {failed} could not be told, {waiting} wait for another try; the last: {}",
+                one_line(&answer)
+            ),
+            "check the addresses and programs of [[alert]] in manager.toml; `mailfleet faults` lists the faults",
+        );
+    }
+    Check::ok(name, "no reading was kept out, every alert was told")
 }
 
 async fn mail_out(settings: &MailSettings) -> Check {

@@ -84,13 +84,6 @@ fn without_temporary_path(err: io::Error) -> io::Error {
     }
 }
 
-/// Writes a whole file or nothing.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut new = NewFile::create(path, mode)?;
-    new.file().write_all(bytes)?;
-    new.finish()
-}
-
 /// Writes a whole file or nothing, but leaves the sync to [`sync_filesystem`].
 pub(crate) fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut new = NewFile::create(path, mode)?;
@@ -171,7 +164,9 @@ mod tests {
         new.file().write_all(b"half").unwrap();
         drop(new);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-        write_whole(&path, b"whole", 0o600).unwrap();
+        let mut new = NewFile::create(&path, 0o600).unwrap();
+        new.file().write_all(b"whole").unwrap();
+        new.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }

@@ -7,10 +7,16 @@ mod args;
 mod bundle;
 mod campaign;
 mod checks;
+mod counters;
+mod csv;
 mod daemon;
+mod device_args;
+mod device_csv;
+mod devices;
 mod doctor;
 mod enlist;
 mod fail;
+mod faults;
 mod files;
 mod follow;
 mod init;
@@ -25,6 +31,7 @@ mod report;
 mod select;
 mod show;
 mod start;
+mod verify;
 mod view;
 
 use std::process::ExitCode;
@@ -70,7 +77,12 @@ fn run(cli: Cli) -> Outcome {
             Campaign::Retry(args) => campaign::retry(home, &args),
             Campaign::Cancel(args) => campaign::cancel(home, &args),
         },
-        Command::Query(Query::Versions(args)) => query::versions(home, &args),
+        Command::Query(query) => match query {
+            Query::Versions(args) => query::versions(home, &args),
+            Query::Counters(args) => counters::counters(home, &args),
+        },
+        Command::Faults(args) => faults::faults(home, &args),
+        Command::Devices(args) => devices::devices(home, &args),
         Command::Keys(command) => match command {
             Keys::List(args) => keys::list(home, &args),
             Keys::Propose(args) => keys::propose(home, &args),
@@ -82,6 +94,13 @@ fn run(cli: Cli) -> Outcome {
         Command::Report(command) => match command {
             Report::Versions(args) => report::versions(home, &args),
             Report::Campaign(args) => report::campaign(home, &args),
+            Report::Faults(args) => device_csv::faults(home, &args),
+            Report::Counters(args) => device_csv::counters(home, &args),
+            Report::Devices(args) => device_csv::devices(home, &args),
+            Report::Supplies(args) => device_csv::supplies(home, &args),
+            Report::Parts(args) => device_csv::parts(home, &args),
+            Report::Readings(args) => verify::readings(home, &args),
+            Report::Verify(args) => verify::verify(home, &args),
         },
     }
 }

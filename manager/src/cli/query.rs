@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use mailfleet::daemon::queue_query;
+use mailfleet::daemon::{Question, queue_query};
 use mailfleet::home::Home;
-use mailfleet::store::{AgentRecord, QueryProgress};
+use mailfleet::store::{AgentRecord, QueryProgress, Tx, TxResult};
 use mailfleet::system::now;
 use serde_json::{Value, json};
 use shared::limits::ORDER_LIFE;
-use shared::{AgentId, EnvelopeId};
+use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::agent::facts;
-use super::args::QueryVersions;
+use super::args::QueryArgs;
 use super::daemon::{Waited, log_to_stderr, runtime, work_until};
 use super::fail::{Done, Fail, Outcome};
 use super::progress::Follow;
@@ -24,16 +24,31 @@ use super::{open, show};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-pub(crate) fn versions(home: Option<&Path>, args: &QueryVersions) -> Outcome {
+/// Who was asked, in which envelopes.
+pub(crate) struct Asked {
+    pub(crate) home: Home,
+    pub(crate) ids: Vec<AgentId>,
+    pub(crate) envelopes: Vec<EnvelopeId>,
+    pub(crate) at: UnixMillis,
+}
+
+/// Puts a question to the chosen agents into the outbox.
+pub(crate) fn ask(home: Option<&Path>, args: &QueryArgs, question: Question) -> Result<Asked, Fail> {
     let home = open::home(home)?;
     let config = home.config().map_err(open::home_failed)?;
     let mut store = open::store(&home)?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
     let chosen = choose(&args.selection, &agents)?;
     let ids = chosen.enrolled()?;
-    let per_mail = config.recipients_per_mail;
-    let envelopes =
-        store.write(|tx| queue_query(tx, &ids, per_mail, ORDER_LIFE, now())).map_err(open::store_failed)?;
+    let (per_mail, at) = (config.recipients_per_mail, now());
+    let envelopes = store
+        .write(|tx| queue_query(tx, question, &ids, per_mail, ORDER_LIFE, at))
+        .map_err(open::store_failed)?;
+    Ok(Asked { home, ids, envelopes, at })
+}
+
+pub(crate) fn versions(home: Option<&Path>, args: &QueryArgs) -> Outcome {
+    let Asked { home, ids, envelopes, .. } = ask(home, args, Question::Versions)?;
     if args.wait {
         return wait(&home, args, &envelopes, ids.len());
     }
@@ -50,9 +65,10 @@ pub(crate) fn versions(home: Option<&Path>, args: &QueryVersions) -> Outcome {
     Ok(Done::All)
 }
 
-fn wait(home: &Home, args: &QueryVersions, envelopes: &[EnvelopeId], asked: usize) -> Outcome {
+fn wait(home: &Home, args: &QueryArgs, envelopes: &[EnvelopeId], asked: usize) -> Outcome {
     log_to_stderr("warn");
-    let waited = runtime()?.block_on(work_until(home, until_answered(home, args, envelopes, asked)))?;
+    let look = |tx: &Tx<'_>| tx.query_progress(envelopes);
+    let waited = runtime()?.block_on(work_until(home, until_answered(home, args, asked, look)))?;
     let mut store = open::store(home)?;
     let (progress, agents) =
         store.read(|tx| Ok((tx.query_progress(envelopes)?, tx.agents()?))).map_err(open::store_failed)?;
@@ -68,24 +84,25 @@ fn wait(home: &Home, args: &QueryVersions, envelopes: &[EnvelopeId], asked: usiz
     })
 }
 
-/// Until all have answered, or the reply timeout has passed since the last question went out, or since
-/// nothing goes out at all.
-async fn until_answered(
+/// Until all have answered, or the reply timeout has passed since the last question went out or the last part of an
+/// answer came in.
+pub(crate) async fn until_answered(
     home: &Home,
-    args: &QueryVersions,
-    envelopes: &[EnvelopeId],
+    args: &QueryArgs,
     asked: usize,
+    look: impl Fn(&Tx<'_>) -> TxResult<QueryProgress>,
 ) -> Result<(), Fail> {
     let mut store = open::store(home)?;
     let mut follow = Follow::new(asked);
-    let (mut since, mut unsent) = (Instant::now(), u64::MAX);
+    let (mut since, mut unsent, mut parts) = (Instant::now(), u64::MAX, 0);
     loop {
         let began = Instant::now();
-        let progress = store.read(|tx| tx.query_progress(envelopes)).map_err(open::store_failed)?;
-        if progress.unsent < unsent {
-            (since, unsent) = (began, progress.unsent);
-        }
+        let progress = store.read(&look).map_err(open::store_failed)?;
         let answered = progress.answered.len();
+        // Whatever moves is worth waiting for.
+        if progress.unsent < unsent || progress.parts > parts {
+            (since, unsent, parts) = (began, progress.unsent, progress.parts);
+        }
         let rest = if unsent == 0 { String::new() } else { format!("{unsent} not mailed yet") };
         follow.show(answered, &format!("{answered} of {asked} answered"), &rest);
         if progress.missing.is_empty() || since.elapsed() >= args.reply_timeout {

@@ -1,5 +1,4 @@
-//! `report`: CSV for spreadsheets and other programs. The rows are `manager-core`'s; the file is written
-//! whole or not at all.
+//! `report versions, campaign`: CSV for spreadsheets and other programs. The rows are `manager-core`'s.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +10,10 @@ use serde::Serialize;
 use shared::{AgentId, UnixMillis};
 
 use super::args::{ReportCampaign, ReportOutput};
-use super::fail::{Done, Fail, OrFail as _, Outcome, cannot_write};
-use super::files::write_whole;
+use super::csv::{Rows, write_csv};
+use super::fail::{Fail, Outcome};
+use super::open;
 use super::view::View;
-use super::{open, show};
 
 const VERSION_COLUMNS: &str =
     "agent,mail,site,note,software_version,rom_version,module,module_version,module_date,reported_at";
@@ -33,7 +32,7 @@ pub(crate) fn versions(home: Option<&Path>, args: &ReportOutput) -> Outcome {
             rows.extend(version_rows(&agent.id, &cells(agent), report, &at.to_string()));
         }
     }
-    write(&csv(VERSION_COLUMNS, &rows)?, args)
+    write_csv(VERSION_COLUMNS, args.output.as_deref(), |csv| put_all(csv, &rows))
 }
 
 pub(crate) fn campaign(home: Option<&Path>, args: &ReportCampaign) -> Outcome {
@@ -53,7 +52,13 @@ pub(crate) fn campaign(home: Option<&Path>, args: &ReportCampaign) -> Outcome {
             campaign_row(&view.campaign, id, target, agents.get(id).unwrap_or(&unknown), waits)
         })
         .collect();
-    write(&csv(CAMPAIGN_COLUMNS, &rows)?, &args.out)
+    let output = args.out.output.as_deref();
+    write_csv(CAMPAIGN_COLUMNS, output, |csv| put_all(csv, &rows))
+}
+
+fn put_all<T: Serialize>(csv: &mut Rows<'_>, rows: &[T]) -> Result<(), Fail> {
+    rows.iter().for_each(|row| csv.put(row));
+    Ok(())
 }
 
 /// `--since` keeps what was reported at or after it; what was never reported is not since any time.
@@ -63,29 +68,4 @@ fn since(args: &ReportOutput, reported_at: Option<UnixMillis>) -> bool {
 
 fn cells(agent: &AgentRecord) -> AgentCells {
     AgentCells { mail: agent.mail.to_string(), site: agent.site.to_string(), note: agent.note.to_string() }
-}
-
-/// UTF-8, comma, CRLF, always with its header row, quoted as RFC 4180 says.
-fn csv<T: Serialize>(columns: &str, rows: &[T]) -> Result<Vec<u8>, Fail> {
-    let mut writer = csv::WriterBuilder::new()
-        .terminator(csv::Terminator::CRLF)
-        .has_headers(false)
-        .from_writer(Vec::new());
-    let what = "cannot make the CSV";
-    writer.write_record(columns.split(',')).or_outside(what)?;
-    for row in rows {
-        writer.serialize(row).or_outside(what)?;
-    }
-    writer.into_inner().map_err(csv::IntoInnerError::into_error).or_outside(what)
-}
-
-fn write(bytes: &[u8], args: &ReportOutput) -> Outcome {
-    let Some(path) = &args.output else {
-        show::print(&String::from_utf8_lossy(bytes))?;
-        return Ok(Done::All);
-    };
-    write_whole(path, bytes, 0o644).map_err(|err| cannot_write(err, path))?;
-    // On standard error: the file is the output.
-    show::note(&format!("Wrote {} ({})", path.display(), show::size(bytes.len() as u64)));
-    Ok(Done::All)
 }

@@ -8,6 +8,7 @@ use manager_core::select::{Facts, Selection as Expression};
 use shared::{AgentId, Label};
 
 use super::args::Selection;
+use super::device_args::Scope;
 use super::fail::{Fail, Next as _, OrFail as _};
 use super::files::read_text;
 
@@ -64,6 +65,15 @@ pub(crate) fn choose<'a>(selection: &Selection, all: &'a [AgentRecord]) -> Resul
         return Err(Fail::usage(text).next("`mailfleet agent list` shows all agents with their states"));
     }
     Ok(chosen)
+}
+
+/// Whose devices a command is about.
+pub(crate) fn in_scope<'a>(scope: &Scope, all: &'a [AgentRecord]) -> Result<Vec<&'a AgentRecord>, Fail> {
+    let chosen = if scope.agents.is_empty() { all.iter().collect() } else { named(&scope.agents, all)? };
+    let there = |agent: &&AgentRecord| {
+        scope.site.as_ref().is_none_or(|site| manager_core::select::matches(site, agent.site.as_str()))
+    };
+    Ok(chosen.into_iter().filter(there).collect())
 }
 
 /// The agents of these IDs, each once. An unknown one stops it: a slip in a list must not shrink a campaign.

@@ -12,6 +12,7 @@ use shared::limits::REPORT_MAX_BYTES;
 use shared::message::{EnrolRequest, Report, Standing, VersionReport};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
+use super::devices_in::{self, From};
 use super::rekey;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::watched::MAIL_IN;
@@ -213,15 +214,22 @@ fn take_report(
         message: &opened.message,
     })?;
     if !kept {
-        return Ok(());
+        return match &opened.report {
+            Report::Faults(faults) => devices_in::copy_came(tx, agent, faults, now),
+            _ => Ok(()),
+        };
     }
     tx.heard_under(agent, sender.former.map(|(number, _)| number), opened.sequence, now)?;
     // PROTOCOL 13.6: a late one counts as one that all others have overtaken.
     let sequence = if belief == Belief::Whole { opened.sequence } else { 0 };
     tx.heard(agent, sequence, versions(&opened.report), now)?;
+    let from = From { agent, envelope: opened.envelope, sequence, now };
     match &opened.report {
         Report::Standing(standing) => stands(tx, agent, sequence, standing, now)?,
         Report::Rekeyed(rekeyed) => rekey::take(tx, shared, sender, rekeyed, now)?,
+        // No campaign is about devices.
+        Report::Faults(faults) => return devices_in::take_faults(tx, shared, from, faults),
+        Report::Counters(counters) => return devices_in::take_counters(tx, from, counters),
         Report::Enrol(_)
         | Report::Progress(_)
         | Report::Ended(_)
@@ -275,8 +283,9 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Ended(ended) => Some(ended.order),
         Report::Versions(versions) => versions.query,
         Report::Cancelled(answer) => Some(answer.order),
-        Report::Standing(_) => None,
         Report::Rekeyed(rekeyed) => Some(rekeyed.order),
+        Report::Counters(counters) => counters.query,
+        Report::Standing(_) | Report::Faults(_) => None,
     }
 }
 
@@ -288,7 +297,9 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Progress(_)
         | Report::Cancelled(_)
         | Report::Standing(_)
-        | Report::Rekeyed(_) => None,
+        | Report::Rekeyed(_)
+        | Report::Faults(_)
+        | Report::Counters(_) => None,
     }
 }
 
@@ -308,6 +319,7 @@ fn enrol(
             Ok(Disposal::Junk)
         }
         EnrolDecision::Accept => {
+            replaced(tx, request, now)?;
             tx.enrol(request, opened.sender, now)?;
             // Also the finished ones: the operator may retry them.
             for id in tx.all_campaigns_of(&request.agent)? {
@@ -332,9 +344,29 @@ fn enrol(
     }
 }
 
+/// With another key it is another box, which knows nothing of the old one's devices.
+fn replaced(tx: &Tx<'_>, request: &EnrolRequest, now: UnixMillis) -> TxResult<()> {
+    let known = tx.agent(&request.agent)?.and_then(|agent| agent.sign_key);
+    if known.is_none_or(|key| key.to_bytes() == request.sign_key) {
+        return Ok(());
+    }
+    tx.counters_of_replaced(&request.agent)?;
+    let ended = tx.end_faults_of_replaced(&request.agent, now)?;
+    if ended > 0 {
+        let text = format!("its box is another one: {ended} open faults of the old one are taken for over");
+        tx.log(now, request.agent.as_str(), &text)?;
+    }
+    Ok(())
+}
+
 /// A bounce counts only for a recipient of the envelope that it names (PROTOCOL 8.4).
 fn take_bounce(tx: &Tx<'_>, bounce: &Bounce, now: UnixMillis) -> TxResult<Disposal> {
     let Some(envelope) = bounce.envelope else { return Ok(Disposal::Junk) };
+    if let Some(addressee) = tx.alert_of(envelope)? {
+        let text: Vec<&str> = bounce.recipients.iter().map(|recipient| recipient.text.as_str()).collect();
+        tx.log(now, "", &format!("an alert bounced ({addressee}): {}", text.join("; ")))?;
+        return Ok(Disposal::Done);
+    }
     let mut ours = false;
     for recipient in &bounce.recipients {
         let Some((agent, campaign)) = tx.recipient_by_mail(envelope, &recipient.address)? else { continue };

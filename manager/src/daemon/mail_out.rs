@@ -9,6 +9,7 @@ use manager_core::{Delay, TargetEvent};
 use shared::UnixMillis;
 use shared::envelope::{NewHeader, seal_head};
 
+use super::alert_out::{BY_MAIL, mail_next};
 use super::mail_in::apply;
 use super::watched::MAIL_OUT;
 use super::{DaemonError, Shared};
@@ -56,6 +57,21 @@ impl MailOut {
                 self.send(&due, &body).await?;
             }
         }
+        Ok(count.saturating_add(self.alerts().await?))
+    }
+
+    /// Mails the alerts that are due, after the orders: an order may be what ends a fault.
+    async fn alerts(&mut self) -> Result<u64, DaemonError> {
+        let mut count = 0u64;
+        while self.store.read(|tx| tx.alert_is_due(BY_MAIL, now()))? {
+            self.shared.works(MAIL_OUT);
+            self.rate.wait().await;
+            if !mail_next(&self.shared, &mut self.store, &mut self.sender).await? {
+                break;
+            }
+            count = count.saturating_add(1);
+            self.sent = self.sent.saturating_add(1);
+        }
         Ok(count)
     }
 
@@ -66,8 +82,8 @@ impl MailOut {
 
     /// Time until the next recipient is due.
     pub(super) fn next_try(&mut self) -> Result<Option<Duration>, DaemonError> {
-        let next = self.store.read(|tx| tx.next_try())?;
-        Ok(next.map(|at| at.since(now())))
+        let next = self.store.read(|tx| Ok([tx.next_try()?, tx.next_alert(BY_MAIL)?]))?;
+        Ok(next.into_iter().flatten().min().map(|at| at.since(now())))
     }
 
     pub(super) async fn close(&mut self) {

@@ -1,8 +1,11 @@
-//! The daemon: three loops over the store, mail in, tick, mail out. Each can die at any point: what it had
+//! The daemon: loops over the store, mail in, tick, mail out, and programs of alerts. Each can die at any point: what it had
 //! not committed did not happen, and what it had said twice is recognised by its receivers.
 //!
 //! Not here: decisions. What a report means and what is due is asked of `manager-core`.
 
+mod alert_out;
+mod answers;
+mod devices_in;
 mod mail_in;
 mod mail_out;
 mod pause;
@@ -24,15 +27,16 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::home::{Home, HomeError, HomeLock, Keys};
 use crate::store::{Store, StoreError};
+use crate::system::now;
 
 use mail_in::MailIn;
 use mail_out::MailOut;
 use pause::{Grumble, Pause};
 use tick::Tick;
-use watched::{MAIL_IN, MAIL_OUT, TICK};
+use watched::{ALERTS, MAIL_IN, MAIL_OUT, TICK};
 
 pub use rekey::queue_rekey;
-pub use seal::queue_query;
+pub use seal::{Question, queue_query};
 
 /// No loop comes round faster than this, whatever its deadlines say.
 const SHORTEST: Duration = Duration::from_millis(20);
@@ -54,6 +58,8 @@ struct Shared {
     news: Notify,
     /// Rung when the outbox has something new.
     outbox: Notify,
+    /// Rung when a program may have an alert to read.
+    alerts: Notify,
     service: Service,
 }
 
@@ -110,7 +116,8 @@ impl Daemon {
         let keys = home.keys()?;
         let mut store = Store::open(&home.store_path())?;
         seal::clear_leftovers(&home, &mut store)?;
-        let shared = Shared { home, config, keys, news: Notify::new(), outbox: Notify::new(), service };
+        let [news, outbox, alerts] = [(); 3].map(|()| Notify::new());
+        let shared = Shared { home, config, keys, news, outbox, alerts, service };
         Ok(Self { shared: Arc::new(shared), _lock: lock })
     }
 
@@ -123,6 +130,7 @@ impl Daemon {
             result = mail_in_loop(&self.shared) => result,
             result = tick_loop(&self.shared) => result,
             result = mail_out_loop(&self.shared) => result,
+            result = alert_loop(&self.shared) => result,
             never = self.shared.service.watch() => match never {},
             () = until => Ok(()),
         }
@@ -151,6 +159,7 @@ impl Daemon {
         }
         mail_in.close().await;
         mail_out.close().await;
+        alert_out::run_commands(&self.shared, &mut Store::open(&self.shared.home.store_path())?).await?;
         Ok(pass)
     }
 }
@@ -197,6 +206,7 @@ fn tick_step(shared: &Shared, tick: &mut Tick, log: &mut Grumble) -> Result<Opti
     let ticked = tick.pass()?;
     if ticked.acted {
         shared.outbox.notify_one();
+        shared.alerts.notify_one();
     }
     match ticked.failures.first() {
         Some(err) => log.failed(err),
@@ -221,6 +231,18 @@ async fn mail_out_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
         } else {
             tokio::time::sleep(pause.length()).await;
         }
+    }
+}
+
+/// Runs the programs of alerts. A loop of its own: one that hangs until its limit holds up no mail.
+async fn alert_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
+    let mut store = Store::open(&shared.home.store_path())?;
+    loop {
+        alert_out::run_commands(shared, &mut store).await?;
+        let next = alert_out::next_command(&mut store)?.map(|at| at.since(now()));
+        let wait = next.unwrap_or(shared.config.poll).min(shared.config.poll);
+        shared.rests(ALERTS, wait);
+        let _ = tokio::time::timeout(wait.max(SHORTEST), shared.alerts.notified()).await;
     }
 }
 
@@ -264,8 +286,8 @@ mod tests {
         let home = Home::create(&dir.join("home"), &crate::config::new_text(&choices)).unwrap();
         Store::create(&home.store_path()).unwrap();
         let (config, keys) = (home.config().unwrap(), home.keys().unwrap());
-        let service = Service::default();
-        Arc::new(Shared { home, config, keys, news: Notify::new(), outbox: Notify::new(), service })
+        let [news, outbox, alerts] = [(); 3].map(|()| Notify::new());
+        Arc::new(Shared { home, config, keys, news, outbox, alerts, service: Service::default() })
     }
 
     async fn is_rung(bell: &Notify) -> bool {

@@ -107,19 +107,33 @@ pub(super) fn queue_batches<'a>(
     Ok(made)
 }
 
-/// Puts an operator's version query into the outbox, outside any campaign. Gives its envelopes.
+/// What an operator asks agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Every module's version (M10).
+    Versions,
+    /// The counters that are collected (M5).
+    Counters,
+}
+
+/// Puts an operator's query into the outbox, outside any campaign. Gives its envelopes.
 ///
 /// # Errors
 /// The store's.
 pub fn queue_query(
     tx: &Tx<'_>,
+    question: Question,
     agents: &[AgentId],
     recipients_per_mail: usize,
     life: Duration,
     now: UnixMillis,
 ) -> TxResult<Vec<EnvelopeId>> {
-    let body = tx.add_body(&small_body(&Order::QueryVersions))?;
-    let batch = Batch { body, kind: OrderKind::Query, campaign: None, now, life };
+    let (order, kind) = match question {
+        Question::Versions => (Order::QueryVersions, OrderKind::Query),
+        Question::Counters => (Order::QueryCounters, OrderKind::Counters),
+    };
+    let body = tx.add_body(&small_body(&order))?;
+    let batch = Batch { body, kind, campaign: None, now, life };
     let made = queue_batches(tx, &batch, agents, recipients_per_mail)?;
     Ok(made.into_iter().map(|(envelope, _)| envelope).collect())
 }

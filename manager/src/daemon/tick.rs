@@ -12,6 +12,8 @@ use shared::message::{CancelOrder, Order};
 use shared::time::format_duration;
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
+use super::answers::{acknowledge, write_alerts};
+use super::devices_in::{LEVELS_KEPT, day};
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
 use super::{DaemonError, Shared, rekey};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
@@ -59,15 +61,15 @@ impl Tick {
     pub(super) fn pass(&mut self) -> Result<Ticked, DaemonError> {
         let now = now();
         if self.forgot_at.is_none_or(|at| now.since(at) > FORGET_EVERY) {
-            self.store.write(|tx| {
-                tx.forget_former_keys(now)?;
-                tx.forget_orders(now.minus(KEEP_EXPIRED))
-            })?;
+            let keep = self.shared.config.keep_readings;
+            self.store.write(|tx| forget(tx, keep, now))?;
             self.forgot_at = Some(now);
         }
+        let answered = self.answer(now)?;
         let (mut next, beaten) = self.beat(now)?;
         let asked = self.ask_for_keys(now)?;
-        let mut ticked = Ticked { acted: beaten || asked, ..Ticked::default() };
+        next = [next, self.store.read(|tx| tx.next_owed())?].into_iter().flatten().min();
+        let mut ticked = Ticked { acted: beaten || asked || answered, ..Ticked::default() };
         for id in self.store.read(|tx| tx.live_campaigns())? {
             match self.seal_bundle(id, now) {
                 Ok(()) => {}
@@ -82,6 +84,26 @@ impl Tick {
         }
         ticked.next = next.map(|at| at.since(now));
         Ok(ticked)
+    }
+
+    /// Says what is owed to agents, and writes the alerts that are due. Looks first: a write that has nothing to do would
+    /// wait for the other loops and wake the disk.
+    fn answer(&mut self, now: UnixMillis) -> Result<bool, DaemonError> {
+        let due = self.store.read(|tx| {
+            let owed = tx.next_owed()?.is_some_and(|at| at <= now);
+            Ok(owed || !tx.untold()?.is_empty())
+        })?;
+        if !due {
+            return Ok(false);
+        }
+        Ok(self.store.write(|tx| {
+            let mut answered = false;
+            // More than one message holds may be owed to an agent.
+            while acknowledge(tx, now)? {
+                answered = true;
+            }
+            Ok(write_alerts(tx, now)? || answered)
+        })?)
     }
 
     /// What there is to do, in a line.
@@ -158,6 +180,16 @@ impl Tick {
         })?;
         Ok(())
     }
+}
+
+/// Forgets what is too old to be of use. Faults and readings stay as long as the operator says.
+fn forget(tx: &Tx<'_>, keep: Duration, now: UnixMillis) -> TxResult<()> {
+    tx.forget_former_keys(now)?;
+    tx.forget_orders(now.minus(KEEP_EXPIRED))?;
+    tx.forget_alerts(now.minus(KEEP_EXPIRED))?;
+    tx.forget_readings(now.minus(keep))?;
+    tx.forget_faults(now.minus(keep))?;
+    tx.forget_levels(day(now.minus(LEVELS_KEPT)))
 }
 
 /// Gives the time of the next thing that is due by itself, and whether anything was due now.

@@ -14,6 +14,9 @@ pub(super) const TICK: &str = "tick";
 /// Name of the loop that sends mail.
 pub(super) const MAIL_OUT: &str = "mail out";
 
+/// Name of the loop that runs the programs of alerts; one may take a minute.
+pub(super) const ALERTS: &str = "alerts";
+
 /// What a loop may take beside its waits: the rate of mails holds one up for a minute at most, and a pass over
 /// a large fleet makes the others wait for the thread.
 const LATE: Duration = Duration::from_secs(180);

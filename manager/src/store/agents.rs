@@ -223,6 +223,20 @@ impl Tx<'_> {
         Ok(all)
     }
 
+    /// All agents, also the removed, by ID: what they have reported stays.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agents_ever(&self) -> TxResult<Vec<AgentRecord>> {
+        let mut statement = self.0.prepare_cached("SELECT * FROM agents ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(record(row)?);
+        }
+        Ok(all)
+    }
+
     /// What is kept of an agent's invitation.
     ///
     /// # Errors

@@ -5,25 +5,35 @@
 //! once (a command beside the daemon); each write is one immediate transaction.
 
 mod agents;
+mod alerts;
 mod campaigns;
 mod cli_queries;
+mod devices;
 mod events;
+mod faults;
 mod keys;
 mod outbox;
+mod readings;
 mod reports;
 mod rows;
 #[cfg(test)]
 mod schema_tests;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 pub use agents::{AgentRecord, AgentState, NewAgent};
+pub use alerts::{AlertOutcome, AlertRecord, AlertTrouble};
 pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
 pub use cli_queries::AgentTarget;
+pub use devices::DeviceRecord;
 pub use events::Event;
+pub use faults::{FaultNews, FaultRecord};
 pub use keys::{KeyAge, Sender};
 pub use outbox::{BodyPlace, BodyRecord, Due, NewBody, NewOrder, OrderKind, Recipient, RecipientOutcome};
+pub use readings::{KeptReading, NewReading, RefusedReading};
 pub use reports::{NewReport, QueryProgress};
+pub use watches::{Owed, WatchRecord};
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -43,6 +53,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_outbox_indexes.sql"),
     include_str!("migrations/0003_standing.sql"),
     include_str!("migrations/0004_agent_keys.sql"),
+    include_str!("migrations/0005_devices.sql"),
 ];
 
 /// The open store.

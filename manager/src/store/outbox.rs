@@ -73,16 +73,22 @@ pub enum OrderKind {
     Heartbeat,
     /// Ask for new keys.
     Rekey,
+    /// Say which faults and readings have come.
+    Acknowledge,
+    /// Report counters.
+    Counters,
 }
 
 impl OrderKind {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Install, "install"),
         (Self::Query, "query"),
         (Self::Cancel, "cancel"),
         (Self::Enrolled, "enrolled"),
         (Self::Heartbeat, "heartbeat"),
         (Self::Rekey, "rekey"),
+        (Self::Acknowledge, "acknowledge"),
+        (Self::Counters, "counters"),
     ];
 
     /// Its name in the store and in the mail's subject.

@@ -34,6 +34,8 @@ pub struct QueryProgress {
     pub missing: BTreeSet<AgentId>,
     /// How many of the missing the relay has not taken yet.
     pub unsent: u64,
+    /// Parts of answers that have come so far; 0 where an answer has one part.
+    pub parts: u64,
 }
 
 impl Tx<'_> {

@@ -1,13 +1,15 @@
 //! A manager on a spool and agents made by hand, for tests of the daemon.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
+pub mod watcher;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailfleet::config::{Choices, new_text};
-use mailfleet::daemon::{Daemon, Pass, queue_rekey};
-use mailfleet::home::Home;
+use mailfleet::daemon::{Daemon, DaemonError, Pass, queue_rekey};
+use mailfleet::home::{Home, HomeError};
 use mailfleet::store::{AgentRecord, AgentState, BundleRecord, NewAgent, NewCampaign, NewTarget, Store};
 use mailfleet::system::{new_envelope_id, now, rng};
 use mailio::{
@@ -56,8 +58,22 @@ impl Office {
         Store::open(&self.home.store_path()).unwrap()
     }
 
+    /// Starts the daemon. A program that another test starts in this process has a copy of every open file, the lock among
+    /// them, until it is executed.
+    fn daemon(&self) -> Daemon {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            match Daemon::start(self.home.clone()) {
+                Err(DaemonError::Home(HomeError::Locked { .. })) if std::time::Instant::now() < deadline => {
+                    std::thread::yield_now();
+                }
+                started => return started.unwrap(),
+            }
+        }
+    }
+
     pub fn pass(&self) -> Pass {
-        let daemon = Daemon::start(self.home.clone()).unwrap();
+        let daemon = self.daemon();
         let pass = self.runtime.block_on(daemon.once()).unwrap();
         assert!(pass.failures.is_empty(), "{:?}", pass.failures);
         pass

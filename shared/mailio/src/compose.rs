@@ -9,6 +9,9 @@
 //!   text/plain                 the note
 //!   application/octet-stream   the attachment, base64 at 76 columns, name <hex>.bin
 //! ```
+//! A mail without an attachment is for people: the note as text/plain, none of the X-Mailfleet and bulk headers, no ID in the
+//! subject.
+//!
 //! Only CRLF line ends and 7-bit characters, no line above 998: nothing for a relay to mend. The name has
 //! no suffix that archive filters know. Why not lettre's or another builder: they hold the mail in memory
 //! at least twice (lettre's line-end fixer is quadratic), and the shape never varies.
@@ -28,6 +31,9 @@ use crate::text::clean;
 const CHUNK_LINES: usize = 821;
 const LINE_BYTES: usize = 57;
 const NOTE_MAX_BYTES: usize = 2_000;
+const NOTE_MAX_LINES: usize = 100;
+const TEXT_MAX_BYTES: usize = 100_000;
+const TEXT_MAX_LINES: usize = 5_000;
 
 impl Outgoing {
     /// Exact size of the composed mail in bytes, without the dots that SMTP adds.
@@ -52,6 +58,7 @@ impl Outgoing {
         let (start, file) = match &self.attachment {
             Attachment::Bytes(bytes) => (bytes.clone(), None),
             Attachment::HeadAndFile { head, file } => (head.clone(), Some(File::open(file)?)),
+            Attachment::Nothing => (Vec::new(), None),
         };
         Ok(Chunks {
             head: Some(head(self, size)),
@@ -151,25 +158,37 @@ fn head(mail: &Outgoing, size: u64) -> String {
         }
         _ => String::new(),
     };
-    let boundary = boundary(mail);
-    let (encoding, note) = note(&mail.note);
-    format!(
+    let first = format!(
         "From: {from}\r\nTo: {to}\r\nSubject: {subject}\r\nDate: {date}\r\nMessage-ID: <{id}@{domain}>\r\n\
-         {thread}Auto-Submitted: {auto}\r\nX-Auto-Response-Suppress: All\r\nPrecedence: bulk\r\n\
-         X-Mailfleet: v1; id={id}; size={size}\r\nMIME-Version: 1.0\r\n\
-         Content-Type: multipart/mixed;\r\n boundary=\"{boundary}\"\r\n\r\n\
-         --{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n\
-         {note}\r\n--{boundary}\r\nContent-Type: application/octet-stream; name=\"{id}.bin\"\r\n\
-         Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=\"{id}.bin\"\r\n\r\n",
+         {thread}Auto-Submitted: {auto}\r\nX-Auto-Response-Suppress: All\r\n",
         from = mail.from,
         subject = subject(mail),
         date = rfc2822(mail.date),
         domain = mail.from.domain(),
+    );
+    if mail.attachment == Attachment::Nothing {
+        let (encoding, text) = note(&mail.note, TEXT_MAX_BYTES, TEXT_MAX_LINES);
+        return format!(
+            "{first}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Transfer-Encoding: {encoding}\r\n\r\n{text}\r\n"
+        );
+    }
+    let boundary = boundary(mail);
+    let (encoding, note) = note(&mail.note, NOTE_MAX_BYTES, NOTE_MAX_LINES);
+    format!(
+        "{first}Precedence: bulk\r\nX-Mailfleet: v1; id={id}; size={size}\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed;\r\n boundary=\"{boundary}\"\r\n\r\n\
+         --{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n\
+         {note}\r\n--{boundary}\r\nContent-Type: application/octet-stream; name=\"{id}.bin\"\r\n\
+         Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment; filename=\"{id}.bin\"\r\n\r\n",
     )
 }
 
 fn tail(mail: &Outgoing) -> String {
-    format!("--{}--\r\n", boundary(mail))
+    match mail.attachment {
+        Attachment::Nothing => String::new(),
+        Attachment::Bytes(_) | Attachment::HeadAndFile { .. } => format!("--{}--\r\n", boundary(mail)),
+    }
 }
 
 fn rfc2822(date: UnixMillis) -> String {
@@ -180,6 +199,9 @@ fn rfc2822(date: UnixMillis) -> String {
 }
 
 fn subject(mail: &Outgoing) -> String {
+    if mail.attachment == Attachment::Nothing {
+        return encoded_words(&format!("mailfleet: {}", clean(&mail.subject, 160)));
+    }
     let words = clean(&mail.subject, 120);
     let words = words.strip_prefix("mailfleet").map_or(words.as_str(), str::trim_start);
     // The ID stands on a line of its own: a relay may refold long subjects anywhere but inside a word.
@@ -204,14 +226,14 @@ fn encoded_words(text: &str) -> String {
     encoded.join("\r\n ")
 }
 
-fn note(text: &str) -> (&'static str, String) {
+fn note(text: &str, max_bytes: usize, max_lines: usize) -> (&'static str, String) {
     let mut lines = Vec::new();
-    let mut left = NOTE_MAX_BYTES;
+    let mut left = max_bytes;
     for line in text.lines() {
         let line = clean(line, left.min(900));
         left = left.saturating_sub(line.len().saturating_add(2));
         lines.push(line);
-        if left == 0 || lines.len() >= 100 {
+        if left == 0 || lines.len() >= max_lines {
             break;
         }
     }

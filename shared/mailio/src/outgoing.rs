@@ -20,7 +20,7 @@ pub struct Outgoing {
     pub envelope: EnvelopeId,
     /// A few words; `mailfleet` before and the envelope's ID behind are added.
     pub subject: String,
-    /// A short plain text for a person who opens the mail; cut at 2,000 bytes.
+    /// A short plain text for a person who opens the mail; cut at 2,000 bytes, without an attachment at 100,000.
     pub note: String,
     /// The `Date` header.
     pub date: UnixMillis,
@@ -53,6 +53,8 @@ pub enum Attachment {
         /// What follows.
         file: PathBuf,
     },
+    /// None: a plain mail for people, without any mark of ours.
+    Nothing,
 }
 
 impl Attachment {
@@ -65,6 +67,7 @@ impl Attachment {
         Ok(match self {
             Self::Bytes(bytes) => len(bytes),
             Self::HeadAndFile { head, file } => len(head).saturating_add(std::fs::metadata(file)?.len()),
+            Self::Nothing => 0,
         })
     }
 }
