@@ -50,7 +50,7 @@ pub(crate) async fn poll(
     device: &Device,
     snmp: &Snmp,
     depth: Depth,
-    clock: impl Fn() -> UnixMillis,
+    clock: impl Fn() -> UnixMillis + Sync,
 ) -> Result<Polled, PollFault> {
     let limit = match depth {
         Depth::Faults => FAULTS_LIMIT,
@@ -87,7 +87,7 @@ async fn look(
     device: &Device,
     depth: Depth,
     deadline: Instant,
-    clock: &impl Fn() -> UnixMillis,
+    clock: &(impl Fn() -> UnixMillis + Sync),
 ) -> Result<Polled, AskFault> {
     let mut fetch = Fetch::new(wire, deadline);
     let (class, profile) = plan::gather(&mut fetch, &shared.profiles, device.class, depth).await?;

@@ -5,12 +5,15 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::{Bend, Bulk, Rows, Station, device, fixture, look, oid};
-use drivers::{Depth, PollFault};
+use drivers::{Depth, Drivers, PollFault, Profiles, poll};
 use shared::device::Observation;
+use shared::time::UnixMillis;
+use tokio::task::JoinSet;
 
 const SUPPLY_LEVEL: &str = "1.3.6.1.2.1.43.11.1.1.9";
 const SUPPLY_DESCR: &str = "1.3.6.1.2.1.43.11.1.1.6";
@@ -141,6 +144,25 @@ async fn one_silent_table_is_left_out_and_the_rest_is_read() {
     let seen = bent(bend).full().await.observation;
     assert!(says(&seen, &["inputs", "no answer"]), "{:?}", seen.left_out);
     assert_eq!(seen.counters, whole().await.counters);
+}
+
+#[tokio::test]
+async fn devices_that_are_asked_together_do_not_wait_for_a_silent_one() {
+    let stations: Vec<Station> =
+        (0..40).map(|number| bent(Bend { is_silent: number % 10 == 0, ..Bend::default() })).collect();
+    let drivers = Arc::new(Drivers::new(Profiles::read([]).unwrap()));
+    let started = Instant::now();
+    let mut polls = JoinSet::new();
+    for station in &stations {
+        let (drivers, device) = (Arc::clone(&drivers), station.device());
+        polls.spawn(async move { poll(&drivers, &device, Depth::Faults, || UnixMillis(1)).await });
+    }
+    let mut answered = 0;
+    while let Some(polled) = polls.join_next().await {
+        answered += u32::from(polled.unwrap().is_ok());
+    }
+    assert_eq!(answered, 36);
+    assert!(started.elapsed() < Duration::from_secs(10), "one after the other they take longer");
 }
 
 #[tokio::test]

@@ -56,6 +56,18 @@ async fn a_healthy_printer_is_read_whole() {
 }
 
 #[tokio::test]
+async fn a_short_look_takes_one_request_and_of_a_printer_two() {
+    // A printer of no known maker is also asked for what would tell its maker.
+    for (name, requests) in
+        [("10-serial-in-a-text", 2), ("00-whole", 3), ("10-pc-with-printer-drivers", 1), ("14-ups", 2)]
+    {
+        let polled = Station::serve(fixture(name)).faults().await;
+        assert_eq!(polled.requests, requests, "{name}");
+        assert!(polled.observation.counters.is_empty() && polled.observation.supplies.is_empty(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn error_bits_are_bytes_of_which_there_may_be_none_one_or_two() {
     assert_eq!(codes(&seen("01-one-error-byte").await), ["hr:lowToner"]);
     assert!(seen("01-no-error-byte").await.faults.is_empty());
