@@ -95,6 +95,7 @@ fn dependencies_point_downwards_only() {
         "service",
         "testkit",
         "agent-core",
+        "drivers",
         "mailfleet-agent",
         "manager-core",
         "mailfleet",
@@ -106,7 +107,8 @@ fn dependencies_point_downwards_only() {
         ("service", &[]),
         ("agent-core", &["shared"]),
         ("manager-core", &["shared"]),
-        ("mailfleet-agent", &["shared", "mailio", "service", "agent-core"]),
+        ("drivers", &["shared"]),
+        ("mailfleet-agent", &["shared", "mailio", "service", "agent-core", "drivers"]),
         ("mailfleet", &["shared", "mailio", "service", "manager-core"]),
         ("testkit", &["shared", "agent-core", "manager-core"]),
         (
