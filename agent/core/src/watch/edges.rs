@@ -209,7 +209,7 @@ impl Watched {
         let ours = [UNREACHABLE, UNREADABLE].contains(&open.fault.code.as_str());
         let first = open.away_since.is_none();
         let away = *open.away_since.get_or_insert(now);
-        // One look may have missed it; what has come back before must stay away for longer.
+        // PROTOCOL 14.8: one look may have missed it; what has come back before must stay away for longer.
         let long_enough = match open.returns.checked_sub(1) {
             None => !first,
             Some(returns) => now.since(away) >= back_off(FAULT_AWAY_FIRST, FAULT_AWAY_LONGEST, returns),

@@ -103,7 +103,7 @@ impl Telling {
         let late =
             |r: &&mut Unanswered| !r.again && r.sent.is_some_and(|sent| sent.plus(ACKNOWLEDGE_WAIT) <= now);
         let number = self.reports.iter_mut().find(late).map(|report| {
-            // M3: exactly once.
+            // M3, PROTOCOL 14.9: exactly once.
             report.again = true;
             report.sent = None;
             report.number
