@@ -246,6 +246,18 @@ impl Site {
         }
     }
 
+    fn facts(&self, order: EnvelopeId) -> BundleFacts {
+        let n = bundle_of(order);
+        BundleFacts {
+            software_version: version(n),
+            from: vec![],
+            classes: vec![],
+            has_script: true,
+            modules: self.modules(n),
+            unpacked_bytes: 3,
+        }
+    }
+
     fn execute(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
             Effect::Save(bytes) => {
@@ -274,20 +286,7 @@ impl Site {
             | Effect::LookAgain { .. }
             | Effect::DropReadings { .. } => return None,
             Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
-            Effect::Inspect { order } => {
-                let n = bundle_of(order);
-                Event::Inspected {
-                    order,
-                    result: Ok(Box::new(BundleFacts {
-                        software_version: version(n),
-                        from: vec![],
-                        classes: vec![],
-                        has_script: true,
-                        modules: self.modules(n),
-                        unpacked_bytes: 3,
-                    })),
-                }
-            }
+            Effect::Inspect { order } => Event::Inspected { order, result: Ok(Box::new(self.facts(order))) },
             Effect::ReadModules { read, paths } => {
                 if read == ReadFor::Reports {
                     let begun = State::decode(&self.saved).unwrap().active.is_some_and(|i| i.has_begun());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Bend, device, fixture, reply};
-use drivers::{Depth, Drivers, Profiles, poll};
+use drivers::{Depth, Drivers, Profiles};
 use shared::time::UnixMillis;
 use tokio::net::UdpSocket;
 use tokio::runtime::Builder;
@@ -74,15 +74,13 @@ async fn ask(addresses: &[String], depth: Depth) {
     let mut polls = JoinSet::new();
     for address in addresses {
         let (drivers, device) = (Arc::clone(&drivers), device(address, "timeout = \"5s\""));
-        polls.spawn(async move { poll(&drivers, &device, depth, || UnixMillis(0)).await });
+        polls.spawn(async move { drivers.poll(&device, depth, || UnixMillis(0)).await });
     }
-    let (mut answered, mut requests) = (0_u32, 0_u32);
+    let mut answered = 0_u32;
     while let Some(polled) = polls.join_next().await {
-        if let Ok(polled) = polled.unwrap() {
-            answered += 1;
-            requests += polled.requests;
-        }
+        answered += u32::from(polled.unwrap().is_ok());
     }
+    let requests = drivers.snmp_requests();
     println!(
         "{depth:?}: {answered} of {} answered, {requests} requests, {:?}, CPU {:?}, {} kB at most",
         addresses.len(),

@@ -14,16 +14,17 @@ mod rows;
 mod text;
 mod wire;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shared::device::Observation;
 use shared::time::UnixMillis;
 use tokio::time::Instant;
 
+use crate::Depth;
 use crate::access::{Device, Snmp, SnmpIdentity};
 use crate::fault::PollFault;
 use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
-use crate::{Depth, Polled};
 use ask::AskFault;
 use fetch::Fetch;
 use profile::Profile;
@@ -36,11 +37,17 @@ pub use profile::{ProfileError, Profiles};
 pub(crate) struct Shared {
     net: Net,
     profiles: Profiles,
+    requests: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(profiles: Profiles) -> Self {
-        Self { net: Net::default(), profiles }
+        Self { net: Net::default(), profiles, requests: AtomicU64::new(0) }
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -51,7 +58,7 @@ pub(crate) async fn poll(
     snmp: &Snmp,
     depth: Depth,
     clock: impl Fn() -> UnixMillis + Sync,
-) -> Result<Polled, PollFault> {
+) -> Result<Observation, PollFault> {
     let limit = match depth {
         Depth::Faults => FAULTS_LIMIT,
         Depth::Full => FULL_LIMIT,
@@ -88,15 +95,15 @@ async fn look(
     depth: Depth,
     deadline: Instant,
     clock: &(impl Fn() -> UnixMillis + Sync),
-) -> Result<Polled, AskFault> {
+) -> Result<Observation, AskFault> {
     let mut fetch = Fetch::new(wire, deadline);
-    let (class, profile) = plan::gather(&mut fetch, &shared.profiles, device.class, depth).await?;
-    let requests = fetch.requests();
+    let came = plan::gather(&mut fetch, &shared.profiles, device.class, depth).await;
+    shared.requests.fetch_add(fetch.requests().into(), Ordering::Relaxed);
+    let (class, profile) = came?;
     let (rows, left_out) = fetch.finish();
     let none = Profile::default();
     let view = View::new(&rows, profile.unwrap_or(&none));
-    let observation: Observation = read::observation(&view, class, depth, clock(), &left_out);
-    Ok(Polled { observation, requests })
+    Ok(read::observation(&view, class, depth, clock(), &left_out))
 }
 
 fn poll_fault(fault: AskFault, snmp: &Snmp, timeout: Duration, limit: Duration) -> PollFault {

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::{Bend, Bulk, Rows, Station, device, fixture, look, oid};
-use drivers::{Depth, Drivers, PollFault, Profiles, poll};
+use drivers::{Depth, Drivers, PollFault, Profiles};
 use shared::device::Observation;
 use shared::time::UnixMillis;
 use tokio::task::JoinSet;
@@ -20,7 +20,7 @@ const SUPPLY_DESCR: &str = "1.3.6.1.2.1.43.11.1.1.6";
 const ALERT_CODE: &str = "1.3.6.1.2.1.43.18.1.1.7";
 
 async fn whole() -> Observation {
-    Station::serve(fixture("00-whole")).full().await.observation
+    Station::serve(fixture("00-whole")).full().await
 }
 
 fn bent(bend: Bend) -> Station {
@@ -34,7 +34,7 @@ fn says(seen: &Observation, words: &[&str]) -> bool {
 #[tokio::test]
 async fn a_table_that_never_ends_is_cut_and_the_rest_is_read() {
     let station = bent(Bend { endless: Some(oid(SUPPLY_DESCR)), ..Bend::default() });
-    let seen = station.full().await.observation;
+    let seen = station.full().await;
     assert!(says(&seen, &["supplies", "rows past"]), "{:?}", seen.left_out);
     assert_eq!(seen.counters, whole().await.counters);
     assert_eq!(seen.supplies.len(), shared::limits::SUPPLIES_MAX_COUNT);
@@ -50,7 +50,7 @@ async fn ten_megabytes_of_rows_are_not_kept() {
     }
     let station = Station::serve(rows);
     let started = Instant::now();
-    let seen = station.full().await.observation;
+    let seen = station.full().await;
     assert!(says(&seen, &["more than"]), "{:?}", seen.left_out);
     assert!(started.elapsed() < Duration::from_secs(60));
     // A MiB in answers of one long text each.
@@ -60,7 +60,7 @@ async fn ten_megabytes_of_rows_are_not_kept() {
 #[tokio::test]
 async fn names_that_do_not_rise_end_their_column_only() {
     let station = bent(Bend { falling: Some(oid(SUPPLY_LEVEL)), ..Bend::default() });
-    let seen = station.full().await.observation;
+    let seen = station.full().await;
     assert!(says(&seen, &["supplies", "do not rise"]), "{:?}", seen.left_out);
     assert_eq!(seen.counters, whole().await.counters);
     let colours: Vec<_> = seen.supplies.iter().filter_map(|s| s.colour.as_ref()).collect();
@@ -72,7 +72,7 @@ async fn one_broken_column_is_left_out_and_the_others_are_read() {
     for version in ["1", "2c"] {
         let station = bent(Bend { broken_part: Some(oid(SUPPLY_LEVEL)), ..Bend::default() });
         let device = device(&station.address.to_string(), &format!("version = \"{version}\""));
-        let seen = look(&device, Depth::Full).await.unwrap().observation;
+        let seen = look(&device, Depth::Full).await.unwrap();
         assert!(says(&seen, &["supplies", SUPPLY_LEVEL, "genErr"]), "{version}: {:?}", seen.left_out);
         assert_eq!(seen.supplies.len(), 6, "{version}");
         assert_eq!(seen.supplies[0].text.as_str(), "Black Toner");
@@ -88,7 +88,7 @@ async fn a_device_that_cannot_make_long_answers_is_asked_for_short_ones() {
         Bend { most_bytes: Some(484), ..Bend::default() },
         Bend { most_bytes: Some(90), ..Bend::default() },
     ] {
-        let seen = bent(bend).full().await.observation;
+        let seen = bent(bend).full().await;
         assert_eq!(seen, whole().await);
     }
 }
@@ -96,13 +96,13 @@ async fn a_device_that_cannot_make_long_answers_is_asked_for_short_ones() {
 #[tokio::test]
 async fn a_lost_datagram_is_sent_again() {
     let station = bent(Bend { lost: 1, ..Bend::default() });
-    assert_eq!(station.full().await.observation, whole().await);
+    assert_eq!(station.full().await, whole().await);
 }
 
 #[tokio::test]
 async fn a_slow_device_is_waited_for() {
     let station = bent(Bend { wait: Duration::from_millis(120), ..Bend::default() });
-    assert_eq!(station.faults().await.observation.faults, []);
+    assert_eq!(station.faults().await.faults, []);
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_printer_whose_alerts_do_not_come_is_not_called_healthy() {
 #[tokio::test]
 async fn alerts_that_break_the_device_are_said_to_be_missing() {
     let bend = Bend { broken_part: Some(oid(ALERT_CODE)), ..Bend::default() };
-    let seen = Station::bent(fixture("08-alerts"), bend).faults().await.observation;
+    let seen = Station::bent(fixture("08-alerts"), bend).faults().await;
     assert!(says(&seen, &[ALERT_CODE, "genErr"]), "{:?}", seen.left_out);
 }
 
@@ -141,7 +141,7 @@ async fn one_silent_table_is_left_out_and_the_rest_is_read() {
     let fault = look(&bent(bend).device(), Depth::Full).await.unwrap_err();
     assert!(fault.is_silence());
     let bend = Bend { silent_part: Some(oid("1.3.6.1.2.1.43.8.2.1.10")), ..Bend::default() };
-    let seen = bent(bend).full().await.observation;
+    let seen = bent(bend).full().await;
     assert!(says(&seen, &["inputs", "no answer"]), "{:?}", seen.left_out);
     assert_eq!(seen.counters, whole().await.counters);
 }
@@ -155,7 +155,7 @@ async fn devices_that_are_asked_together_do_not_wait_for_a_silent_one() {
     let mut polls = JoinSet::new();
     for station in &stations {
         let (drivers, device) = (Arc::clone(&drivers), station.device());
-        polls.spawn(async move { poll(&drivers, &device, Depth::Faults, || UnixMillis(1)).await });
+        polls.spawn(async move { drivers.poll(&device, Depth::Faults, || UnixMillis(1)).await });
     }
     let mut answered = 0;
     while let Some(polled) = polls.join_next().await {

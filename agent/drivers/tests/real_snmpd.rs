@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{device, look};
-use drivers::{Depth, Drivers, PollFault, Profiles, poll};
+use drivers::{Depth, Drivers, PollFault, Profiles};
 use shared::device::{DeviceClass, Status};
 use shared::time::UnixMillis;
 use tempfile::TempDir;
@@ -106,7 +106,7 @@ async fn a_real_pc_is_read_by_every_version() {
     let snmpd = Snmpd::start().await;
     for version in ["1", "2c"] {
         let pc = device(&snmpd.address, &format!("version = \"{version}\"\ntimeout = \"2s\""));
-        let seen = look(&pc, Depth::Full).await.unwrap().observation;
+        let seen = look(&pc, Depth::Full).await.unwrap();
         assert_eq!((seen.class, seen.status), (DeviceClass::Pc, Status::Idle), "{version}");
         assert_eq!(seen.identity.host.as_ref().unwrap().as_str(), "box-17", "{version}");
         assert!(seen.uptime.unwrap().of_host, "{version}");
@@ -131,7 +131,7 @@ async fn version_3_works_with_every_algorithm() {
     ] {
         let seen = look(&snmpd.v3(user, auth, privacy, good), Depth::Faults).await;
         let seen = seen.unwrap_or_else(|err| panic!("{user}: {err}"));
-        assert_eq!(seen.observation.class, DeviceClass::Pc, "{user}");
+        assert_eq!(seen.class, DeviceClass::Pc, "{user}");
     }
 }
 
@@ -159,14 +159,14 @@ async fn an_agent_that_starts_again_is_still_known() {
     let mut snmpd = Snmpd::start().await;
     let drivers = Drivers::new(Profiles::read([]).unwrap());
     let pc = snmpd.v3("sha256aes", "sha256", "aes128", ("authpass123", "privpass123"));
-    let ask = || poll(&drivers, &pc, Depth::Faults, || UnixMillis(1));
+    let ask = || drivers.poll(&pc, Depth::Faults, || UnixMillis(1));
     let first = ask().await.unwrap();
     let again = ask().await.unwrap();
-    assert_eq!(first.observation.class, again.observation.class);
+    assert_eq!(first.class, again.class);
     let _ = snmpd.child.kill();
     let _ = snmpd.child.wait();
     assert!(ask().await.unwrap_err().is_silence());
     snmpd.child = Snmpd::spawn(&snmpd.home);
     snmpd.wait_until_it_answers().await;
-    assert_eq!(ask().await.unwrap().observation.class, DeviceClass::Pc);
+    assert_eq!(ask().await.unwrap().class, DeviceClass::Pc);
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use common::{Station, device, look, recording};
 use drivers::Depth;
@@ -209,7 +210,7 @@ async fn every_recording_says_its_raw_values() {
         let facts =
             recording.beside("facts.json").unwrap_or_else(|| panic!("{} has no facts", recording.name));
         let station = recording.station();
-        let seen = station.full().await.observation;
+        let seen = station.full().await;
         check.equal(&format!("{} left out", recording.name), seen.left_out.len(), 0);
         check_supplies(&mut check, &recording.name, &seen, &facts);
         check_values(&mut check, &recording.name, &seen, &facts);
@@ -222,16 +223,18 @@ async fn every_recording_says_its_raw_values() {
 async fn version_1_and_a_short_look_say_the_same() {
     for recording in recordings() {
         let station = recording.station();
-        let full = station.full().await.observation;
+        let full = station.full().await;
         let by_v1 = device(&station.address.to_string(), "version = \"1\"");
-        assert_eq!(look(&by_v1, Depth::Full).await.unwrap().observation, full, "{}", recording.name);
+        assert_eq!(look(&by_v1, Depth::Full).await.unwrap(), full, "{}", recording.name);
+        let before = station.requests.load(Ordering::Relaxed);
         let short = station.faults().await;
+        let requests = station.requests.load(Ordering::Relaxed) - before;
+        assert!(requests <= 5, "{}: {requests} requests", recording.name);
         let name = &recording.name;
-        assert_eq!(short.observation.faults, full.faults, "{name}");
-        assert_eq!(short.observation.status, full.status, "{name}");
-        assert_eq!(short.observation.class, full.class, "{name}");
-        assert_eq!(short.observation.uptime, full.uptime, "{name}");
-        assert!(short.requests <= 4, "{name}: {} requests", short.requests);
+        assert_eq!(short.faults, full.faults, "{name}");
+        assert_eq!(short.status, full.status, "{name}");
+        assert_eq!(short.class, full.class, "{name}");
+        assert_eq!(short.uptime, full.uptime, "{name}");
     }
 }
 
@@ -247,7 +250,7 @@ async fn supplies_are_those_that_another_program_sees() {
         let Some(theirs) = recording.beside("librenms.json") else { continue };
         let table = |kind: &str| theirs["printer-supplies"][kind]["printer_supplies"].as_array().cloned();
         let Some(rows) = table("poller").or_else(|| table("discovery")) else { continue };
-        let seen = recording.station().full().await.observation;
+        let seen = recording.station().full().await;
         for row in rows {
             let oid = row["supply_oid"].as_str().unwrap();
             let key = oid
@@ -351,7 +354,7 @@ async fn makers_counters_have_our_names() {
     }
     for (name, counters) in COUNTERS {
         let recording = all.iter().find(|r| r.name == *name).unwrap_or_else(|| panic!("no recording {name}"));
-        let seen = recording.station().full().await.observation;
+        let seen = recording.station().full().await;
         for (counter, labels, value) in *counters {
             let found =
                 seen.counters.iter().find(|c| c.name.as_str() == *counter && c.labels_text() == *labels);
@@ -401,7 +404,7 @@ async fn devices_say_who_they_are() {
     let mut check = Check::default();
     for (name, class, vendor, model, serial, version) in IDENTITIES {
         let recording = all.iter().find(|r| r.name == *name).unwrap_or_else(|| panic!("no recording {name}"));
-        let seen = recording.station().full().await.observation;
+        let seen = recording.station().full().await;
         check.equal(&format!("{name} class"), seen.class, *class);
         let id = &seen.identity;
         let main = id.firmware.iter().find(|f| f.component.as_str() == "main").map(|f| &f.version);

@@ -5,7 +5,7 @@ use agent_core::{
 };
 use shared::device::{DeviceName, Observation};
 use shared::error::chain;
-use shared::message::{OutputTail, Phase, ReadingMark};
+use shared::message::{OutputTail, Phase};
 use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
@@ -79,7 +79,7 @@ impl Shell {
         device: DeviceName,
         seen: Observation,
         anomalies: Vec<Anomaly>,
-    ) -> Option<ReadingMark> {
+    ) -> Option<Event> {
         for anomaly in &anomalies {
             let (kind, counter) = (anomaly.kind.as_str(), &anomaly.counter);
             tracing::warn!(%device, kind, %counter, before = %anomaly.before, "A reading does not follow");
@@ -89,7 +89,8 @@ impl Shell {
             return None;
         };
         let kept = self.readings.keep(&pair.sign, device, seen, anomalies);
-        kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok()
+        let kept = kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok();
+        kept.map(|mark| Event::ReadingKept { mark })
     }
 
     /// Puts the staged agent on trial. Told to stop, it gives no result, and the next start does it again.
@@ -236,11 +237,9 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             return Ok(None);
         }
         Effect::KeepReading { device, seen, anomalies } => {
-            let Some(mark) = shell.keep_reading(device, *seen, anomalies) else { return Ok(None) };
-            Event::ReadingKept { mark }
+            return Ok(shell.keep_reading(device, *seen, anomalies));
         }
         Effect::LookAgain { device } => {
-            tracing::warn!(%device, "A counter fell; the device is asked again");
             shell.watcher.again(device);
             return Ok(None);
         }

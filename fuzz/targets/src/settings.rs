@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use agent_core::{AgentCore, BootId, Event, LEASE_MAX_DEFAULT, LeaseEnd, Profile, Rules, State};
+use agent_core::{AgentCore, BootId, Event, LEASE_MAX_DEFAULT, LeaseEnd, Profile, Program, Rules, State};
 use mailfleet::config::Config;
 use mailfleet::import;
 use mailfleet_agent::lease;
@@ -94,10 +94,15 @@ pub(crate) fn agent_state(data: &[u8]) -> bool {
 fn restarted(state: State) {
     let Ok(agent) = AgentId::parse("A1") else { return };
     let floor = state.fresh.clock_floor();
-    let mut core = AgentCore::new(Profile { agent, classes: Vec::new(), rules: Rules::default() }, state);
+    let profile = Profile { agent, classes: Vec::new(), rules: Rules::default(), counters_every: None };
+    let mut core = AgentCore::new(profile, state);
     let mut effects = Vec::new();
     // Another run of the box's system than that in which the seeds wait for its restart.
-    core.step(floor, Event::Started { recovered: true, boot: boot("second") }, &mut effects);
+    core.step(
+        floor,
+        Event::Started { recovered: true, boot: boot("second"), program: Program::default() },
+        &mut effects,
+    );
     core.step(UnixMillis(i64::MAX), Event::Tick, &mut effects);
     let wake = core.next_wake();
     let again = ledger::decode(&ledger::summed(&core.state().encode()));

@@ -300,7 +300,11 @@ impl SimBox {
                 self.dispose(mail, disposal, post);
                 return None;
             }
-            Effect::Leave { .. } => return None,
+            // The boxes of this world have no devices beside them.
+            Effect::Leave { .. }
+            | Effect::KeepReading { .. }
+            | Effect::LookAgain { .. }
+            | Effect::DropReadings { .. } => return None,
             Effect::Inspect { order } => {
                 let bundle = self.kept.get(&order).expect("a kept bundle stays until its order's end");
                 Event::Inspected { order, result: Ok(Box::new(bundles[bundle].clone())) }

@@ -88,8 +88,8 @@ impl Profile {
     }
 }
 
-/// Every profile, a user's before ours.
-#[derive(Clone, Debug)]
+/// Every profile, a user's before ours; none by default.
+#[derive(Clone, Debug, Default)]
 pub struct Profiles(Vec<Profile>);
 
 /// A profile that cannot be used.

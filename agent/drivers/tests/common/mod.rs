@@ -21,7 +21,8 @@ use async_snmp::message::{CommunityMessage, CommunityPdu};
 use async_snmp::{
     DecodeConfig, ErrorIndex, Oid, OutboundErrorStatus, Pdu, PduType, ResponsePdu, Value, VarBind, Version,
 };
-use drivers::{Depth, Device, Drivers, PollFault, Polled, Profiles, poll};
+use drivers::{Depth, Device, Drivers, PollFault, Profiles};
+use shared::device::Observation;
 use shared::time::UnixMillis;
 
 pub(crate) type Rows = BTreeMap<Oid, Value>;
@@ -90,11 +91,11 @@ impl Station {
         device(&self.address.to_string(), "")
     }
 
-    pub(crate) async fn full(&self) -> Polled {
+    pub(crate) async fn full(&self) -> Observation {
         look(&self.device(), Depth::Full).await.unwrap()
     }
 
-    pub(crate) async fn faults(&self) -> Polled {
+    pub(crate) async fn faults(&self) -> Observation {
         look(&self.device(), Depth::Faults).await.unwrap()
     }
 }
@@ -117,9 +118,9 @@ pub(crate) fn device(address: &str, more: &str) -> Device {
     drivers::read_devices(&text).unwrap().remove(0)
 }
 
-pub(crate) async fn look(device: &Device, depth: Depth) -> Result<Polled, PollFault> {
+pub(crate) async fn look(device: &Device, depth: Depth) -> Result<Observation, PollFault> {
     let drivers = Drivers::new(Profiles::read([]).unwrap());
-    poll(&drivers, device, depth, || UnixMillis(1_000)).await
+    drivers.poll(device, depth, || UnixMillis(1_000)).await
 }
 
 fn run(socket: &UdpSocket, rows: &Mutex<Rows>, bend: &Bend, ends: &AtomicBool, requests: &AtomicU32) {
