@@ -272,7 +272,7 @@ fn large_chain(agent: &Box7, count: u64) -> Chain {
 
 #[test]
 fn a_report_of_many_large_readings_needs_little_memory() {
-    let count = 800;
+    let count = 1_200;
     let (office, mut agents) = fleet();
     let chain = large_chain(&agents[0], count);
     let mut after = 0;
@@ -285,7 +285,7 @@ fn a_report_of_many_large_readings_needs_little_memory() {
     office.pass();
     println!("{count} readings of 600 counters taken in within {:?}", began.elapsed());
     // The file is larger than what the program may have.
-    let script = "ulimit -v 48000; exec \"$0\" report counters -o counters.csv";
+    let script = "ulimit -v 60000; exec \"$0\" report counters -o counters.csv";
     let began = std::time::Instant::now();
     let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_mailfleet")])

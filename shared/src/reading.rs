@@ -205,7 +205,8 @@ pub fn read_framed(from: &mut impl Read) -> Result<Option<SignedReading>, Readin
     if length > READING_MAX_BYTES {
         return Err(ReadingError::Packed("a reading is too large"));
     }
-    let mut bytes = Vec::new();
+    // As large as it says, which is little: a vector that grows takes up to twice as much, and a report has 20,000.
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     from.by_ref().take(length).read_to_end(&mut bytes).map_err(ReadingError::Inflate)?;
     let mut signature = [0; 64];
     if bytes.len() as u64 != length || from.read_exact(&mut signature).is_err() {
