@@ -174,7 +174,7 @@ fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusD
         release_keys: state.trust.release_keys.iter().map(|key| key.key_id().to_string()).collect(),
         release_threshold: state.trust.threshold,
         possible_freeze: state.unheard,
-        own_keys: if state.keys.next.is_some() { NEW_KEYS_WAIT } else { "in use" },
+        own_keys: if state.keys.next.is_some() { NEW_KEYS_WAIT } else { "current" },
         devices: state.watch.devices.len(),
         open_faults: state.watch.devices.iter().flat_map(|(name, watched)| faults(name, watched)).collect(),
         faults_not_acknowledged: state.watch.telling.changes.len(),

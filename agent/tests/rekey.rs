@@ -60,7 +60,7 @@ fn a_box_makes_new_keys_says_them_under_the_old_and_uses_them_when_the_manager_d
     assert_eq!(w.once(), 0);
     assert_eq!(w.answers(query).len(), 1);
     assert!(w.reports.iter().any(|r| matches!(r, Report::Standing(_))), "{:?}", w.reports);
-    assert!(w.status().contains("Own keys            in use"), "{}", w.status());
+    assert!(w.status().contains("Own keys            current"), "{}", w.status());
     // What was on its way to the old key.
     send_to(&w, life, &Order::QueryVersions, &old_seal);
     assert_eq!(w.once(), 0);
