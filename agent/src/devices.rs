@@ -1,10 +1,11 @@
 //! `mailfleet-agent devices`: what is watched beside this box, and what it says now. For whoever sets a box up (M19).
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use drivers::json::Document;
-use drivers::{Access, Depth, Device, PollFault};
+use drivers::{Access, Depth, Device, Drivers, PollFault};
 use serde::Serialize;
 use shared::device::{Observation, Supply};
 use tokio::task::JoinSet;
@@ -54,7 +55,10 @@ pub(crate) async fn run(home: &Home, args: DevicesArgs) -> anyhow::Result<ExitCo
             list(home, &devices, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        DevicesCommand::Poll { names, json } => poll(devices, &names, json).await,
+        DevicesCommand::Poll { names, json } => {
+            let profiles = watch::profiles(&home.profiles()).map_err(Usage::because)?;
+            poll(Arc::new(Drivers::new(profiles)), devices, &names, json).await
+        }
     }
 }
 
@@ -87,15 +91,21 @@ fn way(access: &Access) -> (&'static str, String) {
     }
 }
 
-async fn poll(devices: Vec<Device>, names: &[String], json: bool) -> anyhow::Result<ExitCode> {
+async fn poll(
+    drivers: Arc<Drivers>,
+    devices: Vec<Device>,
+    names: &[String],
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     if let Some(name) = names.iter().find(|name| !devices.iter().any(|d| d.name.as_str() == **name)) {
         return Err(Usage(format!("no device is called \"{name}\"; see mailfleet-agent devices list")).into());
     }
     let wanted = |device: &Device| names.is_empty() || names.iter().any(|name| name == device.name.as_str());
     let mut tasks = JoinSet::new();
     for device in devices.into_iter().filter(wanted) {
+        let drivers = Arc::clone(&drivers);
         tasks.spawn(async move {
-            let mut result = drivers::poll(&device, Depth::Full, now).await;
+            let mut result = drivers.poll(&device, Depth::Full, now).await;
             if let Ok(seen) = &mut result {
                 seen.class = device.class.unwrap_or(seen.class);
                 seen.bound();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::{KeyName, State};
 use anyhow::{Context as _, bail, ensure};
+use drivers::Profiles;
 use service::Service;
 use shared::Label;
 use shared::invitation::Invitation;
@@ -86,7 +87,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let service = Service::default();
     // Nobody is told of devices before the manager knows the agent.
-    let watcher = Watcher::new(Some(Vec::new()), config.rhythm);
+    let watcher = Watcher::new(Some(Vec::new()), Profiles::default(), config.rhythm);
     let readings = Readings::open(home.readings(), config.agent.clone(), config.readings_room_bytes)?;
     let mut shell = Shell::new(Parts {
         config,

@@ -92,6 +92,11 @@ impl Home {
         self.0.join("devices.toml")
     }
 
+    /// A site's own profiles of vendors.
+    pub(crate) fn profiles(&self) -> PathBuf {
+        self.0.join("profiles")
+    }
+
     pub(crate) fn readings(&self) -> PathBuf {
         self.0.join("readings")
     }

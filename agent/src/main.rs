@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use drivers::Profiles;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -145,15 +147,21 @@ fn complain(text: &str) {
     eprintln!("{}", journal::error_text(&format!("mailfleet-agent: {text}")));
 }
 
+/// Calls each printer that is switched off an error, every minute; what of it matters the agent says itself.
+const SNMP_LIBRARY: &str = "async_snmp";
+
 /// A service that says nothing when all is well leaves its operator in the dark; a command does not.
 fn start_log(cli: &Cli) -> anyhow::Result<()> {
     let default =
         if matches!(cli.command, Command::Run { .. }) && journal::is_service() { "info" } else { "warn" };
     let wanted = cli.log.as_deref().unwrap_or(default);
     // Not `EnvFilter`: its regular expressions are a fifth of the program.
-    let filter: Targets = wanted
+    let mut filter: Targets = wanted
         .parse()
         .map_err(|_| Usage(format!("--log: expected a level such as info, found \"{wanted}\"")))?;
+    if !wanted.contains(SNMP_LIBRARY) {
+        filter = filter.with_target(SNMP_LIBRARY, LevelFilter::OFF);
+    }
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry();
@@ -218,7 +226,15 @@ fn open(home: Home, mode: Mode, service: Service) -> anyhow::Result<Shell> {
             None
         }
     };
-    let watcher = Watcher::new(devices, config.rhythm);
+    let profiles = match watch::profiles(&home.profiles()) {
+        Ok(profiles) => profiles,
+        // Nor must one in these: the standard tables are read without them, and those that are built in.
+        Err(err) => {
+            tracing::error!(err = chain(&err), "The site's own profiles of vendors are not used");
+            Profiles::read([]).context("the profiles that are built in")?
+        }
+    };
+    let watcher = Watcher::new(devices, profiles, config.rhythm);
     let readings = Readings::open(home.readings(), config.agent.clone(), config.readings_room_bytes);
     let readings = readings.with_context(|| format!("cannot use {}", home.readings().display()))?;
     Ok(Shell::new(Parts {

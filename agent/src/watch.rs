@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent_core::{Event, Look, LookFault};
-use drivers::{Depth, Device, DevicesError, read_devices};
+use drivers::{Depth, Device, DevicesError, Drivers, ProfileError, Profiles, read_devices};
 use shared::Label;
 use shared::device::{DeviceName, Observation};
 use thiserror::Error;
@@ -25,6 +25,8 @@ use crate::files::now;
 
 /// Devices that are asked at a time: each holds some buffers, and a small line is shared with mail.
 const AT_A_TIME: usize = 64;
+/// Files in the folder of profiles that are looked at.
+const PROFILE_FILES_MAX_COUNT: usize = 1_000;
 /// Time for one look in all, beyond the limits of its requests.
 const LOOK_LIMIT: Duration = Duration::from_secs(50);
 
@@ -33,6 +35,7 @@ pub(crate) struct Watcher {
     devices: Vec<Device>,
     /// The list could not be read: nobody knows which devices there are.
     unknown: bool,
+    drivers: Arc<Drivers>,
     rhythm: Rhythm,
     board: Arc<Board>,
     tasks: JoinSet<()>,
@@ -63,6 +66,9 @@ pub(crate) enum ListError {
     /// A device is wrong.
     #[error("{0}")]
     Bad(String, #[source] DevicesError),
+    /// A vendor's profile is wrong.
+    #[error("cannot use the profiles in {0}")]
+    Profile(String, #[source] ProfileError),
 }
 
 /// Reads the list of devices; without a file there are none.
@@ -80,12 +86,35 @@ pub(crate) fn list(path: &Path) -> Result<Vec<Device>, ListError> {
     read_devices(&text).map_err(|err| ListError::Bad(file, err))
 }
 
+/// Reads a site's own profiles of vendors; without a folder there are only those that are built in.
+pub(crate) fn profiles(folder: &Path) -> Result<Profiles, ListError> {
+    let path = folder.display().to_string();
+    let io = |err| ListError::Io(path.clone(), err);
+    let mut files = Vec::new();
+    match std::fs::read_dir(folder) {
+        Ok(entries) => {
+            for entry in entries.take(PROFILE_FILES_MAX_COUNT) {
+                files.push(entry.map_err(io)?.path());
+            }
+        }
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(io(err)),
+    }
+    files.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
+    files.sort();
+    let read = |file: &PathBuf| Ok((file.display().to_string(), std::fs::read_to_string(file)?));
+    let texts: Vec<(String, String)> = files.iter().map(read).collect::<Result<_, _>>().map_err(io)?;
+    let texts = texts.iter().map(|(file, text)| (file.as_str(), text.as_str()));
+    Profiles::read(texts).map_err(|err| ListError::Profile(path.clone(), err))
+}
+
 impl Watcher {
     /// `None`: the list of devices could not be read.
-    pub(crate) fn new(devices: Option<Vec<Device>>, rhythm: Rhythm) -> Self {
+    pub(crate) fn new(devices: Option<Vec<Device>>, profiles: Profiles, rhythm: Rhythm) -> Self {
         let unknown = devices.is_none();
         let devices = devices.unwrap_or_default();
-        Self { devices, unknown, rhythm, board: Arc::default(), tasks: JoinSet::new() }
+        let drivers = Arc::new(Drivers::new(profiles));
+        Self { devices, unknown, drivers, rhythm, board: Arc::default(), tasks: JoinSet::new() }
     }
 
     /// The devices, if the list could be read.
@@ -96,29 +125,32 @@ impl Watcher {
 
     /// Begins to ask, spread over the time between two looks.
     pub(crate) fn start(&mut self) {
-        let places = Arc::new(Semaphore::new(AT_A_TIME));
+        let asker = self.asker();
         let count = u32::try_from(self.devices.len()).unwrap_or(u32::MAX).max(1);
         let spacing = self.rhythm.faults.checked_div(count).unwrap_or_default();
         let mut first = Instant::now();
         for device in self.devices.clone() {
-            let task = watch(device, first, self.rhythm, places.clone(), self.board.clone());
-            self.tasks.spawn(task);
+            self.tasks.spawn(asker.clone().watch(device, first, self.rhythm));
             first = first.checked_add(spacing).unwrap_or(first);
         }
     }
 
     /// Asks each of these devices once, for everything those that are due.
     pub(crate) async fn once(&mut self, names: &BTreeSet<DeviceName>, due: &BTreeSet<DeviceName>) {
-        let places = Arc::new(Semaphore::new(AT_A_TIME));
+        let asker = self.asker();
         for device in self.devices.iter().filter(|device| names.contains(&device.name)).cloned() {
-            let (places, board) = (places.clone(), self.board.clone());
+            let asker = asker.clone();
             let depth = if due.contains(&device.name) { Depth::Full } else { Depth::Faults };
             self.tasks.spawn(async move {
-                let _place = places.acquire().await;
-                board.put(device.name.clone(), depth, ask(&device, depth).await);
+                asker.ask(&device, depth).await;
             });
         }
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn asker(&self) -> Asker {
+        let places = Arc::new(Semaphore::new(AT_A_TIME));
+        Asker { drivers: self.drivers.clone(), places, board: self.board.clone() }
     }
 
     /// Ends when something new is on the board.
@@ -169,30 +201,46 @@ impl Board {
     }
 }
 
-/// Asks one device for ever.
-async fn watch(device: Device, first: Instant, rhythm: Rhythm, places: Arc<Semaphore>, board: Arc<Board>) {
-    let mut ticks = interval_at(first, rhythm.faults);
-    // A look that took longer than a minute is not made up for by two in a row.
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last_full: Option<Instant> = None;
-    loop {
-        ticks.tick().await;
-        let asked_again = board.lock().again.remove(&device.name);
-        let due = last_full.is_none_or(|at| at.elapsed() >= rhythm.everything);
-        let depth = if due || asked_again { Depth::Full } else { Depth::Faults };
-        let result = {
-            let _place = places.acquire().await;
-            ask(&device, depth).await
-        };
-        if depth == Depth::Full && result.is_ok() {
-            last_full = Some(Instant::now());
+/// What asking a device needs.
+#[derive(Clone)]
+struct Asker {
+    drivers: Arc<Drivers>,
+    places: Arc<Semaphore>,
+    board: Arc<Board>,
+}
+
+impl Asker {
+    /// Asks one device for ever.
+    async fn watch(self, device: Device, first: Instant, rhythm: Rhythm) {
+        let mut ticks = interval_at(first, rhythm.faults);
+        // A look that took longer than a minute is not made up for by two in a row.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_full: Option<Instant> = None;
+        loop {
+            ticks.tick().await;
+            let asked_again = self.board.lock().again.remove(&device.name);
+            let due = last_full.is_none_or(|at| at.elapsed() >= rhythm.everything);
+            let depth = if due || asked_again { Depth::Full } else { Depth::Faults };
+            if self.ask(&device, depth).await && depth == Depth::Full {
+                last_full = Some(Instant::now());
+            }
         }
-        board.put(device.name.clone(), depth, result);
+    }
+
+    /// Asks one device and puts what it says on the board. True if it has answered.
+    async fn ask(&self, device: &Device, depth: Depth) -> bool {
+        let result = {
+            let _place = self.places.acquire().await;
+            ask(&self.drivers, device, depth).await
+        };
+        let has_answered = result.is_ok();
+        self.board.put(device.name.clone(), depth, result);
+        has_answered
     }
 }
 
-async fn ask(device: &Device, depth: Depth) -> Result<Box<Observation>, LookFault> {
-    let asked = tokio::time::timeout(LOOK_LIMIT, drivers::poll(device, depth, now)).await;
+async fn ask(drivers: &Drivers, device: &Device, depth: Depth) -> Result<Box<Observation>, LookFault> {
+    let asked = tokio::time::timeout(LOOK_LIMIT, drivers.poll(device, depth, now)).await;
     match asked {
         Ok(Ok(mut seen)) => {
             seen.class = device.class.unwrap_or(seen.class);

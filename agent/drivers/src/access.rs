@@ -132,7 +132,7 @@ impl fmt::Debug for SnmpIdentity {
 }
 
 /// How SNMPv3 messages are authenticated (RFC 3414, RFC 7860).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Auth {
     /// HMAC-MD5-96.
@@ -150,7 +150,7 @@ pub enum Auth {
 }
 
 /// How SNMPv3 messages are encrypted (RFC 3414, RFC 3826).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Privacy {
     /// CBC-DES: old devices have nothing else.

@@ -1,5 +1,5 @@
 //! How an agent asks the devices beside it: one driver for each way, one answer for all of them, an
-//! [`Observation`]. A driver says what a device says; it remembers nothing between two looks.
+//! [`Observation`]. A driver says what a device says; it remembers nothing of a device between two looks.
 //!
 //! Not here: what follows from two looks (edges, anomalies, when to ask again), which is `agent-core`'s.
 
@@ -7,12 +7,15 @@ pub mod access;
 mod exec;
 pub mod fault;
 pub mod json;
+mod limits;
+mod snmp;
 
 use shared::UnixMillis;
 use shared::device::Observation;
 
 pub use access::{Access, Device, DevicesError, read_devices};
 pub use fault::PollFault;
+pub use snmp::{ProfileError, Profiles};
 
 /// How much is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +26,42 @@ pub enum Depth {
     Full,
 }
 
-/// Asks a device. Never has more than one request to it under way, gives up after the device's time limit, and bounds
-/// what it reads. `now` is called when the answer is there.
-///
-/// # Errors
-/// The device cannot be reached, does not answer, refuses, or gives no sense.
-pub async fn poll(
-    device: &Device,
-    depth: Depth,
-    now: impl Fn() -> UnixMillis,
-) -> Result<Observation, PollFault> {
-    match &device.access {
-        Access::Exec { command } => exec::poll(device, command, depth, now).await,
-        Access::Snmp(_) | Access::Ipp { .. } | Access::Host => {
-            Err(PollFault::Local("this driver is not built in".to_owned()))
+/// What looks share: sockets, vendor profiles. One for the whole agent.
+pub struct Drivers {
+    snmp: snmp::Shared,
+}
+
+impl Drivers {
+    /// With these vendor profiles. Opens nothing yet.
+    #[must_use]
+    pub fn new(profiles: Profiles) -> Self {
+        Self { snmp: snmp::Shared::new(profiles) }
+    }
+
+    /// SNMP requests so far; one that was sent again counts once.
+    #[must_use]
+    pub fn snmp_requests(&self) -> u64 {
+        self.snmp.requests()
+    }
+
+    /// Asks a device. Never has more than one request to it under way, gives up after the device's time limit, and bounds
+    /// what it reads. `now` is called when the answer is there.
+    ///
+    /// # Errors
+    /// The device cannot be reached, does not answer, refuses, or gives no sense; or what is wrong with it could not be
+    /// read. What else is missing stands in `left_out`.
+    pub async fn poll(
+        &self,
+        device: &Device,
+        depth: Depth,
+        now: impl Fn() -> UnixMillis + Sync,
+    ) -> Result<Observation, PollFault> {
+        match &device.access {
+            Access::Snmp(snmp) => snmp::poll(&self.snmp, device, snmp, depth, now).await,
+            Access::Exec { command } => exec::poll(device, command, depth, now).await,
+            Access::Ipp { .. } | Access::Host => {
+                Err(PollFault::Local("this driver is not built in".to_owned()))
+            }
         }
     }
 }

@@ -95,23 +95,34 @@ fn dependencies_point_downwards_only() {
         "service",
         "testkit",
         "agent-core",
+        "drivers",
         "mailfleet-agent",
         "manager-core",
         "mailfleet",
         "fuzz-targets",
     ];
-    let allowed: [(&str, &[&str]); 9] = [
+    let allowed: [(&str, &[&str]); 10] = [
         ("shared", &[]),
         ("mailio", &["shared"]),
         ("service", &[]),
         ("agent-core", &["shared"]),
         ("manager-core", &["shared"]),
-        ("mailfleet-agent", &["shared", "mailio", "service", "agent-core"]),
+        ("drivers", &["shared"]),
+        ("mailfleet-agent", &["shared", "mailio", "service", "agent-core", "drivers"]),
         ("mailfleet", &["shared", "mailio", "service", "manager-core"]),
         ("testkit", &["shared", "agent-core", "manager-core"]),
         (
             "fuzz-targets",
-            &["shared", "mailio", "service", "agent-core", "mailfleet-agent", "manager-core", "mailfleet"],
+            &[
+                "shared",
+                "mailio",
+                "service",
+                "agent-core",
+                "drivers",
+                "mailfleet-agent",
+                "manager-core",
+                "mailfleet",
+            ],
         ),
     ];
     for (package, below) in allowed {

@@ -1,0 +1,56 @@
+//! Bounds of what a device can put before the agent, each with its reason. Those of what travels are in
+//! `shared::limits`.
+
+use std::time::Duration;
+
+/// Rows of one poll. The largest recording of a PC has 2,101; a printer with every vendor table some 1,000.
+pub(crate) const ROWS_MAX_COUNT: usize = 10_000;
+
+/// Bytes of one poll's values and names: 10,000 rows of some 60 bytes, and as much again for long texts.
+pub(crate) const ROWS_MAX_BYTES: usize = 1024 * 1024;
+
+/// Rows of one column. A PC with 1,500 packages is usual; a table that never ends stops here.
+pub(crate) const COLUMN_ROWS_MAX_COUNT: usize = 3_000;
+
+/// Longest value that is kept. Names and texts have 255 bytes by their MIBs, Brother's records some 200.
+pub(crate) const VALUE_MAX_BYTES: usize = 4 * 1024;
+
+/// Objects in one request: 20 names and their values fit a datagram of 1,472 bytes, unless many are long texts, and then
+/// the device says that its answer is too big.
+pub(crate) const OBJECTS_MAX_COUNT: usize = 20;
+
+/// Objects in one answer to GETBULK, at first. Numbers fit one datagram; printers cut what does not.
+pub(crate) const BULK_OBJECTS: usize = 25;
+
+/// Objects in one answer to GETBULK of a device that stumbled over the first.
+pub(crate) const BULK_OBJECTS_CAREFUL: usize = 10;
+
+/// Times that a request is sent again: UDP loses packets, printers lose them while they wake up.
+pub(crate) const RETRIES: u32 = 1;
+
+/// Tables that may stay unanswered one after the other before the device counts as silent.
+pub(crate) const SILENT_TABLES_MAX_COUNT: u32 = 2;
+
+/// Time for status and faults: each minute, beside up to 1,000 devices.
+pub(crate) const FAULTS_LIMIT: Duration = Duration::from_secs(20);
+
+/// Time for everything: 1,000 rows one by one at 40 ms, as version 1 asks them. Below what the agent gives a look.
+pub(crate) const FULL_LIMIT: Duration = Duration::from_secs(45);
+
+/// Sets of keys kept for SNMPv3: one for each pair of passwords of 1,000 devices.
+pub(crate) const KEYS_MAX_COUNT: usize = 1_000;
+
+/// What the sockets may hold of answers that arrive at once: 500 devices of 1,472 bytes.
+pub(crate) const SOCKET_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// One profile file of a user; the largest of ours has 6 kB.
+pub(crate) const PROFILE_MAX_BYTES: usize = 256 * 1024;
+
+/// Profiles in all: ours and a user's.
+pub(crate) const PROFILES_MAX_COUNT: usize = 200;
+
+/// Arcs of an object identifier (RFC 2578 §3.5).
+pub(crate) const OID_ARCS_MAX_COUNT: usize = 128;
+
+/// What is told of things left out: enough for a person to see the pattern.
+pub(crate) const LEFT_OUT_MAX_COUNT: usize = 32;

@@ -1,0 +1,147 @@
+//! The driver for SNMP devices: printers and MFPs first, also UPSs and PCs.
+//!
+//! `plan` says what is asked, `fetch` gets it whatever the device does, `wire` speaks; `read` understands what came, purely,
+//! with a `profile` of the device's maker.
+
+mod ask;
+mod fetch;
+mod mib;
+mod oid;
+mod plan;
+mod profile;
+mod read;
+mod rows;
+mod text;
+mod wire;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use shared::device::Observation;
+use shared::time::UnixMillis;
+use tokio::time::{Instant, timeout_at};
+
+use crate::Depth;
+use crate::access::{Device, Snmp, SnmpIdentity};
+use crate::fault::PollFault;
+use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
+use ask::AskFault;
+use fetch::Fetch;
+use profile::Profile;
+use read::View;
+use wire::{Net, Wire};
+
+pub use profile::{ProfileError, Profiles};
+
+/// What polls of SNMP devices share.
+pub(crate) struct Shared {
+    net: Net,
+    profiles: Profiles,
+    requests: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(profiles: Profiles) -> Self {
+        Self { net: Net::default(), profiles, requests: AtomicU64::new(0) }
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// One look at one device.
+pub(crate) async fn poll(
+    shared: &Shared,
+    device: &Device,
+    snmp: &Snmp,
+    depth: Depth,
+    clock: impl Fn() -> UnixMillis + Sync,
+) -> Result<Observation, PollFault> {
+    let limit = match depth {
+        Depth::Faults => FAULTS_LIMIT,
+        Depth::Full => FULL_LIMIT,
+    };
+    let reason = |fault: AskFault| poll_fault(fault, snmp, device.timeout, limit);
+    let deadline =
+        Instant::now().checked_add(limit).ok_or_else(|| PollFault::Local("no clock".to_owned()))?;
+    let ready = timeout_at(deadline, shared.net.wire(snmp, device.timeout)).await;
+    let slow = || AskFault::Unreachable("nobody tells the address of this name in time".to_owned());
+    let mut wire = ready.unwrap_or_else(|_| Err(slow())).map_err(reason)?;
+    let is_v3 = matches!(snmp.identity, SnmpIdentity::V3 { .. });
+    let was_known = is_v3 && shared.net.knows(&wire);
+    let mut came = look(shared, &wire, device, depth, deadline, &clock).await;
+    if was_known && matches!(came, Err(AskFault::Silent | AskFault::Refused(_))) {
+        // Perhaps another device stands there now: whom we knew is not asked again.
+        shared.net.forget(&wire);
+        wire = shared.net.wire(snmp, device.timeout).await.map_err(reason)?;
+        came = look(shared, &wire, device, depth, deadline, &clock).await;
+    }
+    if is_v3 && came == Err(AskFault::Silent) && shared.net.knows(&wire) {
+        // It has said who it is, and then nothing to this user: so some devices take a wrong password.
+        let why = "it answers, but not this user: the user or a password is wrong".to_owned();
+        came = Err(AskFault::Refused(why));
+    }
+    if is_v3 && matches!(came, Err(AskFault::Refused(_))) {
+        // So that the next time it has to say who it is again, or is silent.
+        shared.net.forget(&wire);
+    }
+    came.map_err(reason)
+}
+
+async fn look(
+    shared: &Shared,
+    wire: &Wire,
+    device: &Device,
+    depth: Depth,
+    deadline: Instant,
+    clock: &(impl Fn() -> UnixMillis + Sync),
+) -> Result<Observation, AskFault> {
+    let mut fetch = Fetch::new(wire, deadline);
+    let came = plan::gather(&mut fetch, &shared.profiles, device.class, depth).await;
+    shared.requests.fetch_add(fetch.requests().into(), Ordering::Relaxed);
+    let (class, profile) = came?;
+    let (rows, left_out) = fetch.finish();
+    let none = Profile::default();
+    let view = View::new(&rows, profile.unwrap_or(&none));
+    Ok(read::observation(&view, class, depth, clock(), &left_out))
+}
+
+fn poll_fault(fault: AskFault, snmp: &Snmp, timeout: Duration, limit: Duration) -> PollFault {
+    let address = snmp.address.clone();
+    let tries = crate::limits::RETRIES.saturating_add(1);
+    match fault {
+        AskFault::Silent => PollFault::NoAnswer {
+            address,
+            limit_ms: u64::try_from(timeout.saturating_mul(tries).min(limit).as_millis()).unwrap_or(u64::MAX),
+            hint: match snmp.identity {
+                SnmpIdentity::V1 { .. } | SnmpIdentity::V2c { .. } => {
+                    "; it is off or asleep, or the community or the version is wrong: SNMP answers neither"
+                }
+                SnmpIdentity::V3 { .. } => "; it is off or asleep, or does not know version 3",
+            },
+        },
+        AskFault::Refused(why) => PollFault::Refused { address, why: refusal(&why) },
+        AskFault::Unreachable(why) => PollFault::Unreachable { address, why },
+        AskFault::Garbage(why) => PollFault::Garbage { address, why },
+        AskFault::Nothing => PollFault::Unsupported { address, driver: "snmp", why: fault.to_string() },
+        AskFault::Object { .. } => PollFault::Garbage { address, why: fault.to_string() },
+        AskFault::Local(why) => PollFault::Local(why),
+    }
+}
+
+/// The words of RFC 3414's counters and RFC 3416's errors, with what an operator can do about them.
+fn refusal(why: &str) -> String {
+    let hint = [
+        ("unknown user name", "the user is wrong"),
+        ("wrong digest", "auth_password or auth is wrong"),
+        ("decryption error", "privacy_password or privacy is wrong"),
+        ("unsupported security level", "the user has no such auth or privacy there"),
+        ("authorizationError", "the user may not read there, or only with auth or privacy"),
+    ];
+    match hint.iter().find(|(words, _)| why.contains(words)) {
+        Some((_, hint)) => format!("{hint} ({why})"),
+        None => why.to_owned(),
+    }
+}
