@@ -173,6 +173,22 @@ fn a_list_of_devices_with_a_slip_of_the_pen_keeps_no_box_from_its_mail() {
 }
 
 #[test]
+fn a_profile_with_a_slip_of_the_pen_is_named_and_keeps_no_device_from_being_heard() {
+    let w = quick();
+    beside(&w, &["mfp"]);
+    says(&w, "mfp", 100, true);
+    let folder = w.home().join("profiles");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("mine.toml"), "[match]\nobject_ids = [\"1.3.6.1.4.1.99999\"]\n[counters]\n")
+        .unwrap();
+    assert_eq!(w.once(), 0);
+    assert!(w.status().contains("mfp: class B, jam: Misfeed"), "{}", w.status());
+    let out = w.agent(&["devices", "poll"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out).contains("mine.toml") && text(&out).contains("line 3"), "{}", text(&out));
+}
+
+#[test]
 fn a_person_sees_what_the_devices_say_and_which_do_not_answer() {
     let w = quick();
     beside(&w, &["mfp", "ups"]);
