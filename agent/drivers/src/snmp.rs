@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use shared::device::Observation;
 use shared::time::UnixMillis;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::Depth;
 use crate::access::{Device, Snmp, SnmpIdentity};
@@ -66,7 +66,9 @@ pub(crate) async fn poll(
     let reason = |fault: AskFault| poll_fault(fault, snmp, device.timeout, limit);
     let deadline =
         Instant::now().checked_add(limit).ok_or_else(|| PollFault::Local("no clock".to_owned()))?;
-    let mut wire = shared.net.wire(snmp, device.timeout).await.map_err(reason)?;
+    let ready = timeout_at(deadline, shared.net.wire(snmp, device.timeout)).await;
+    let slow = || AskFault::Unreachable("nobody tells the address of this name in time".to_owned());
+    let mut wire = ready.unwrap_or_else(|_| Err(slow())).map_err(reason)?;
     let is_v3 = matches!(snmp.identity, SnmpIdentity::V3 { .. });
     let was_known = is_v3 && shared.net.knows(&wire);
     let mut came = look(shared, &wire, device, depth, deadline, &clock).await;

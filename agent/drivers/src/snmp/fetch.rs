@@ -4,7 +4,7 @@
 //!
 //! GETBULK of 25 objects, then of 10, then GETNEXT; then the column that still fails is left out.
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ask::{Answer, Ask, AskFault, How, ObjectStatus};
 use super::oid::Oid;
@@ -180,8 +180,8 @@ impl<'a, A: Ask> Fetch<'a, A> {
     ) -> Result<(), AskFault> {
         let at: Vec<Oid> = open.iter().map(|cursor| cursor.at.clone()).collect();
         let repetitions = objects.checked_div(at.len()).unwrap_or(1).max(1);
-        self.count_request()?;
-        let answers = self.ask.bulk(&at, u32::try_from(repetitions).unwrap_or(1)).await?;
+        let repetitions = u32::try_from(repetitions).unwrap_or(1);
+        let answers = self.request(self.ask.bulk(&at, repetitions)).await?;
         if answers.len() < at.len() {
             return Err(AskFault::Garbage("an answer with fewer objects than were asked for".to_owned()));
         }
@@ -248,8 +248,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
             if part.is_empty() {
                 continue;
             }
-            self.count_request()?;
-            match self.ask.single(how, part).await {
+            match self.request(self.ask.single(how, part)).await {
                 Ok(answers) => {
                     let mut answers = answers.into_iter();
                     out.extend(part.iter().map(|oid| {
@@ -286,12 +285,16 @@ impl<'a, A: Ask> Fetch<'a, A> {
         Ok(out)
     }
 
-    fn count_request(&mut self) -> Result<(), AskFault> {
+    /// Makes one request, within what is left of the time.
+    async fn request(
+        &mut self,
+        asked: impl Future<Output = Result<Vec<Answer>, AskFault>>,
+    ) -> Result<Vec<Answer>, AskFault> {
         if self.is_late() {
             return Err(AskFault::Silent);
         }
         self.requests = self.requests.saturating_add(1);
-        Ok(())
+        timeout_at(self.deadline, asked).await.unwrap_or(Err(AskFault::Silent))
     }
 
     fn keep(&mut self, oid: Oid, mut value: Value) {

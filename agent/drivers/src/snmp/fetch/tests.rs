@@ -180,6 +180,26 @@ async fn nothing_is_asked_when_the_time_is_over() {
 }
 
 #[tokio::test]
+async fn a_request_is_not_waited_for_past_the_end_of_the_time() {
+    struct Hangs;
+    impl Ask for Hangs {
+        async fn single(&self, _: How, _: &[Oid]) -> Result<Vec<Answer>, AskFault> {
+            std::future::pending().await
+        }
+        async fn bulk(&self, _: &[Oid], _: u32) -> Result<Vec<Answer>, AskFault> {
+            std::future::pending().await
+        }
+        fn has_bulk(&self) -> bool {
+            true
+        }
+    }
+    let deadline = Instant::now().checked_add(Duration::from_millis(30)).unwrap();
+    let mut fetch = Fetch::new(&Hangs, deadline);
+    assert_eq!(fetch.columns("table", &[A]).await, Err(AskFault::Silent));
+    assert_eq!(fetch.requests(), 1);
+}
+
+#[tokio::test]
 async fn a_refusal_ends_everything_at_once() {
     let fake = Fake::new(&[("1.3.1", 5)], |_, _| Some(AskFault::Refused("no".to_owned())));
     let mut fetch = Fetch::new(&fake, soon());
