@@ -85,8 +85,8 @@ fn list(home: &Home, devices: &[Device], json: bool) -> anyhow::Result<()> {
 fn way(access: &Access) -> (&'static str, String) {
     match access {
         Access::Snmp(snmp) => ("snmp", snmp.address.clone()),
-        Access::Ipp { url, .. } => ("ipp", url.clone()),
-        Access::Host => ("host", "this box".to_owned()),
+        Access::Ipp { url, .. } => ("ipp", url.to_string()),
+        Access::Host { .. } => ("host", "this box".to_owned()),
         Access::Exec { command } => ("exec", command.join(" ")),
     }
 }

@@ -26,10 +26,12 @@
 //! name = "office-ipp"
 //! driver = "ipp"
 //! address = "ipps://192.0.2.19/ipp/print"
+//! self_signed = true           # any certificate will do: nobody has signed those of printers
 //!
 //! [[device]]
 //! name = "box"
-//! driver = "host"
+//! driver = "host"              # the computer that the agent runs on
+//! watch_programs = ["acad"]    # whether these run, and since when
 //!
 //! [[device]]
 //! name = "scale"
@@ -46,6 +48,9 @@ use shared::limits::DEVICES_MAX_COUNT;
 use shared::time::parse_duration;
 use thiserror::Error;
 use toml::Spanned;
+
+use crate::ipp::PrinterUrl;
+use crate::limits::{HOST_PROGRAM_MAX_BYTES, HOST_PROGRAMS_MAX_COUNT};
 
 /// Time for one request unless the file says otherwise: printers that wake up need a second.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
@@ -72,13 +77,16 @@ pub enum Access {
     Snmp(Snmp),
     /// IPP over HTTP or HTTPS.
     Ipp {
-        /// `ipp://…` or `ipps://…`.
-        url: String,
+        /// Where it is.
+        url: PrinterUrl,
         /// For `ipps`: accept a certificate that nobody we know has signed, as printers have them.
         self_signed: bool,
     },
     /// The box that the agent runs on.
-    Host,
+    Host {
+        /// Names of programs of which it is told whether they run.
+        programs: Vec<String>,
+    },
     /// A program that prints an observation as JSON.
     Exec {
         /// The program and its arguments.
@@ -218,6 +226,7 @@ struct Raw {
     context: Option<String>,
     self_signed: Option<bool>,
     command: Option<Vec<String>>,
+    watch_programs: Option<Vec<String>>,
 }
 
 /// Reads `devices.toml`.
@@ -225,11 +234,16 @@ struct Raw {
 /// # Errors
 /// Not TOML, an unknown key, a device that is wrong or named twice, or too many of them.
 pub fn read_devices(text: &str) -> Result<Vec<Device>, DevicesError> {
+    Ok(read_with_lines(text)?.into_iter().map(|(_, device)| device).collect())
+}
+
+/// The devices, each with the line of its head.
+fn read_with_lines(text: &str) -> Result<Vec<(usize, Device)>, DevicesError> {
     let file: File = toml::from_str(text).map_err(|err| DevicesError::Toml(Box::new(err)))?;
     if file.device.len() > DEVICES_MAX_COUNT {
         return Err(DevicesError::TooMany(file.device.len()));
     }
-    let mut devices: Vec<Device> = Vec::new();
+    let mut devices: Vec<(usize, Device)> = Vec::new();
     for raw in file.device {
         let before = text.get(..raw.span().start).unwrap_or_default();
         let line = before.matches('\n').count().saturating_add(1);
@@ -237,10 +251,10 @@ pub fn read_devices(text: &str) -> Result<Vec<Device>, DevicesError> {
         let named = raw.name.clone();
         let fault = |why: String| DevicesError::Device { line, device: named.clone(), why };
         let device = raw.check().map_err(fault)?;
-        if devices.iter().any(|other| other.name == device.name) {
+        if devices.iter().any(|(_, other)| other.name == device.name) {
             return Err(fault("the name stands twice".to_owned()));
         }
-        devices.push(device);
+        devices.push((line, device));
     }
     Ok(devices)
 }
@@ -259,10 +273,10 @@ impl Raw {
         let access = match self.driver {
             Driver::Snmp => Access::Snmp(self.snmp()?),
             Driver::Ipp => Access::Ipp {
-                url: self.take_address()?,
+                url: PrinterUrl::parse(&self.take_address()?)?,
                 self_signed: self.self_signed.take().unwrap_or(false),
             },
-            Driver::Host => Access::Host,
+            Driver::Host => Access::Host { programs: self.programs()? },
             Driver::Exec => {
                 let command = self.command.take().unwrap_or_default();
                 if command.is_empty() {
@@ -277,6 +291,26 @@ impl Raw {
 
     fn take_address(&mut self) -> Result<String, String> {
         self.address.take().filter(|a| !a.is_empty()).ok_or_else(|| "address is missing".to_owned())
+    }
+
+    fn programs(&mut self) -> Result<Vec<String>, String> {
+        let programs = self.watch_programs.take().unwrap_or_default();
+        if programs.len() > HOST_PROGRAMS_MAX_COUNT {
+            return Err(format!(
+                "{} programs to watch, expected at most {HOST_PROGRAMS_MAX_COUNT}",
+                programs.len()
+            ));
+        }
+        let is_name = |name: &String| {
+            let bad = |c: char| c == '/' || c.is_control();
+            (1..=HOST_PROGRAM_MAX_BYTES).contains(&name.len()) && !name.contains(bad)
+        };
+        match programs.iter().find(|name| !is_name(name)) {
+            Some(name) => {
+                Err(format!("watch_programs has \"{name}\", expected the name of a program's file"))
+            }
+            None => Ok(programs),
+        }
     }
 
     fn snmp(&mut self) -> Result<Snmp, String> {
@@ -320,6 +354,7 @@ impl Raw {
             ("context", self.context.is_some()),
             ("self_signed", self.self_signed.is_some()),
             ("command", self.command.is_some()),
+            ("watch_programs", self.watch_programs.is_some()),
         ];
         match left.iter().find(|(_, is_set)| *is_set) {
             Some((key, _)) => Err(format!("{key} does not belong to this driver or version")),
@@ -350,81 +385,4 @@ fn class_of(text: &str) -> Result<DeviceClass, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_of_every_driver_are_read() {
-        let devices = read_devices(
-            r#"
-            [[device]]
-            name = "mfp"
-            driver = "snmp"
-            address = "192.0.2.17"
-
-            [[device]]
-            name = "xerox"
-            driver = "snmp"
-            address = "192.0.2.18:1161"
-            version = "3"
-            user = "mon"
-            auth = "sha256"
-            auth_password = "authpass123"
-            privacy = "aes128"
-            privacy_password = "privpass123"
-
-            [[device]]
-            name = "office"
-            driver = "ipp"
-            address = "ipps://192.0.2.19/ipp/print"
-            self_signed = true
-
-            [[device]]
-            name = "box"
-            driver = "host"
-
-            [[device]]
-            name = "scale"
-            driver = "exec"
-            command = ["scale", "--json"]
-            timeout = "10s"
-            class = "other"
-            "#,
-        )
-        .unwrap();
-        let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
-        assert_eq!(names, ["mfp", "xerox", "office", "box", "scale"]);
-        let Access::Snmp(Snmp { identity: SnmpIdentity::V2c { community }, .. }) = &devices[0].access else {
-            panic!("{devices:?}");
-        };
-        assert_eq!(community, "public");
-        assert_eq!(devices[4].timeout, Duration::from_secs(10));
-        assert!(!format!("{devices:?}").contains("authpass"), "secrets stay out of logs");
-    }
-
-    #[test]
-    fn a_wrong_device_is_named_with_its_line() {
-        let head = "# devices\n[[device]]\nname = \"mfp\"\n";
-        for (rest, why) in [
-            ("driver = \"snmp\"", "address is missing"),
-            ("driver = \"snmp\"\naddress = \"a\"\nversion = \"4\"", "version \"4\""),
-            ("driver = \"snmp\"\naddress = \"a\"\nversion = \"3\"", "user is missing"),
-            ("driver = \"snmp\"\naddress = \"a\"\nuser = \"mon\"", "user does not belong"),
-            ("driver = \"host\"\naddress = \"a\"", "address does not belong"),
-            ("driver = \"exec\"", "command is missing"),
-            ("driver = \"host\"\nclass = \"fridge\"", "class \"fridge\""),
-            ("driver = \"host\"\ntimeout = \"1h\"", "timeout of 3600s"),
-            (
-                "driver = \"snmp\"\naddress = \"a\"\nversion = \"3\"\nuser = \"u\"\nauth = \"md5\"\nauth_password = \"short\"",
-                "shorter than 8",
-            ),
-            ("driver = \"host\"\n[[device]]\nname = \"mfp\"\ndriver = \"host\"", "twice"),
-        ] {
-            let err = read_devices(&format!("{head}{rest}\n")).unwrap_err().to_string();
-            assert!(err.contains(why), "{rest}: {err}");
-            assert!(err.contains("line 2, device \"mfp\"") || why == "twice", "{err}");
-        }
-        let err = read_devices(&format!("{head}driver = \"snmp\"\nadress = \"a\"\n")).unwrap_err();
-        assert!(shared::error::chain(&err).contains("line 5"), "{}", shared::error::chain(&err));
-    }
-}
+mod tests;

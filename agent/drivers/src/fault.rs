@@ -31,6 +31,14 @@ pub enum PollFault {
         /// What it says.
         why: String,
     },
+    /// Who it is cannot be told.
+    #[error("{address} is not trusted: {why}")]
+    Untrusted {
+        /// Who was asked.
+        address: String,
+        /// What is wrong with its certificate.
+        why: String,
+    },
     /// It answers, but has nothing that this driver understands.
     #[error("{address} has nothing that the driver {driver} understands: {why}")]
     Unsupported {

@@ -6,6 +6,8 @@
 pub mod access;
 mod exec;
 pub mod fault;
+mod host;
+mod ipp;
 pub mod json;
 mod limits;
 mod snmp;
@@ -15,6 +17,7 @@ use shared::device::Observation;
 
 pub use access::{Access, Device, DevicesError, read_devices};
 pub use fault::PollFault;
+pub use ipp::PrinterUrl;
 pub use snmp::{ProfileError, Profiles};
 
 /// How much is asked.
@@ -26,16 +29,18 @@ pub enum Depth {
     Full,
 }
 
-/// What looks share: sockets, vendor profiles. One for the whole agent.
+/// What looks share: sockets, vendor profiles, certificates. One for the whole agent.
 pub struct Drivers {
     snmp: snmp::Shared,
+    ipp: ipp::Shared,
+    host: host::Shared,
 }
 
 impl Drivers {
     /// With these vendor profiles. Opens nothing yet.
     #[must_use]
     pub fn new(profiles: Profiles) -> Self {
-        Self { snmp: snmp::Shared::new(profiles) }
+        Self { snmp: snmp::Shared::new(profiles), ipp: ipp::Shared::default(), host: host::Shared::default() }
     }
 
     /// SNMP requests so far; one that was sent again counts once.
@@ -59,9 +64,10 @@ impl Drivers {
         match &device.access {
             Access::Snmp(snmp) => snmp::poll(&self.snmp, device, snmp, depth, now).await,
             Access::Exec { command } => exec::poll(device, command, depth, now).await,
-            Access::Ipp { .. } | Access::Host => {
-                Err(PollFault::Local("this driver is not built in".to_owned()))
+            Access::Ipp { url, self_signed } => {
+                ipp::poll(&self.ipp, device, url, *self_signed, depth, now).await
             }
+            Access::Host { programs } => host::poll(&self.host, device, programs, depth, now).await,
         }
     }
 }

@@ -54,3 +54,39 @@ pub(crate) const OID_ARCS_MAX_COUNT: usize = 128;
 
 /// What is told of things left out: enough for a person to see the pattern.
 pub(crate) const LEFT_OUT_MAX_COUNT: usize = 32;
+
+/// Longest address of a printer: RFC 8011 §5.1.6 has 1,023 bytes for one.
+pub(crate) const URL_MAX_BYTES: usize = 1_023;
+
+/// Head of an answer in HTTP, or one line in a body of chunks: printers send some 300 bytes, other servers 16 KiB at most.
+pub(crate) const HTTP_HEAD_MAX_BYTES: usize = 16 * 1024;
+
+/// Times that a server may say "continue" before its answer: once is the rule.
+pub(crate) const HTTP_INTERIM_MAX_COUNT: u32 = 3;
+
+/// One answer in IPP: everything that a large printer knows of itself is 100 kB, and it is asked for a part of that.
+pub(crate) const HTTP_BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// Values of one attribute. Supplies, trays and reasons have some dozen.
+pub(crate) const IPP_VALUES_MAX_COUNT: usize = 500;
+
+/// Text of one file below `/proc`, `/sys` or `/etc`. The list of mounts of a box with many containers has 100 kB.
+pub(crate) const HOST_FILE_MAX_BYTES: u64 = 1024 * 1024;
+
+/// Disks of one box. More are containers' views of the same ones.
+pub(crate) const HOST_DISKS_MAX_COUNT: usize = 32;
+
+/// Processes that are looked at for the programs that are watched; the kernel's default most is 32,768.
+pub(crate) const HOST_PROCESSES_MAX_COUNT: usize = 40_000;
+
+/// Programs that are watched on one box: two counters each, of 600.
+pub(crate) const HOST_PROGRAMS_MAX_COUNT: usize = 50;
+
+/// Longest name of a program that is watched: that of a file (NAME_MAX).
+pub(crate) const HOST_PROGRAM_MAX_BYTES: usize = 255;
+
+/// Time between two looks at the processors: 25 of their ticks, so that one of them is 4 % of one processor.
+pub(crate) const HOST_CPU_SPAN: Duration = Duration::from_millis(250);
+
+/// What `systemctl` may print: 32 units of 200 bytes are more than a person reads.
+pub(crate) const HOST_UNITS_MAX_BYTES: u64 = 64 * 1024;

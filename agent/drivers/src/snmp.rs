@@ -32,6 +32,8 @@ use read::View;
 use wire::{Net, Wire};
 
 pub use profile::{ProfileError, Profiles};
+// What the words and numbers of the Printer-MIB mean, for printers that say them by IPP.
+pub(crate) use read::{capacity, colour_word, kind_word, level, parts, wants_power_cycle};
 
 /// What polls of SNMP devices share.
 pub(crate) struct Shared {

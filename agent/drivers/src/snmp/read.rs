@@ -24,6 +24,8 @@ use super::text::{self, Charset};
 use crate::Depth;
 
 pub(crate) use class::{class, is_printing};
+pub(crate) use faults::wants_power_cycle;
+pub(crate) use supplies::{capacity, colour_word, kind_word, level, parts};
 
 /// Rows with what is needed to understand them.
 pub(crate) struct View<'a> {
@@ -119,7 +121,7 @@ pub(crate) fn observation(
             _ => {
                 seen.counters = counters::counters(view);
                 seen.supplies = supplies::supplies(view);
-                seen.parts = supplies::parts(&seen.supplies);
+                seen.parts = parts(&seen.supplies);
             }
         }
         vendor::add(view, &mut seen);

@@ -8,6 +8,8 @@
     reason = "small numbers of our own"
 )]
 
+pub(crate) mod printer;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Bound;

@@ -125,17 +125,21 @@ fn fault(alert: &Alert) -> Option<(Fault, u16)> {
 /// R14: what only warns is logged; what a field engineer must come for is class A; what the device itself wants to be
 /// switched off and on for is class D.
 fn class_of(alert: &Alert, kind: FaultKind, class: FaultClass, severity: Severity) -> FaultClass {
-    let text = alert.text.to_lowercase();
-    let wants_power_cycle = codes::POWER_CYCLE_TEXTS.iter().any(|words| text.contains(words));
     if severity != Severity::Critical {
         FaultClass::C
-    } else if wants_power_cycle {
+    } else if wants_power_cycle(&alert.text) {
         FaultClass::D
     } else if kind == FaultKind::Error && alert.training == Some(FIELD_SERVICE) {
         FaultClass::A
     } else {
         class
     }
+}
+
+/// True if a text says that only switching off and on helps.
+pub(crate) fn wants_power_cycle(text: &str) -> bool {
+    let text = text.to_lowercase();
+    codes::POWER_CYCLE_TEXTS.iter().any(|words| text.contains(words))
 }
 
 /// Makers put their panel's messages into the table, under codes of their own.

@@ -116,7 +116,7 @@ fn own_table(view: &View<'_>) -> Vec<Supply> {
 }
 
 /// Supplies that a technician replaces, as parts: what is used up of their life.
-pub(super) fn parts(supplies: &[Supply]) -> Vec<Part> {
+pub(crate) fn parts(supplies: &[Supply]) -> Vec<Part> {
     use SupplyKind::{Cleaner, Developer, Drum, Filter, Fuser, Maintenance, Transfer};
     let is_part = |supply: &&Supply| {
         matches!(supply.kind, Drum | Developer | Fuser | Transfer | Cleaner | Filter | Maintenance)
@@ -138,7 +138,7 @@ pub(super) fn parts(supplies: &[Supply]) -> Vec<Part> {
 }
 
 /// `-1` no limit, `-2` unknown, `-3` some left; other negative numbers mean nothing.
-fn level(number: Option<i64>) -> Level {
+pub(crate) fn level(number: Option<i64>) -> Level {
     match number {
         Some(-3) => Level::SomeLeft,
         Some(-1) => Level::Unlimited,
@@ -147,7 +147,7 @@ fn level(number: Option<i64>) -> Level {
     }
 }
 
-fn capacity(number: Option<i64>) -> Capacity {
+pub(crate) fn capacity(number: Option<i64>) -> Capacity {
     match number {
         Some(-1) => Capacity::Unlimited,
         Some(number) => u32::try_from(number).map_or(Capacity::Unknown, Capacity::Amount),
@@ -216,7 +216,7 @@ const KINDS: [(&str, SupplyKind); 20] = [
     ("cartridge", SupplyKind::Toner),
 ];
 
-fn kind_word(text: &str) -> SupplyKind {
+pub(crate) fn kind_word(text: &str) -> SupplyKind {
     let text = text.to_lowercase();
     KINDS.iter().find(|(word, _)| text.contains(word)).map_or(SupplyKind::Other, |(_, kind)| *kind)
 }
@@ -246,7 +246,7 @@ const COLOURS: [&str; 12] = [
     "clear",
 ];
 
-fn colour_word(text: &str) -> Option<Label> {
+pub(crate) fn colour_word(text: &str) -> Option<Label> {
     let text = text.to_lowercase();
     COLOURS.iter().find(|colour| text.contains(*colour)).map(|colour| label(colour))
 }

@@ -1,0 +1,82 @@
+//! What `devices.toml` may say, and how its errors read.
+
+use super::*;
+
+#[test]
+fn devices_of_every_driver_are_read() {
+    let devices = read_devices(
+        r#"
+        [[device]]
+        name = "mfp"
+        driver = "snmp"
+        address = "192.0.2.17"
+
+        [[device]]
+        name = "xerox"
+        driver = "snmp"
+        address = "192.0.2.18:1161"
+        version = "3"
+        user = "mon"
+        auth = "sha256"
+        auth_password = "authpass123"
+        privacy = "aes128"
+        privacy_password = "privpass123"
+
+        [[device]]
+        name = "office"
+        driver = "ipp"
+        address = "ipps://192.0.2.19/ipp/print"
+        self_signed = true
+
+        [[device]]
+        name = "box"
+        driver = "host"
+        watch_programs = ["acad"]
+
+        [[device]]
+        name = "scale"
+        driver = "exec"
+        command = ["scale", "--json"]
+        timeout = "10s"
+        class = "other"
+        "#,
+    )
+    .unwrap();
+    let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["mfp", "xerox", "office", "box", "scale"]);
+    let Access::Snmp(Snmp { identity: SnmpIdentity::V2c { community }, .. }) = &devices[0].access else {
+        panic!("{devices:?}");
+    };
+    assert_eq!(community, "public");
+    assert_eq!(devices[4].timeout, Duration::from_secs(10));
+    assert!(!format!("{devices:?}").contains("authpass"), "secrets stay out of logs");
+}
+
+#[test]
+fn a_wrong_device_is_named_with_its_line() {
+    let head = "# devices\n[[device]]\nname = \"mfp\"\n";
+    for (rest, why) in [
+        ("driver = \"snmp\"", "address is missing"),
+        ("driver = \"snmp\"\naddress = \"a\"\nversion = \"4\"", "version \"4\""),
+        ("driver = \"snmp\"\naddress = \"a\"\nversion = \"3\"", "user is missing"),
+        ("driver = \"snmp\"\naddress = \"a\"\nuser = \"mon\"", "user does not belong"),
+        ("driver = \"host\"\naddress = \"a\"", "address does not belong"),
+        ("driver = \"exec\"", "command is missing"),
+        ("driver = \"host\"\nclass = \"fridge\"", "class \"fridge\""),
+        ("driver = \"host\"\nwatch_programs = [\"/bin/sh\"]", "watch_programs has \"/bin/sh\""),
+        ("driver = \"ipp\"\naddress = \"192.0.2.19\"", "expected ipp://HOST"),
+        ("driver = \"exec\"\ncommand = [\"a\"]\nwatch_programs = []", "watch_programs does not belong"),
+        ("driver = \"host\"\ntimeout = \"1h\"", "timeout of 3600s"),
+        (
+            "driver = \"snmp\"\naddress = \"a\"\nversion = \"3\"\nuser = \"u\"\nauth = \"md5\"\nauth_password = \"short\"",
+            "shorter than 8",
+        ),
+        ("driver = \"host\"\n[[device]]\nname = \"mfp\"\ndriver = \"host\"", "twice"),
+    ] {
+        let err = read_devices(&format!("{head}{rest}\n")).unwrap_err().to_string();
+        assert!(err.contains(why), "{rest}: {err}");
+        assert!(err.contains("line 2, device \"mfp\"") || why == "twice", "{err}");
+    }
+    let err = read_devices(&format!("{head}driver = \"snmp\"\nadress = \"a\"\n")).unwrap_err();
+    assert!(shared::error::chain(&err).contains("line 5"), "{}", shared::error::chain(&err));
+}
