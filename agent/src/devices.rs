@@ -1,19 +1,26 @@
 //! `mailfleet-agent devices`: what is watched beside this box, and what it says now. For whoever sets a box up (M19).
 
+mod change;
+mod discover;
+mod range;
+mod secret;
+mod show;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use drivers::json::Document;
-use drivers::{Access, Depth, Device, Drivers, PollFault};
+use drivers::{Access, Depth, Device, Drivers};
 use serde::Serialize;
-use shared::device::{Observation, Supply};
 use tokio::task::JoinSet;
 
 use crate::exit::Usage;
 use crate::files::now;
 use crate::home::Home;
 use crate::watch;
+use change::{AddArgs, RemoveArgs};
+use discover::DiscoverArgs;
+use show::{print_json, show};
 
 /// What `devices` is told.
 #[derive(Args)]
@@ -38,6 +45,24 @@ enum DevicesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Ask a device, show what it says, and add it to devices.toml.
+    #[command(after_help = "Examples:\n  \
+        mailfleet-agent devices add mfp-2nd-floor --driver snmp --address 192.0.2.17\n  \
+        mailfleet-agent devices add xerox --driver snmp --address 192.0.2.18 --version 3 --user mon \\\n    \
+        --auth sha256 --auth-password-file auth --privacy aes128 --privacy-password-file privacy\n  \
+        mailfleet-agent devices add office --driver ipp --address ipps://192.0.2.19/ipp/print --self-signed\n  \
+        mailfleet-agent devices add box --driver host --watch-program acad\n  \
+        mailfleet-agent devices add scale --driver exec -- /usr/local/bin/scale-counters --json\n\n\
+        Communities and passwords come from files (mode 0600; \"-\" is the standard input, a line for each), or from \
+        MAILFLEET_COMMUNITY, MAILFLEET_AUTH_PASSWORD and MAILFLEET_PRIVACY_PASSWORD.")]
+    Add(Box<AddArgs>),
+    /// Take a device out of devices.toml.
+    #[command(after_help = "Example:\n  mailfleet-agent devices remove mfp-2nd-floor")]
+    Remove(RemoveArgs),
+    /// Ask every address of a network, by SNMP and then by IPP, and show what could be added.
+    #[command(after_help = "Example:\n  mailfleet-agent devices discover 192.0.2.0/24\n\n\
+        Sends a few small packets to each address, and only when it is called. Changes nothing.")]
+    Discover(DiscoverArgs),
 }
 
 #[derive(Serialize)]
@@ -50,15 +75,25 @@ struct Listed<'a> {
 /// Does it.
 pub(crate) async fn run(home: &Home, args: DevicesArgs) -> anyhow::Result<ExitCode> {
     let devices = watch::list(&home.devices()).map_err(Usage::because)?;
+    let drivers = || -> anyhow::Result<Arc<Drivers>> {
+        let profiles = watch::profiles(&home.profiles()).map_err(Usage::because)?;
+        Ok(Arc::new(Drivers::new(profiles)))
+    };
     match args.command.unwrap_or(DevicesCommand::List { json: false }) {
         DevicesCommand::List { json } => {
             list(home, &devices, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        DevicesCommand::Poll { names, json } => {
-            let profiles = watch::profiles(&home.profiles()).map_err(Usage::because)?;
-            poll(Arc::new(Drivers::new(profiles)), devices, &names, json).await
+        DevicesCommand::Poll { names, json } => poll(drivers()?, devices, &names, json).await,
+        DevicesCommand::Add(args) => {
+            change::add(home, drivers()?.as_ref(), &args).await?;
+            Ok(ExitCode::SUCCESS)
         }
+        DevicesCommand::Remove(args) => {
+            change::remove(home, &args)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        DevicesCommand::Discover(args) => discover::discover(drivers()?, &devices, &args).await,
     }
 }
 
@@ -127,62 +162,4 @@ async fn poll(
         }
     }
     Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
-}
-
-type Look = (shared::device::DeviceName, Result<Observation, PollFault>);
-
-fn print_json(looks: &[Look]) -> anyhow::Result<()> {
-    let seen = looks.iter().filter_map(|(name, result)| Some((name, result.as_ref().ok()?)));
-    let devices: Vec<_> = seen.map(|(name, seen)| Document::of(seen).named(name)).collect();
-    let failed = looks.iter().filter_map(|(name, result)| Some((name, result.as_ref().err()?)));
-    let failed: Vec<_> = failed
-        .map(|(name, fault)| serde_json::json!({ "device": name.as_str(), "why": fault.to_string() }))
-        .collect();
-    let document = serde_json::json!({ "devices": devices, "failed": failed });
-    println!("{}", serde_json::to_string_pretty(&document)?);
-    Ok(())
-}
-
-fn show(name: &str, seen: &Observation) {
-    let identity = &seen.identity;
-    let words = [&identity.vendor, &identity.model, &identity.serial];
-    let words: Vec<_> = words.into_iter().flatten().map(ToString::to_string).collect();
-    println!("{name}: {} {}, {}", seen.class, words.join(" "), seen.status);
-    for firmware in &identity.firmware {
-        println!("  firmware  {:<40} {}", firmware.component, firmware.version);
-    }
-    for counter in &seen.counters {
-        let what = format!("{} {}", counter.name, counter.labels_text());
-        println!("  counter   {:<40} {:>12} {}", what.trim_end(), counter.value, counter.unit);
-    }
-    for supply in &seen.supplies {
-        println!("  supply    {:<40} {:>12}", supply.text, level(supply));
-    }
-    for part in &seen.parts {
-        let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-        println!(
-            "  part      {:<40} {:>12} of {} {}",
-            part.name,
-            number(part.used),
-            number(part.life),
-            part.unit
-        );
-    }
-    for fault in &seen.faults {
-        println!(
-            "  FAULT {}   {} {}: {} ({})",
-            fault.class, fault.severity, fault.kind, fault.text, fault.code
-        );
-    }
-    for left_out in &seen.left_out {
-        println!("  left out  {left_out}");
-    }
-    println!();
-}
-
-fn level(supply: &Supply) -> String {
-    match supply.percent() {
-        Some(percent) => format!("{percent} %"),
-        None => supply.level.to_string(),
-    }
 }

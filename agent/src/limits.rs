@@ -31,3 +31,9 @@ pub const RESTART_COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Times that a script's programs are looked for and killed: the first finds nearly all, a few more those that
 /// were started meanwhile. What forks faster than that is not ended by signals.
 pub const KILL_ROUNDS_MAX_COUNT: u32 = 100;
+
+/// A community or password of a device: a line that somebody can type, and room.
+pub const DEVICE_SECRET_MAX_BYTES: u64 = 1_024;
+
+/// Addresses that are asked at a time when devices are looked for: small enough for a slow line and a small switch.
+pub const DISCOVER_AT_A_TIME: usize = 64;

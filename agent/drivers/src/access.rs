@@ -39,6 +39,8 @@
 //! command = ["/usr/local/bin/scale-counters", "--json"]
 //! ```
 
+mod edit;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -51,6 +53,8 @@ use toml::Spanned;
 
 use crate::ipp::PrinterUrl;
 use crate::limits::{HOST_PROGRAM_MAX_BYTES, HOST_PROGRAMS_MAX_COUNT};
+
+pub use edit::{EditError, Entry, with_device, without_device};
 
 /// Time for one request unless the file says otherwise: printers that wake up need a second.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
