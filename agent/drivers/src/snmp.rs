@@ -10,6 +10,7 @@ mod oid;
 mod plan;
 mod profile;
 mod read;
+mod refusal;
 mod rows;
 mod text;
 mod wire;
@@ -81,9 +82,9 @@ pub(crate) async fn poll(
         came = look(shared, &wire, device, depth, deadline, &clock).await;
     }
     if is_v3 && came == Err(AskFault::Silent) && shared.net.knows(&wire) {
-        // It has said who it is, and then nothing to this user: so some devices take a wrong password.
-        let why = "it answers, but not this user: the user or a password is wrong".to_owned();
-        came = Err(AskFault::Refused(why));
+        // It has said who it is, and then nothing to this user.
+        let why = timeout_at(deadline, refusal::reason(&shared.net, snmp, device.timeout)).await;
+        came = Err(AskFault::Refused(why.unwrap_or_else(|_| refusal::UNSAID.to_owned())));
     }
     if is_v3 && matches!(came, Err(AskFault::Refused(_))) {
         // So that the next time it has to say who it is again, or is silent.
@@ -124,26 +125,11 @@ fn poll_fault(fault: AskFault, snmp: &Snmp, timeout: Duration, limit: Duration) 
                 SnmpIdentity::V3 { .. } => "; it is off or asleep, or does not know version 3",
             },
         },
-        AskFault::Refused(why) => PollFault::Refused { address, why: refusal(&why) },
+        AskFault::Refused(why) => PollFault::Refused { address, why: refusal::in_words(&why) },
         AskFault::Unreachable(why) => PollFault::Unreachable { address, why },
         AskFault::Garbage(why) => PollFault::Garbage { address, why },
         AskFault::Nothing => PollFault::Unsupported { address, driver: "snmp", why: fault.to_string() },
         AskFault::Object { .. } => PollFault::Garbage { address, why: fault.to_string() },
         AskFault::Local(why) => PollFault::Local(why),
-    }
-}
-
-/// The words of RFC 3414's counters and RFC 3416's errors, with what an operator can do about them.
-fn refusal(why: &str) -> String {
-    let hint = [
-        ("unknown user name", "the user is wrong"),
-        ("wrong digest", "auth_password or auth is wrong"),
-        ("decryption error", "privacy_password or privacy is wrong"),
-        ("unsupported security level", "the user has no such auth or privacy there"),
-        ("authorizationError", "the user may not read there, or only with auth or privacy"),
-    ];
-    match hint.iter().find(|(words, _)| why.contains(words)) {
-        Some((_, hint)) => format!("{hint} ({why})"),
-        None => why.to_owned(),
     }
 }

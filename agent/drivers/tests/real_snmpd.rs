@@ -136,20 +136,27 @@ async fn version_3_works_with_every_algorithm() {
 }
 
 #[tokio::test]
-async fn a_wrong_user_or_password_does_not_look_like_silence() {
+async fn a_wrong_user_and_each_wrong_password_are_told_apart() {
     let snmpd = Snmpd::start().await;
     let good = ("authpass123", "privpass123");
-    for device in [
-        snmpd.v3("nobody", "sha256", "aes128", good),
-        snmpd.v3("sha256aes", "sha256", "aes128", ("wrongpass123", good.1)),
-        snmpd.v3("sha256aes", "sha512", "aes128", good),
-        snmpd.v3("sha256aes", "sha256", "aes128", (good.0, "wrongpass123")),
-        snmpd.v3("plain", "sha1", "aes128", good),
-        snmpd.v3("sha256aes", "", "", good),
+    let user = "the user is wrong";
+    let auth = "auth_password or auth is wrong";
+    let privacy = "privacy_password or privacy is wrong";
+    for (device, expected) in [
+        (snmpd.v3("nobody", "sha256", "aes128", good), user),
+        (snmpd.v3("nobody", "", "", good), user),
+        (snmpd.v3("sha256aes", "sha256", "aes128", ("wrongpass123", good.1)), auth),
+        (snmpd.v3("sha256aes", "sha512", "aes128", good), auth),
+        (snmpd.v3("plain", "sha1", "", ("wrongpass123", good.1)), auth),
+        (snmpd.v3("sha256aes", "sha256", "aes128", (good.0, "wrongpass123")), privacy),
+        (snmpd.v3("sha256aes", "sha256", "des", good), privacy),
+        (snmpd.v3("plain", "sha1", "aes128", good), "the user has no such auth or privacy"),
+        (snmpd.v3("sha256aes", "", "", good), "only with auth or privacy"),
     ] {
         let fault = look(&device, Depth::Faults).await.unwrap_err();
         let PollFault::Refused { why, .. } = &fault else { panic!("{device:?}: {fault:?}") };
         println!("{why}");
+        assert!(why.contains(expected), "{expected}: {why}");
         assert!(!fault.is_silence());
     }
 }

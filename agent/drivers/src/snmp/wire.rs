@@ -38,6 +38,13 @@ pub(crate) struct Net {
     des: OnceCell<DesSaltState>,
 }
 
+/// Whom a client believes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Usual,
+    Listening,
+}
+
 /// One device on the wire.
 pub(crate) struct Wire {
     client: Client<UdpHandle>,
@@ -50,14 +57,29 @@ impl Net {
     /// # Errors
     /// Its name is unknown, or our own side cannot.
     pub(crate) async fn wire(&self, snmp: &Snmp, timeout: Duration) -> Result<Wire, AskFault> {
+        self.ready(snmp, timeout, Manner::Usual).await
+    }
+
+    /// The same, to ask once why a device of version 3 does not answer: what it says without authenticating itself is heard.
+    ///
+    /// # Errors
+    /// Its name is unknown, or our own side cannot.
+    pub(crate) async fn listening_wire(&self, snmp: &Snmp, timeout: Duration) -> Result<Wire, AskFault> {
+        self.ready(snmp, timeout, Manner::Listening).await
+    }
+
+    async fn ready(&self, snmp: &Snmp, timeout: Duration, manner: Manner) -> Result<Wire, AskFault> {
         let peer = resolve(&snmp.address).await?;
         let auth = self.auth(&snmp.identity)?;
         let has_bulk = !matches!(snmp.identity, SnmpIdentity::V1 { .. });
-        let retry = Retry::fixed(RETRIES, Duration::ZERO).map_err(local)?;
+        let retries = if manner == Manner::Usual { RETRIES } else { 0 };
+        let retry = Retry::fixed(retries, Duration::ZERO).map_err(local)?;
         let mut builder = Client::builder(peer, auth)
             .request_timeout(timeout)
             .retry(retry)
             .max_oids_per_request(OBJECTS_MAX_COUNT)
+            // The library's one way to hear reports that are not authentic. None of them is believed but as a reason.
+            .allow_unauthenticated_v3_time_correction(manner == Manner::Listening)
             .engine_cache(Arc::clone(&self.engines));
         if let SnmpIdentity::V3 { privacy: Some((Privacy::Des, _)), .. } = &snmp.identity {
             builder = builder.des_salt_state(self.des_salts().await?);
