@@ -19,7 +19,7 @@ use rustls::pki_types::ServerName;
 use shared::Label;
 use shared::device::Observation;
 use shared::time::UnixMillis;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, join, sink};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -70,12 +70,19 @@ pub(crate) async fn poll(
         Ok(reply) => reply?,
         Err(_) => return Err(ask.silent(limit)),
     };
-    let answer = ask.answer(reply, &wanted)?;
-    read::observation(&answer.attributes, depth, clock()).map_err(|why| PollFault::Unsupported {
-        address: ask.address(),
-        driver: "ipp",
-        why,
-    })
+    ask.understood(reply, depth, clock())
+}
+
+/// What is made of a printer that says these bytes, without a connection. Their end is the end of it.
+pub(crate) async fn replayed(
+    url: &PrinterUrl,
+    said: &[u8],
+    depth: Depth,
+    now: UnixMillis,
+) -> Result<Observation, PollFault> {
+    let ask = Ask { url, step: FAULTS_LIMIT };
+    let reply = ask.exchange(&mut join(said, sink()), &read::wanted(depth)).await?;
+    ask.understood(reply, depth, now)
 }
 
 /// One printer, and the longest time that it may take for one step.
@@ -124,6 +131,16 @@ impl Ask<'_> {
             HttpFault::Silent => self.silent(self.step),
             HttpFault::Broken(why) => PollFault::Unreachable { address: self.address(), why },
             HttpFault::Garbage(why) => PollFault::Garbage { address: self.address(), why },
+        })
+    }
+
+    /// What the printer's answer means.
+    fn understood(&self, reply: Reply, depth: Depth, taken_at: UnixMillis) -> Result<Observation, PollFault> {
+        let answer = self.answer(reply, &read::wanted(depth))?;
+        read::observation(&answer.attributes, depth, taken_at).map_err(|why| PollFault::Unsupported {
+            address: self.address(),
+            driver: "ipp",
+            why,
         })
     }
 

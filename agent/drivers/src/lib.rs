@@ -10,6 +10,7 @@ mod host;
 mod ipp;
 pub mod json;
 mod limits;
+pub mod replay;
 mod snmp;
 
 use shared::UnixMillis;

@@ -5,6 +5,7 @@
 //! them; a fuzzer cannot forge. No decoder of its own, no file, no socket.
 
 mod bundles;
+mod devices;
 mod envelopes;
 mod harness;
 mod mails;
@@ -37,7 +38,7 @@ impl Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 27] = [
     target("envelope_head", 4096, envelopes::head),
     target("envelope_header", 4096, envelopes::header),
     target("envelope_body", 2048, envelopes::body),
@@ -56,6 +57,8 @@ pub const TARGETS: [Target; 25] = [
     target("mail_bounce", 4096, mails::bounce),
     target("smtp_replies", 2048, servers::smtp),
     target("imap_responses", 4096, servers::imap),
+    target("ipp_answers", 4096, devices::printer),
+    target("toml_devices", 2048, devices::list),
     target("agents_csv", 2048, settings::agents_csv),
     target("selection", 512, settings::selection),
     target("agent_state", 4096, settings::agent_state),

@@ -12,7 +12,7 @@ thread_local! {
     static RUNTIME: Option<Runtime> = Builder::new_current_thread().enable_time().build().ok();
 }
 
-fn wait<T>(work: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn wait<T>(work: impl Future<Output = T>) -> Option<T> {
     RUNTIME.with(|runtime| Some(runtime.as_ref()?.block_on(work)))
 }
 

@@ -2,6 +2,7 @@
 //! them into `fuzz/corpus`, for the engine to start from.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests may panic")]
 
+mod devices;
 mod mails;
 mod sealed;
 mod servers;
@@ -16,7 +17,7 @@ use fuzz_targets::{TARGETS, unbind_panics};
 pub(crate) type Seed = (&'static str, &'static str, Vec<u8>);
 
 fn seeds() -> Vec<Seed> {
-    [sealed::seeds(), mails::seeds(), servers::seeds(), settings::seeds()].concat()
+    [sealed::seeds(), mails::seeds(), servers::seeds(), settings::seeds(), devices::seeds()].concat()
 }
 
 #[test]
