@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::{Bend, Bulk, Rows, Station, device, fixture, look, oid};
+use common::{Asked, Bend, Bulk, Rows, Station, device, fixture, look, oid};
 use drivers::{Depth, Drivers, PollFault, Profiles};
 use shared::device::Observation;
 use shared::time::UnixMillis;
