@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use drivers::json::Document;
 use drivers::{Access, Depth, Device, Drivers, PollFault};
 use serde::Serialize;
-use shared::device::{Observation, Supply};
+use shared::device::{FaultsRead, Observation, Supply};
 use tokio::task::JoinSet;
 
 use crate::exit::Usage;
@@ -173,6 +173,9 @@ fn show(name: &str, seen: &Observation) {
             "  FAULT {}   {} {}: {} ({})",
             fault.class, fault.severity, fault.kind, fault.text, fault.code
         );
+    }
+    if seen.faults_read == FaultsRead::Unreadable {
+        println!("  FAULTS    could not all be read: none that is open ends by this look");
     }
     for left_out in &seen.left_out {
         println!("  left out  {left_out}");

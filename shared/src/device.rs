@@ -114,6 +114,23 @@ named! {
 }
 
 named! {
+    /// Whether a look could read what is wrong with a device.
+    FaultsRead {
+        /// Whatever is wrong is in the list: a fault that is not there is none.
+        0 Known "known",
+        /// Status or alerts did not come, or not all of them: what is not in the list may be there all the same.
+        1 Unreadable "unreadable",
+    }
+}
+
+impl Default for FaultsRead {
+    /// Observations that say nothing of it were made when one was kept only if all of it had come.
+    fn default() -> Self {
+        Self::Known
+    }
+}
+
+named! {
     /// What a counter counts.
     Unit {
         /// Sides of paper.
@@ -302,12 +319,15 @@ pub struct Observation {
     /// Its parts; none in a short look.
     #[cbor(n(7), decode_with = "bounded::list::<_, _, PARTS_MAX_COUNT_OF_DEVICE>")]
     pub parts: Vec<Part>,
-    /// What is wrong with it now.
+    /// What is wrong with it now; whether that is all, `faults_read` says.
     #[cbor(n(8), decode_with = "bounded::list::<_, _, FAULTS_MAX_COUNT>")]
     pub faults: Vec<Fault>,
     /// What could not be read and was left out, for a person.
     #[cbor(n(9), decode_with = "bounded::list::<_, _, FAULTS_MAX_COUNT>")]
     pub left_out: Vec<Label>,
+    /// Whether `faults` are all that is wrong with it. From `Unreadable` nothing follows of a fault that is not in the list.
+    #[cbor(n(10), default)]
+    pub faults_read: FaultsRead,
 }
 
 impl Observation {
@@ -325,6 +345,7 @@ impl Observation {
             parts: Vec::new(),
             faults: Vec::new(),
             left_out: Vec::new(),
+            faults_read: FaultsRead::Known,
         }
     }
 
@@ -340,6 +361,10 @@ impl Observation {
         check("supplies", self.supplies.len(), SUPPLIES_MAX_COUNT);
         check("parts", self.parts.len(), PARTS_MAX_COUNT_OF_DEVICE);
         check("faults", self.faults.len(), FAULTS_MAX_COUNT);
+        // Those past the bound last, whatever the list says.
+        if self.faults.len() > FAULTS_MAX_COUNT {
+            self.faults_read = FaultsRead::Unreadable;
+        }
         check("firmware versions", self.identity.firmware.len(), FIRMWARES_MAX_COUNT);
         self.counters.truncate(COUNTERS_MAX_COUNT);
         self.supplies.truncate(SUPPLIES_MAX_COUNT);
@@ -393,6 +418,37 @@ mod tests {
         assert_eq!(seen.counters.len(), COUNTERS_MAX_COUNT);
         assert_eq!(seen.left_out[0].as_str(), "counters past the first 600 of 5000");
         let bytes = minicbor::to_vec(&seen).unwrap();
+        assert_eq!(minicbor::decode::<Observation>(&bytes).unwrap(), seen);
+    }
+
+    #[test]
+    fn a_device_with_more_faults_than_fit_has_not_shown_all_of_them() {
+        let fault = |n: usize| Fault {
+            key: FaultKey(Label::lossy(&n.to_string())),
+            code: Label::lossy("8"),
+            kind: FaultKind::Jam,
+            class: FaultClass::B,
+            severity: Severity::Critical,
+            location: Label::default(),
+            text: Label::default(),
+            never_cleared: false,
+        };
+        let mut seen = Observation::of(DeviceClass::Mfp, UnixMillis(1));
+        seen.faults = (0..FAULTS_MAX_COUNT).map(fault).collect();
+        seen.bound();
+        assert_eq!(seen.faults_read, FaultsRead::Known);
+        seen.faults.push(fault(FAULTS_MAX_COUNT));
+        seen.bound();
+        assert_eq!((seen.faults.len(), seen.faults_read), (FAULTS_MAX_COUNT, FaultsRead::Unreadable));
+    }
+
+    #[test]
+    fn an_observation_that_does_not_say_whether_its_faults_were_read_had_all_of_them() {
+        let seen = Observation::of(DeviceClass::Mfp, UnixMillis(1));
+        let mut bytes = minicbor::to_vec(&seen).unwrap();
+        // The last entry of the map, `10: 0`, goes; one entry fewer is announced.
+        assert_eq!(bytes.split_off(bytes.len() - 2), [0x0a, 0x00]);
+        bytes[0] -= 1;
         assert_eq!(minicbor::decode::<Observation>(&bytes).unwrap(), seen);
     }
 

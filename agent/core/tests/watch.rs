@@ -17,8 +17,8 @@ use agent_core::{
 };
 use proptest::prelude::*;
 use shared::device::{
-    Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, Measure, Observation, Severity,
-    Status, Unit,
+    Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, FaultsRead, Measure,
+    Observation, Severity, Status, Unit,
 };
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::ORDER_LIFE;
@@ -197,6 +197,13 @@ impl Site {
         self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
     }
 
+    /// A look that could not read all that is wrong.
+    fn half_look(&mut self, faults: &[Fault]) {
+        let mut seen = self.observation(faults);
+        seen.faults_read = FaultsRead::Unreadable;
+        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result: Ok(Box::new(seen)) });
+    }
+
     fn silent(&mut self) {
         let result = Err(LookFault { silence: true, why: Label::lossy("no answer") });
         self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
@@ -353,6 +360,64 @@ fn a_device_that_falls_silent_with_a_fault_is_in_more_trouble_and_keeps_the_faul
     let told = site.told();
     assert_eq!(edges(&told), [("8", false), ("agent:no-answer", false)]);
     assert_eq!(told[1].changes[0].fault.class, FaultClass::A);
+}
+
+#[test]
+fn a_look_that_cannot_read_what_is_wrong_ends_no_fault() {
+    let mut site = Site::new();
+    site.minutes("x");
+    // The end of one that had just begun to be away is not brought nearer either.
+    site.minutes(".");
+    for _ in 0..60 {
+        site.pass(MINUTE);
+        site.answer();
+        site.half_look(&[]);
+    }
+    assert_eq!(edges(&site.told()), [("8", false), ("agent:not-readable", false)]);
+    site.minutes("x.");
+    assert_eq!(
+        site.told().iter().flat_map(|r| &r.changes).filter(|c| c.fault.code.as_str() == "8").count(),
+        0
+    );
+    // It must stay away for a while, as it has come back.
+    site.minutes("....");
+    assert_eq!(edges(&site.told()), [("8", true)]);
+}
+
+#[test]
+fn a_device_whose_faults_cannot_be_read_is_told_after_three_looks_and_its_return_at_once() {
+    let mut site = Site::new();
+    site.look(&[]);
+    for _ in 0..2 {
+        site.pass(MINUTE);
+        site.half_look(&[]);
+    }
+    site.pass(MINUTE);
+    assert_eq!(site.told(), [], "two looks say nothing");
+    site.half_look(&[]);
+    site.pass(MINUTE);
+    let told = site.told();
+    assert_eq!(edges(&told), [("agent:not-readable", false)]);
+    assert_eq!(told[0].changes[0].fault.text.as_str(), "what is wrong with it cannot be read");
+    site.minutes(".");
+    site.pass(MINUTE);
+    assert_eq!(edges(&site.told()), [("agent:not-readable", true)]);
+}
+
+#[test]
+fn what_such_a_look_does_show_has_begun_and_a_device_that_was_silent_is_back() {
+    let mut site = Site::new();
+    for _ in 0..4 {
+        site.pass(MINUTE);
+        site.silent();
+    }
+    site.pass(MINUTE);
+    assert_eq!(edges(&site.told()), [("agent:no-answer", false)]);
+    site.half_look(&[fault("8")]);
+    site.pass(MINUTE);
+    let mut told = site.told();
+    told.iter_mut().for_each(|r| r.changes.sort_by_key(|c| c.cleared_at.is_none()));
+    assert_eq!(edges(&told), [("agent:no-answer", true), ("8", false)]);
 }
 
 #[test]
