@@ -27,7 +27,7 @@ use minicbor::{Decode, Encode};
 use crate::limits::MESSAGE_MAX_BYTES;
 
 pub use ended::{Cause, EXIT_NOT_NOW, EXIT_RESTART, Ended, Failure, Outcome, OutputTail, Phase, Refusal};
-pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, ReadingMark};
+pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, Linked, ReadingMark};
 pub use orders::{CancelOrder, Enrolled, Heartbeat, InstallOrder};
 pub use progress::{Hindrance, Progress, Step, WaitReason, Waiting};
 pub use standing::{CancelAnswer, CancelResult, EnrolRequest, Rekeyed, Standing};
