@@ -14,6 +14,8 @@
     reason = "the simulator is test code: a broken expectation must stop it"
 )]
 
+mod behind;
+mod beside;
 mod boxes;
 mod dice;
 mod headquarters;
