@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! readings/CHAIN-INDEX.log     readings from INDEX on, framed as `shared::reading` says
+//! readings.next/               another chain that is being made; it takes the place of `readings` when it is whole
+//! readings.last/               what it has taken the place of
 //! ```
 //!
 //! Not here: what is kept and when it is sent; the core says so.
@@ -15,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use shared::device::{DeviceName, Observation};
 use shared::keys::SigningKey;
-use shared::message::ReadingMark;
+use shared::message::{Linked, ReadingMark};
 use shared::reading::{Anomaly, Packer, Reading, ReadingError, SignedReading, read_framed};
 use shared::{AgentId, Digest, UnixMillis};
 
-use crate::files::{private_folder, random, sync_folder, sync_parent, write_whole};
+use crate::files::{private_folder, random, remove_tree, sync_folder, sync_parent, write_whole};
 
 /// Into so many files the room is cut: old readings go one file at a time.
 const FILES_IN_ROOM: u64 = 64;
@@ -57,6 +59,11 @@ pub(crate) struct Packed {
 impl Readings {
     /// Opens what is there. What a power cut has left half written at the end was never said to be kept: it goes.
     pub(crate) fn open(folder: PathBuf, agent: AgentId, room_bytes: u64) -> io::Result<Self> {
+        settle(&folder)?;
+        Self::open_settled(folder, agent, room_bytes)
+    }
+
+    fn open_settled(folder: PathBuf, agent: AgentId, room_bytes: u64) -> io::Result<Self> {
         let mut readings =
             Self { folder, agent, room_bytes, chain: 0, head: None, current: None, delivered: None };
         for segment in readings.segments()?.into_iter().rev() {
@@ -104,14 +111,8 @@ impl Readings {
         seen: Observation,
         anomalies: Vec<Anomaly>,
     ) -> io::Result<ReadingMark> {
-        let (index, previous) = match self.head {
-            Some((mark, digest)) => (mark.index.saturating_add(1), digest),
-            None => (1, Digest([0; 32])),
-        };
-        let mark = ReadingMark { chain: self.chain, index };
-        let reading = Reading { agent: self.agent.clone(), mark, previous, device, seen, anomalies };
-        let signed = SignedReading::sign(&reading, key);
-        let path = self.file_for(index)?;
+        let (mark, signed) = self.next(key, device, seen, anomalies);
+        let path = self.file_for(mark.index)?;
         let mut file = OpenOptions::new().append(true).open(&path)?;
         let before = file.metadata()?.len();
         let written = file.write_all(&signed.framed()).and_then(|()| file.sync_all());
@@ -122,6 +123,82 @@ impl Readings {
         }
         self.head = Some((mark, signed.digest()));
         Ok(mark)
+    }
+
+    /// An observation as the next reading.
+    fn next(
+        &self,
+        key: &SigningKey,
+        device: DeviceName,
+        seen: Observation,
+        anomalies: Vec<Anomaly>,
+    ) -> (ReadingMark, SignedReading) {
+        let (index, previous) = match self.head {
+            Some((mark, digest)) => (mark.index.saturating_add(1), digest),
+            None => (1, Digest([0; 32])),
+        };
+        let mark = ReadingMark { chain: self.chain, index };
+        let reading = Reading { agent: self.agent.clone(), mark, previous, device, seen, anomalies };
+        (mark, SignedReading::sign(&reading, key))
+    }
+
+    /// The reading at this place; `None`: it is not kept any more.
+    pub(crate) fn linked_at(&self, mark: ReadingMark) -> io::Result<Option<Linked>> {
+        let linked = |signed: &SignedReading| {
+            let reading = signed.read().ok().filter(|reading| reading.mark == mark)?;
+            Some(Linked { digest: signed.digest(), previous: reading.previous })
+        };
+        let before = |segment: &Segment| segment.chain == mark.chain && segment.first <= mark.index;
+        let Some(segment) = self.segments()?.into_iter().rfind(before) else { return Ok(None) };
+        Ok(read_all(&segment.path)?.iter().find_map(linked))
+    }
+
+    /// Begins another chain with the readings after this index, signed anew in their new places (PROTOCOL 14.10). A power cut
+    /// leaves the old chain or the new one, whole.
+    pub(crate) fn begin_anew(&mut self, key: &SigningKey, after: u64) -> io::Result<Option<ReadingMark>> {
+        let (next, last) = (beside(&self.folder, "next"), beside(&self.folder, "last"));
+        settle(&self.folder)?;
+        private_folder(&next)?;
+        let mut anew = Self::open_settled(next.clone(), self.agent.clone(), self.room_bytes)?;
+        for segment in self.segments()?.iter().filter(|segment| segment.chain == self.chain) {
+            anew.copy(key, &segment.path, after)?;
+        }
+        sync_folder(&next)?;
+        fs::rename(&self.folder, &last)?;
+        if let Err(err) = fs::rename(&next, &self.folder) {
+            settle(&self.folder)?;
+            return Err(err);
+        }
+        sync_parent(&self.folder)?;
+        *self = Self::open_settled(self.folder.clone(), self.agent.clone(), self.room_bytes)?;
+        if let Err(err) = remove_tree(&last) {
+            tracing::warn!(%err, "Cannot remove the chain that was left; the next start tries again");
+        }
+        Ok(self.head())
+    }
+
+    /// Takes over the readings of a file of another chain after an index there.
+    fn copy(&mut self, key: &SigningKey, from: &Path, after: u64) -> io::Result<()> {
+        let mut open: Option<(PathBuf, File)> = None;
+        for signed in read_all(from)? {
+            let Ok(reading) = signed.read() else { continue };
+            if reading.mark.index <= after {
+                continue;
+            }
+            let (mark, signed) = self.next(key, reading.device, reading.seen, reading.anomalies);
+            let path = self.file_for(mark.index)?;
+            let mut file = match open.take() {
+                Some((at, file)) if at == path => file,
+                other => {
+                    other.map_or(Ok(()), |(_, file)| file.sync_all())?;
+                    OpenOptions::new().append(true).open(&path)?
+                }
+            };
+            file.write_all(&signed.framed())?;
+            open = Some((path, file));
+            self.head = Some((mark, signed.digest()));
+        }
+        open.map_or(Ok(()), |(_, file)| file.sync_all())
     }
 
     /// The manager has everything up to here.
@@ -217,6 +294,22 @@ impl Readings {
     }
 }
 
+/// A folder beside that of the readings.
+fn beside(folder: &Path, ending: &str) -> PathBuf {
+    folder.with_added_extension(ending)
+}
+
+/// Finishes or takes back what a power cut has left of a change of chains.
+fn settle(folder: &Path) -> io::Result<()> {
+    let (next, last) = (beside(folder, "next"), beside(folder, "last"));
+    if !folder.exists() && last.exists() {
+        fs::rename(&last, folder)?;
+        sync_parent(folder)?;
+    }
+    remove_tree(&next)?;
+    remove_tree(&last)
+}
+
 impl Segment {
     fn of(path: &Path) -> Option<Self> {
         let (chain, first) = path.file_name()?.to_str()?.strip_suffix(".log")?.split_once('-')?;
@@ -280,116 +373,4 @@ fn thin(path: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail")]
-mod tests {
-    use super::*;
-    use shared::Label;
-    use shared::device::{Counter, DeviceClass, Measure, Unit};
-    use shared::reading::unpack;
-
-    fn key() -> SigningKey {
-        SigningKey::from_seed(&[1; 32])
-    }
-
-    fn open(folder: &Path, room_bytes: u64) -> Readings {
-        Readings::open(folder.join("readings"), AgentId::parse("A1").unwrap(), room_bytes).unwrap()
-    }
-
-    fn seen(hour: i64) -> Observation {
-        let mut seen = Observation::of(DeviceClass::Mfp, UnixMillis(hour * 3_600_000));
-        seen.counters = (0..40)
-            .map(|n| Counter {
-                name: Label::lossy(&format!("pages-{n}")),
-                labels: vec![],
-                value: u64::try_from(hour).unwrap() * 10,
-                unit: Unit::Impressions,
-                measure: Measure::Cumulative,
-            })
-            .collect();
-        seen
-    }
-
-    fn keep(readings: &mut Readings, hour: i64) -> ReadingMark {
-        let device = DeviceName::parse(if hour % 2 == 0 { "mfp" } else { "ups" }).unwrap();
-        readings.keep(&key(), device, seen(hour), vec![]).unwrap()
-    }
-
-    #[test]
-    fn the_chain_goes_on_after_a_restart_and_proves_itself() {
-        let folder = tempfile::tempdir().unwrap();
-        for hour in 0..5 {
-            keep(&mut open(folder.path(), u64::MAX), hour);
-        }
-        let readings = open(folder.path(), u64::MAX);
-        let packed = readings.pack(None).unwrap();
-        let all = unpack(&packed.bytes).unwrap();
-        assert_eq!((packed.upto, packed.more, all.len()), (readings.head(), false, 5));
-        for pair in all.windows(2) {
-            assert_eq!(pair[1].read().unwrap().previous, pair[0].digest());
-            assert!(pair[1].verify(&key().verifying_key()).is_ok());
-        }
-        let after = readings.pack(Some(all[2].read().unwrap().mark)).unwrap();
-        assert_eq!(unpack(&after.bytes).unwrap(), all[3..]);
-        let devices = ["mfp", "ups"].map(|name| DeviceName::parse(name).unwrap());
-        let last = readings.last_of(&devices).unwrap();
-        assert_eq!(
-            last.iter().map(|(_, seen)| seen.taken_at.0).collect::<Vec<_>>(),
-            [14_400_000, 10_800_000]
-        );
-    }
-
-    #[test]
-    fn half_a_reading_at_the_end_goes_and_the_next_one_takes_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        keep(&mut open(folder.path(), u64::MAX), 1);
-        keep(&mut open(folder.path(), u64::MAX), 2);
-        let file = fs::read_dir(folder.path().join("readings")).unwrap().next().unwrap().unwrap().path();
-        let whole = fs::read(&file).unwrap();
-        let first = mend(&file).unwrap().unwrap();
-        for end in (0..whole.len()).step_by(97) {
-            fs::write(&file, &whole[..end]).unwrap();
-            let mut readings = open(folder.path(), u64::MAX);
-            let mark = keep(&mut readings, 3);
-            let all = unpack(&readings.pack(None).unwrap().bytes).unwrap();
-            // Of a file of which nothing can be read, the chain is lost: another one begins.
-            assert_eq!(mark.chain == first.mark.chain, all.len() == 2, "cut at {end}");
-            assert_eq!(all.last().unwrap().read().unwrap().mark, mark);
-            fs::remove_dir_all(folder.path().join("readings")).unwrap();
-            private_folder(&folder.path().join("readings")).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_full_disk_loses_what_is_delivered_then_what_can_be_thinned_and_never_the_head() {
-        let folder = tempfile::tempdir().unwrap();
-        let room = 2 << 20;
-        let mut readings = open(folder.path(), room);
-        let mut hour = 0;
-        let half = loop {
-            let mark = keep(&mut readings, hour);
-            hour += 1;
-            if readings.segments().unwrap().len() == 20 {
-                break mark;
-            }
-        };
-        readings.delivered(Some(half));
-        for more in hour..hour + 4_000 {
-            keep(&mut readings, more);
-        }
-        hour += 4_000;
-        let size: u64 =
-            readings.segments().unwrap().iter().map(|s| fs::metadata(&s.path).unwrap().len()).sum();
-        assert!(size <= room + room / 16, "{size}");
-        let packed = readings.pack(None).unwrap();
-        let all: Vec<_> = unpack(&packed.bytes).unwrap().iter().map(|s| s.read().unwrap()).collect();
-        assert!(all[0].mark > half, "what the manager has went first");
-        let days = |part: &[Reading]| {
-            part.windows(2).map(|p| p[1].seen.taken_at.0 - p[0].seen.taken_at.0).max().unwrap()
-        };
-        assert!(days(&all[..20]) > 3_600_000, "old ones are thinned");
-        assert!(days(&all[..20]) <= 24 * 3_600_000, "to one a day of each device");
-        let rest =
-            readings.pack(Some(ReadingMark { chain: half.chain, index: u64::try_from(hour).unwrap() - 9 }));
-        let rest: Vec<_> = unpack(&rest.unwrap().bytes).unwrap();
-        assert_eq!(rest.len(), 9, "the newest are all there");
-    }
-}
+mod tests;

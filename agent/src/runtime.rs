@@ -310,7 +310,7 @@ impl Shell {
                 other => other,
             };
             match taken {
-                Taken::Event(event) => self.feed(event).await?,
+                Taken::Event(event) => self.feed(*event).await?,
                 Taken::Left(left) => self.left(left),
                 Taken::Claims(mail, _) => tracing::error!(?mail, "A mail was read twice"),
             }

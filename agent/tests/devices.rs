@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use common::{World, text, wait_until};
 use shared::device::DeviceName;
-use shared::message::{Acknowledge, CounterReport, FaultReport, Order, ReadingMark, Report};
+use shared::message::{Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report};
 use shared::reading::{AnomalyKind, Reading, unpack};
 
 /// Writes the list of devices: one program that prints a file.
@@ -89,7 +89,7 @@ fn a_jam_that_comes_and_goes_is_told_once_each_way() {
     says(&w, "mfp", 100, true);
     wait_until("the jam is told", || !faults(&mut w).is_empty());
     let raised = faults(&mut w).remove(0);
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![raised.number], readings: None }));
+    w.send(&Order::Acknowledge(Acknowledge { faults: vec![raised.number], readings: None, there: None }));
     let change = &raised.changes[0];
     assert_eq!((change.device.as_str(), change.fault.text.as_str()), ("mfp", "Misfeed"));
     assert_eq!((change.model.as_ref().unwrap().as_str(), change.cleared_at), ("ACME X1", None));
@@ -131,7 +131,7 @@ fn counters_are_kept_signed_and_sent_when_asked_for_until_they_are_acknowledged(
     assert_eq!(now, [100, 110, 110, 110][..now.len()], "each look of each run");
     assert!(values.windows(2).all(|pair| pair[1].2 == pair[0].2 + 1), "{values:?}");
     let upto = answers[1].upto.unwrap();
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(upto) }));
+    w.send(&Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(upto), there: None }));
     w.send(&Order::QueryCounters);
     assert_eq!(w.once(), 0);
     let last = counters(&mut w).pop().unwrap();
@@ -212,13 +212,72 @@ fn a_person_sees_what_the_devices_say_and_which_do_not_answer() {
 }
 
 #[test]
-fn an_acknowledgement_that_names_what_was_never_read_changes_nothing() {
+fn a_box_whose_disk_was_put_back_begins_another_chain_and_loses_no_reading() {
+    // PROTOCOL 14.10
+    let mut w = quick();
+    beside(&w, &["mfp"]);
+    w.set_config("read_counters = \"1ms\"");
+    let read = |w: &mut World, pages: u64| {
+        says(w, "mfp", pages, false);
+        assert_eq!(w.once(), 0);
+    };
+    let sent = |w: &mut World| {
+        w.send(&Order::QueryCounters);
+        assert_eq!(w.once(), 0);
+        let report = counters(w).pop().unwrap();
+        (readings(&report), unpack(&report.packed).unwrap())
+    };
+    read(&mut w, 100);
+    let folder = w.home().join("readings");
+    let image = w.folder.path().join("image");
+    copy(&folder, &image);
+    read(&mut w, 200);
+    let (lost, signed) = sent(&mut w);
+    // The image comes back; what was read since is another reading in the same place.
+    fs::remove_dir_all(&folder).unwrap();
+    copy(&image, &folder);
+    read(&mut w, 300);
+    let (fork, _) = sent(&mut w);
+    assert_eq!((fork[1].mark, fork[1].seen.counters[0].value), (lost[1].mark, 300));
+    let acknowledge = |at: usize| Acknowledge {
+        faults: vec![],
+        readings: Some(lost[at].mark),
+        there: Some(Linked { digest: signed[at].digest(), previous: lost[at].previous }),
+    };
+    w.send(&Order::Acknowledge(acknowledge(1)));
+    assert_eq!(w.once(), 0);
+    let (anew, proofs) = sent(&mut w);
+    assert_ne!(anew[0].mark.chain, lost[0].mark.chain);
+    let what = |r: &Reading| (r.mark.index, r.seen.clone());
+    let left: Vec<_> = fork[1..].iter().map(|r| r.seen.clone()).collect();
+    let begun: Vec<_> = anew.iter().map(what).take(left.len()).collect();
+    assert_eq!(begun, (1..).zip(left).collect::<Vec<_>>(), "what was not acknowledged is said again");
+    assert_eq!(anew[0].previous, shared::Digest([0; 32]));
+    assert!((1..anew.len()).all(|at| anew[at].previous == proofs[at - 1].digest()));
+    // What is said of the old chain counts no more, and the new one goes on after a restart.
+    w.send(&Order::Acknowledge(acknowledge(1)));
+    read(&mut w, 400);
+    let (more, _) = sent(&mut w);
+    assert_eq!(more[0], anew[0]);
+    assert!(more.len() > anew.len());
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_readings_that_a_box_does_not_have_makes_no_difference_to_what_it_keeps() {
     let mut w = quick();
     beside(&w, &["mfp"]);
     says(&w, "mfp", 100, false);
     assert_eq!(w.once(), 0);
     let wrong = Some(ReadingMark { chain: 1, index: 9_999 });
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![7, 8], readings: wrong }));
+    w.send(&Order::Acknowledge(Acknowledge { faults: vec![7, 8], readings: wrong, there: None }));
     w.send(&Order::QueryCounters);
     assert_eq!(w.once(), 0);
     let last = counters(&mut w).pop().unwrap();

@@ -10,77 +10,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use common::{AGENT, Servers, World, text, wait_until};
 use shared::AgentId;
 use shared::message::{Enrolled, Order, Outcome};
-
-struct Lab {
-    folder: tempfile::TempDir,
-    base: String,
-    env: BTreeMap<String, String>,
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/mail-lab")
-}
-
-impl Lab {
-    fn new() -> Self {
-        let parent = if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
-        let folder = tempfile::Builder::new().prefix("agent-").tempdir_in(parent).unwrap();
-        let mut lab = Self { folder, base: free_base().to_string(), env: BTreeMap::new() };
-        let variables = lab.up();
-        lab.env = variables
-            .lines()
-            .map(|line| line.split_once('=').unwrap())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        lab
-    }
-
-    fn up(&self) -> String {
-        let options = ["--users", "2", "--base", &self.base, "--size", "60000000"];
-        let out = Command::new(script()).arg("up").arg(self.folder.path()).args(options).output().unwrap();
-        assert!(
-            out.status.success(),
-            "the mail lab did not start (needs root, postfix, dovecot; set MAILFLEET_NO_MAIL_SERVERS=1 where \
-             they cannot be had): {}",
-            text(&out)
-        );
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    fn down(&self) {
-        assert!(Command::new(script()).arg("down").arg(self.folder.path()).status().unwrap().success());
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _best_effort = Command::new(script()).arg("down").arg(self.folder.path()).status();
-    }
-}
-
-/// A first port whose whole range of the lab is free.
-fn free_base() -> u16 {
-    for _ in 0..200 {
-        let probe = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let base = 13_000 + probe % 15_000;
-        if [25, 26, 27, 587, 465, 143, 993, 110, 995]
-            .iter()
-            .all(|port| TcpListener::bind(("127.0.0.1", base + port)).is_ok())
-        {
-            return base;
-        }
-    }
-    panic!("no free ports for the lab");
-}
+use testkit::lab::MailLab;
 
 fn write_password(path: &Path, password: &str) {
     std::fs::write(path, password).unwrap();
@@ -89,18 +25,15 @@ fn write_password(path: &Path, password: &str) {
 
 #[test]
 fn an_agent_enrols_installs_and_reports_over_smtps_and_imaps() {
-    if std::env::var_os("MAILFLEET_NO_MAIL_SERVERS").is_some() {
-        return;
-    }
-    let lab = Lab::new();
+    let Some(lab) = MailLab::new(2, &[]) else { return };
     let mut w = World::new();
     let password_file = w.folder.path().join("password");
     let agents_password = w.folder.path().join("agents-password");
-    write_password(&password_file, &lab.env["LAB_PASS"]);
+    write_password(&password_file, lab.var("LAB_PASS"));
     w.servers = Some(Servers {
-        smtps_port: lab.env["LAB_SMTPS_PORT"].clone(),
-        imaps_port: lab.env["LAB_IMAPS_PORT"].clone(),
-        ca: lab.env["LAB_CA"].clone().into(),
+        smtps_port: lab.var("LAB_SMTPS_PORT").to_owned(),
+        imaps_port: lab.var("LAB_IMAPS_PORT").to_owned(),
+        ca: lab.var("LAB_CA").into(),
         password_file: password_file.clone(),
     });
 

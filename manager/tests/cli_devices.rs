@@ -233,6 +233,31 @@ fn whoever_takes_a_reading_out_or_puts_one_in_is_found_out_with_the_file_alone()
 }
 
 #[test]
+fn a_chain_that_was_begun_anew_is_shown_in_csv_and_in_the_proof() {
+    // PROTOCOL 14.10
+    let (office, mut agents) = fleet();
+    let (mut first, mut second) = (Chain::new(&agents[0], 900), Chain::new(&agents[0], 3));
+    first.grow(&agents[0], 2);
+    second.add(&agents[0], "mfp", seen(UnixMillis(T0.0 + 9 * HOUR_MS), 1_009, 50));
+    office.says(&mut agents[0], &first.report(0, 1..=2));
+    office.says(&mut agents[0], &second.report(0, 1..=1));
+    let anew = format!("chain begun anew at {}", UnixMillis(T0.0 + 9 * HOUR_MS));
+    let csv = text(&mailfleet(&office, &["report", "counters"]));
+    let marked: Vec<&str> = csv.lines().filter(|line| line.contains("chain beg")).collect();
+    assert!(marked[0].ends_with(",chain begins,900,1"), "{csv}");
+    assert!(marked[1].ends_with(&format!(",{anew},3,1")), "{csv}");
+    let proof = mailfleet(&office, &["report", "verify"]);
+    assert_eq!(proof.status.code(), Some(0), "{}", text(&proof));
+    assert!(text(&proof).contains(&format!("note       A0001 {anew}: chain 3 begins")), "{}", text(&proof));
+    assert!(text(&proof).contains("3 proved, 0 missing, 0 not proved; 2 chains of 1 agent"));
+    // With the file alone it shows as well.
+    let both = [first.readings, second.readings].concat();
+    let (code, said) = verified(&office, &agents[0], &both);
+    assert_eq!(code, Some(0));
+    assert!(said.contains(&anew), "{said}");
+}
+
+#[test]
 fn a_reading_that_was_altered_in_the_store_is_found_out() {
     let (office, mut agents) = fleet();
     let mut chain = Chain::new(&agents[0], 7);

@@ -13,7 +13,7 @@ use office::watcher::{Chain, T0, counters, faults, jam, label, seen};
 use office::{Box7, Office};
 use shared::UnixMillis;
 use shared::device::Severity;
-use shared::message::{Acknowledge, FaultReport, Order, ReadingMark, Report};
+use shared::message::{Acknowledge, FaultReport, Linked, Order, ReadingMark, Report};
 use shared::reading::SignedReading;
 
 fn all_faults(office: &Office) -> Vec<FaultRecord> {
@@ -41,11 +41,16 @@ fn indices(office: &Office, agent: &Box7) -> Vec<(u64, u64)> {
 }
 
 fn acknowledges(numbers: &[u64]) -> Vec<Order> {
-    vec![Order::Acknowledge(Acknowledge { faults: numbers.to_vec(), readings: None })]
+    vec![Order::Acknowledge(Acknowledge { faults: numbers.to_vec(), ..Acknowledge::default() })]
 }
 
-fn has(chain: u64, index: u64) -> Vec<Order> {
-    vec![Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(ReadingMark { chain, index }) })]
+/// The acknowledgement of a chain up to an index: it names the reading there, if that one is kept.
+fn has(office: &Office, agent: &Box7, chain: u64, index: u64) -> Vec<Order> {
+    let mark = ReadingMark { chain, index };
+    let kept = kept(office, agent);
+    let there = kept.iter().find(|reading| reading.mark == mark);
+    let there = there.map(|reading| Linked { digest: reading.digest, previous: reading.previous });
+    vec![Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(mark), there })]
 }
 
 fn cleared(after_ms: i64) -> shared::message::FaultChange {
@@ -77,8 +82,9 @@ fn several_reports_of_one_pass_are_acknowledged_in_one_mail() {
     agents[0].report(&office, &faults(1, vec![jam("mfp")]));
     agents[0].report(&office, &chain.report(0, 1..=3));
     let answers = office.says(&mut agents[0], &faults(2, vec![jam("mfp-2")]));
-    let readings = Some(ReadingMark { chain: 7, index: 3 });
-    assert_eq!(answers, [Order::Acknowledge(Acknowledge { faults: vec![1, 2], readings })]);
+    let [before, last] = [1, 2].map(|at| chain.readings[at].digest());
+    let (readings, there) = (chain.mark(3), Some(Linked { digest: last, previous: before }));
+    assert_eq!(answers, [Order::Acknowledge(Acknowledge { faults: vec![1, 2], readings, there })]);
 }
 
 #[test]
@@ -166,13 +172,16 @@ fn readings_are_kept_as_they_were_signed_and_acknowledged_up_to_the_last() {
     let mut agents = office.enrolled(1);
     let mut chain = Chain::new(&agents[0], u64::MAX);
     chain.grow(&agents[0], 30);
-    assert_eq!(office.says(&mut agents[0], &chain.report(0, 1..=20)), has(u64::MAX, 20));
-    assert_eq!(office.says(&mut agents[0], &chain.report(20, 21..=30)), has(u64::MAX, 30));
+    assert_eq!(office.says(&mut agents[0], &chain.report(0, 1..=20)), has(&office, &agents[0], u64::MAX, 20));
+    assert_eq!(
+        office.says(&mut agents[0], &chain.report(20, 21..=30)),
+        has(&office, &agents[0], u64::MAX, 30)
+    );
     let kept = kept(&office, &agents[0]);
     assert_eq!(kept.iter().map(|one| one.signed.clone()).collect::<Vec<_>>(), chain.readings);
     assert!(kept[1..].iter().all(|one| one.before.is_some_and(|(_, digest)| digest == one.previous)));
     // The answer was lost: the same comes again, changes nothing, and is answered.
-    assert_eq!(office.says(&mut agents[0], &chain.report(0, 1..=20)), has(u64::MAX, 30));
+    assert_eq!(office.says(&mut agents[0], &chain.report(0, 1..=20)), has(&office, &agents[0], u64::MAX, 30));
     assert_eq!(indices(&office, &agents[0]).len(), 30);
 }
 
@@ -187,16 +196,16 @@ fn what_an_agent_has_thinned_out_holds_nothing_up_and_what_was_lost_is_asked_for
     // 13 to 15 had to go before they could be sent.
     assert_eq!(
         office.says(&mut agents[0], &chain.report(10, (11..=20).filter(|i| !(13..=15).contains(i)))),
-        has(7, 20)
+        has(&office, &agents[0], 7, 20)
     );
     // A report that begins after readings which never came here.
-    assert_eq!(office.says(&mut agents[0], &chain.report(25, 26..=30)), has(7, 20));
-    assert_eq!(office.says(&mut agents[0], &chain.report(20, 21..=40)), has(7, 40));
+    assert_eq!(office.says(&mut agents[0], &chain.report(25, 26..=30)), has(&office, &agents[0], 7, 20));
+    assert_eq!(office.says(&mut agents[0], &chain.report(20, 21..=40)), has(&office, &agents[0], 7, 40));
     let missing: Vec<u64> = (1..=40).filter(|i| !indices(&office, &agents[0]).contains(&(7, *i))).collect();
     assert_eq!(missing, [13, 14, 15]);
     // An agent that has nothing new, at a manager whose store is an old copy.
     let beyond = counters(None, Some(ReadingMark { chain: 7, index: 50 }), [], false);
-    assert_eq!(office.says(&mut agents[0], &beyond), has(7, 40));
+    assert_eq!(office.says(&mut agents[0], &beyond), has(&office, &agents[0], 7, 40));
     let same = counters(None, Some(ReadingMark { chain: 7, index: 40 }), [], false);
     assert!(office.says(&mut agents[0], &same).is_empty(), "there is nothing to say");
 }
@@ -211,7 +220,7 @@ fn a_chain_that_was_lost_is_followed_by_another_and_both_are_kept_in_their_order
     second.grow(&agents[0], 2);
     office.says(&mut agents[0], &first.report(0, 1..=2));
     let report = counters(None, first.mark(2), &second.readings, false);
-    assert_eq!(office.says(&mut agents[0], &report), has(3, 2));
+    assert_eq!(office.says(&mut agents[0], &report), has(&office, &agents[0], 3, 2));
     assert_eq!(indices(&office, &agents[0]), [(900, 1), (900, 2), (3, 1), (3, 2)]);
     assert!(office.log().contains("A0001 begins another chain"), "{}", office.log());
 }
@@ -241,7 +250,10 @@ fn readings_that_are_forged_altered_or_another_agents_are_kept_out_and_counted()
         &altered,
         &chain.readings[1],
     ];
-    assert_eq!(office.says(&mut agents[0], &counters(None, None, sent, false)), has(7, 2));
+    assert_eq!(
+        office.says(&mut agents[0], &counters(None, None, sent, false)),
+        has(&office, &agents[0], 7, 2)
+    );
     assert_eq!(indices(&office, &agents[0]), [(7, 1), (7, 2)]);
     let store = || office.store();
     let watch = store().read(|tx| tx.watch(&agents[0].id)).unwrap();
@@ -254,12 +266,12 @@ fn readings_that_are_forged_altered_or_another_agents_are_kept_out_and_counted()
     office.says(&mut agents[0], &counters(None, None, sent, false));
     assert_eq!(store().read(|tx| tx.watch(&agents[0].id)).unwrap().refused, 4);
     // An honest agent is believed all the while.
-    assert_eq!(office.says(&mut agents[1], &others.report(0, 1..=1)), has(7, 1));
+    assert_eq!(office.says(&mut agents[1], &others.report(0, 1..=1)), has(&office, &agents[1], 7, 1));
 }
 
 #[test]
-fn a_forked_chain_is_kept_out_where_it_forks_and_its_break_is_counted() {
-    // PROTOCOL 14.6: the agent's disk was put back to an older copy, and it has gone on from there.
+fn a_forked_chain_is_kept_out_from_where_it_forks_and_the_agent_is_told_the_place() {
+    // PROTOCOL 14.10: the agent's disk was put back to an older copy, and it has gone on from there.
     let office = Office::new();
     let mut agents = office.enrolled(1);
     let mut chain = Chain::new(&agents[0], 7);
@@ -270,10 +282,41 @@ fn a_forked_chain_is_kept_out_where_it_forks_and_its_break_is_counted() {
     for n in 0..3 {
         fork.add(&agents[0], "mfp", seen(UnixMillis(T0.0 + n), 5_000, 50));
     }
-    assert_eq!(office.says(&mut agents[0], &fork.report(3, 4..=6)), has(7, 6));
-    let watch = office.store().read(|tx| tx.watch(&agents[0].id)).unwrap();
-    assert_eq!((watch.refused, watch.broken), (2, 1), "4 and 5 have their places taken, 6 does not follow");
+    assert_eq!(office.says(&mut agents[0], &fork.report(3, 4..=6)), has(&office, &agents[0], 7, 4));
+    let refused = |office: &Office, agent: &Box7| {
+        let watch = office.store().read(|tx| tx.watch(&agent.id)).unwrap();
+        (watch.refused, watch.broken)
+    };
+    assert_eq!(refused(&office, &agents[0]), (1, 0), "the first shows it; what stands behind it comes again");
     assert_eq!(kept(&office, &agents[0])[3].signed, chain.readings[3]);
+    // Said again, as long as the agent does not know, the answer is the same and nothing is counted twice.
+    assert_eq!(office.says(&mut agents[0], &fork.report(3, 4..=6)), has(&office, &agents[0], 7, 4));
+    assert_eq!(refused(&office, &agents[0]), (1, 0));
+    // It says the same readings in another chain.
+    let mut anew = Chain::new(&agents[0], 3);
+    for n in 0..3 {
+        anew.add(&agents[0], "mfp", seen(UnixMillis(T0.0 + n), 5_000, 50));
+    }
+    assert_eq!(office.says(&mut agents[0], &anew.report(0, 1..=3)), has(&office, &agents[0], 3, 3));
+    let places = indices(&office, &agents[0]);
+    assert_eq!(places, [(7, 1), (7, 2), (7, 3), (7, 4), (7, 5), (3, 1), (3, 2), (3, 3)]);
+    assert!(office.log().contains("or its disk was put back"), "{}", office.log());
+}
+
+#[test]
+fn a_fork_behind_a_gap_is_told_when_the_gap_is_settled() {
+    let office = Office::new();
+    let mut agents = office.enrolled(1);
+    let mut chain = Chain::new(&agents[0], 7);
+    chain.grow(&agents[0], 9);
+    office.says(&mut agents[0], &chain.report(0, 1..=3));
+    // 4 to 6 have not come yet; this report begins behind them.
+    office.says(&mut agents[0], &chain.report(6, 7..=8));
+    let mut fork = Chain { previous: chain.readings[6].digest(), ..Chain::new(&agents[0], 7) };
+    fork.readings = chain.readings[..7].to_vec();
+    fork.add(&agents[0], "mfp", seen(T0, 5_000, 50));
+    assert_eq!(office.says(&mut agents[0], &fork.report(6, 7..=8)), has(&office, &agents[0], 7, 3));
+    assert_eq!(office.says(&mut agents[0], &fork.report(3, 4..=8)), has(&office, &agents[0], 7, 8));
 }
 
 #[test]
@@ -290,7 +333,7 @@ fn readings_that_a_former_key_has_signed_are_believed_after_the_box_was_replaced
     office.pass();
     new.orders(&office);
     chain.grow(&new, 2);
-    assert_eq!(office.says(&mut new, &chain.report(0, 1..=4)), has(7, 4));
+    assert_eq!(office.says(&mut new, &chain.report(0, 1..=4)), has(&office, &new, 7, 4));
     assert_eq!(office.store().read(|tx| tx.reading_keys(&new.id)).unwrap().len(), 2);
     // The old box itself is not: its mails are a stranger's.
     agents[0].report(&office, &chain.report(0, 1..=4));
@@ -308,7 +351,7 @@ fn readings_that_cannot_be_unpacked_are_not_acknowledged() {
     report.packed.truncate(20);
     assert!(office.says(&mut agents[0], &Report::Counters(report)).is_empty());
     assert!(office.log().contains("A0001 readings cannot be unpacked"), "{}", office.log());
-    assert_eq!(office.says(&mut agents[0], &chain.report(0, 1..=3)), has(7, 3));
+    assert_eq!(office.says(&mut agents[0], &chain.report(0, 1..=3)), has(&office, &agents[0], 7, 3));
 }
 
 #[test]
@@ -326,7 +369,11 @@ fn old_readings_go_with_their_reports_and_the_chain_goes_on() {
     office.store().write(|tx| tx.forget_readings(between)).unwrap();
     assert_eq!(indices(&office, &agents[0]), [(7, 3), (7, 4)]);
     assert_eq!(kept(&office, &agents[0])[0].before, None);
-    assert_eq!(office.says(&mut agents[0], &chain.report(2, 3..=4)), has(7, 4), "what it has had it knows");
+    assert_eq!(
+        office.says(&mut agents[0], &chain.report(2, 3..=4)),
+        has(&office, &agents[0], 7, 4),
+        "what it has had it knows"
+    );
 }
 
 #[test]

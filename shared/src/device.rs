@@ -8,6 +8,8 @@
 mod names;
 mod fault;
 mod supply;
+#[cfg(test)]
+mod tests;
 
 use core::fmt;
 
@@ -110,6 +112,23 @@ named! {
         6 Down "down",
         /// Taken out of service at its panel.
         7 Offline "offline",
+    }
+}
+
+named! {
+    /// Whether a look could read what is wrong with a device.
+    FaultsRead {
+        /// Whatever is wrong is in the list: a fault that is not there is none.
+        0 Known "known",
+        /// Status or alerts did not come, or not all of them: what is not in the list may be there all the same.
+        1 Unreadable "unreadable",
+    }
+}
+
+impl Default for FaultsRead {
+    /// Observations that say nothing of it were made when one was kept only if all of it had come.
+    fn default() -> Self {
+        Self::Known
     }
 }
 
@@ -302,12 +321,15 @@ pub struct Observation {
     /// Its parts; none in a short look.
     #[cbor(n(7), decode_with = "bounded::list::<_, _, PARTS_MAX_COUNT_OF_DEVICE>")]
     pub parts: Vec<Part>,
-    /// What is wrong with it now.
+    /// What is wrong with it now; whether that is all, `faults_read` says.
     #[cbor(n(8), decode_with = "bounded::list::<_, _, FAULTS_MAX_COUNT>")]
     pub faults: Vec<Fault>,
     /// What could not be read and was left out, for a person.
     #[cbor(n(9), decode_with = "bounded::list::<_, _, FAULTS_MAX_COUNT>")]
     pub left_out: Vec<Label>,
+    /// Whether `faults` are all that is wrong with it. From `Unreadable` nothing follows of a fault that is not in the list.
+    #[cbor(n(10), default)]
+    pub faults_read: FaultsRead,
 }
 
 impl Observation {
@@ -325,6 +347,7 @@ impl Observation {
             parts: Vec::new(),
             faults: Vec::new(),
             left_out: Vec::new(),
+            faults_read: FaultsRead::Known,
         }
     }
 
@@ -340,6 +363,10 @@ impl Observation {
         check("supplies", self.supplies.len(), SUPPLIES_MAX_COUNT);
         check("parts", self.parts.len(), PARTS_MAX_COUNT_OF_DEVICE);
         check("faults", self.faults.len(), FAULTS_MAX_COUNT);
+        // Those past the bound last, whatever the list says.
+        if self.faults.len() > FAULTS_MAX_COUNT {
+            self.faults_read = FaultsRead::Unreadable;
+        }
         check("firmware versions", self.identity.firmware.len(), FIRMWARES_MAX_COUNT);
         self.counters.truncate(COUNTERS_MAX_COUNT);
         self.supplies.truncate(SUPPLIES_MAX_COUNT);
@@ -352,55 +379,5 @@ impl Observation {
         cut.append(&mut self.left_out);
         cut.truncate(FAULTS_MAX_COUNT);
         self.left_out = cut;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counter(value: u64) -> Counter {
-        let label = Label::lossy;
-        Counter {
-            name: label("pages"),
-            labels: vec![(label("colour"), label("mono")), (label("size"), label("A4"))],
-            value,
-            unit: Unit::Impressions,
-            measure: Measure::Cumulative,
-        }
-    }
-
-    #[test]
-    fn device_names_are_safe_file_names() {
-        assert!(DeviceName::parse("mfp-2nd.floor_3").is_ok());
-        for bad in ["", ".", "..", "../x", "-x", "a b", "a/b", "é", &"x".repeat(65)] {
-            assert!(DeviceName::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn labels_of_a_counter_are_one_text() {
-        assert_eq!(counter(1).labels_text(), "colour=mono size=A4");
-    }
-
-    #[test]
-    fn an_endless_device_is_cut_and_still_reads_back() {
-        let mut seen = Observation::of(DeviceClass::Mfp, UnixMillis(1));
-        seen.counters = (0..5_000).map(counter).collect();
-        let bytes = minicbor::to_vec(&seen).unwrap();
-        assert!(minicbor::decode::<Observation>(&bytes).is_err());
-        seen.bound();
-        assert_eq!(seen.counters.len(), COUNTERS_MAX_COUNT);
-        assert_eq!(seen.left_out[0].as_str(), "counters past the first 600 of 5000");
-        let bytes = minicbor::to_vec(&seen).unwrap();
-        assert_eq!(minicbor::decode::<Observation>(&bytes).unwrap(), seen);
-    }
-
-    #[test]
-    fn names_read_back_as_what_they_name() {
-        for class in DeviceClass::ALL {
-            assert_eq!(DeviceClass::parse(class.as_str()), Some(*class));
-        }
-        assert_eq!(Unit::parse("TenthsOfGrams"), None);
     }
 }

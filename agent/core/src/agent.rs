@@ -122,9 +122,14 @@ impl AgentCore {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
             }
             Event::KeysMade { order, result } => self.keys_made(now, order, result),
-            Event::Watching { devices, head, last } => self.watching(now, &devices, head, last),
+            Event::Watching { devices, head, last } => {
+                self.watching(now, &devices, head, last);
+                self.follow(head, &mut effects);
+            }
             Event::Looked { device, look, result } => self.looked(now, device, look, result, &mut effects),
             Event::ReadingKept { mark } => self.kept(mark),
+            Event::ReadingCompared { mark, compared } => self.compared(now, mark, compared, &mut effects),
+            Event::ChainBegun { head } => self.chain_begun(now, head),
             Event::Posted { report, result } => self.posted(now, report, result, &mut effects),
         }
         // An order may have raised the floor.

@@ -2,7 +2,7 @@
 //! nothing; each variant says which event answers it.
 
 use shared::device::{DeviceName, Observation};
-use shared::message::{Phase, ReadingMark, Report};
+use shared::message::{Linked, Phase, ReadingMark, Report};
 use shared::reading::Anomaly;
 use shared::{EnvelopeId, ModulePath, SoftwareVersion, UnixMillis};
 
@@ -161,6 +161,20 @@ pub enum Effect {
         /// The device.
         device: DeviceName,
     },
+    /// Compare the reading at this place with the manager's. Answer: `ReadingCompared`; none if the disk fails.
+    CompareReading {
+        /// The place, in the present chain.
+        mark: ReadingMark,
+        /// The reading that the manager has there.
+        there: Linked,
+    },
+    /// Begin another chain, under a number that was never used, with the readings of the present one after this index: what
+    /// they say stays, and is signed anew in its new place. All of it, or nothing. Answer: `ChainBegun`; none if the disk
+    /// fails: then the manager will say again what has led to it.
+    BeginChain {
+        /// The readings up to this one are left behind: the manager has them.
+        after: u64,
+    },
     /// The manager has the readings up to this one: they may go when room is needed.
     DropReadings {
         /// The newest one that it has.
@@ -196,6 +210,8 @@ impl Effect {
             Self::Forget { .. } => "forget",
             Self::KeepReading { .. } => "keep-reading",
             Self::LookAgain { .. } => "look-again",
+            Self::CompareReading { .. } => "compare-reading",
+            Self::BeginChain { .. } => "begin-chain",
             Self::DropReadings { .. } => "drop-readings",
         }
     }

@@ -1,7 +1,7 @@
 //! What happens to an agent: the only input of the core. Each variant says which effect it answers.
 
 use shared::device::{DeviceName, Observation};
-use shared::message::{Order, OutputTail, Phase, ReadingMark, Rekeyed};
+use shared::message::{Linked, Order, OutputTail, Phase, ReadingMark, Rekeyed};
 use shared::trust::Statement;
 use shared::{EnvelopeId, Label};
 
@@ -165,6 +165,18 @@ pub enum Event {
         /// Its place.
         mark: ReadingMark,
     },
+    /// Answers [`Effect::CompareReading`](crate::Effect::CompareReading).
+    ReadingCompared {
+        /// The place.
+        mark: ReadingMark,
+        /// How the reading there stands to the manager's.
+        compared: Compared,
+    },
+    /// Answers [`Effect::BeginChain`](crate::Effect::BeginChain).
+    ChainBegun {
+        /// The newest reading in it.
+        head: Option<ReadingMark>,
+    },
     /// Answers [`Effect::Post`](crate::Effect::Post).
     Posted {
         /// The report.
@@ -172,6 +184,31 @@ pub enum Event {
         /// What became of it.
         result: PostResult,
     },
+}
+
+/// How a reading stands to the one that the manager has in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// It is the same one, and so are all before it; or it is not kept any more, and was said to be the same before.
+    Same,
+    /// It is another one, and all before it are the same.
+    FirstOther,
+    /// It is another one, and not the first.
+    Other,
+}
+
+impl Compared {
+    /// Compares. `here`: the reading that is kept there, if there still is one.
+    #[must_use]
+    pub fn of(here: Option<Linked>, there: Linked) -> Self {
+        match here {
+            None => Self::Same,
+            Some(here) if here.digest == there.digest => Self::Same,
+            // Each names the one before it, so two that name the same one have the same before them.
+            Some(here) if here.previous == there.previous => Self::FirstOther,
+            Some(_) => Self::Other,
+        }
+    }
 }
 
 /// Why an envelope was not opened.

@@ -35,7 +35,7 @@ mod watch;
 pub use agent::AgentCore;
 pub use busy::{Before, BootId, InUse, Lease, LeaseEnd, Running};
 pub use effect::{Disposal, Effect, Outgoing, ReadFor};
-pub use event::{Event, InspectFault, OpenFault, PostResult, ScriptEnd, StageFault};
+pub use event::{Compared, Event, InspectFault, OpenFault, PostResult, ScriptEnd, StageFault};
 pub use facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, Payload};
 pub use fresh::{Freshness, Seen};
 pub use install::{After, Install, Job, Planned, Restart, Resume, Then, Trials, Wait};

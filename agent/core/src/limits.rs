@@ -94,6 +94,9 @@ pub(crate) const JUMP_ALLOWANCE: u64 = 2_000;
 /// When counters are sent for the first time after a device was first read.
 pub(crate) const COUNTERS_FIRST: Duration = Duration::from_secs(2 * 3_600);
 
+/// Chains of readings that are remembered: each was lost with a disk, or begun anew after one was put back.
+pub(crate) const CHAINS_MAX_COUNT: usize = 16;
+
 /// How long a change of faults waits for others: when a whole office loses power, one mail says it.
 pub(crate) const GATHER: Duration = Duration::from_secs(5);
 

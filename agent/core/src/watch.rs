@@ -5,6 +5,7 @@
 //! stands when it starts and after each reading. Here is only what the manager has.
 
 mod anomaly;
+mod chain;
 mod edges;
 mod starts;
 mod telling;
@@ -14,9 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use minicbor::{Decode, Encode};
 use shared::device::{DeviceName, Observation};
 use shared::limits::DEVICES_MAX_COUNT;
-use shared::message::{Acknowledge, CounterReport, FaultReport, ReadingMark, Report};
+use shared::message::{Acknowledge, FaultReport, ReadingMark, Report};
 use shared::reading::{Anomaly, AnomalyKind};
-use shared::{AgentId, Digest, EnvelopeId, Label, UnixMillis};
+use shared::{AgentId, Digest, Label, UnixMillis};
 
 use crate::agent::AgentCore;
 use crate::effect::Effect;
@@ -46,6 +47,9 @@ pub struct Watch {
     /// When counters are sent next without being asked for.
     #[n(4)]
     pub next_counters: Option<UnixMillis>,
+    /// The chains that its readings have stood in, the present one last.
+    #[cbor(n(5), default)]
+    pub chains: Vec<u64>,
 }
 
 /// How much of a device was looked at.
@@ -67,6 +71,8 @@ pub(crate) struct Memory {
     suspects: BTreeSet<DeviceName>,
     /// The newest reading that is kept.
     head: Option<ReadingMark>,
+    /// The manager was sent everything, to say where the chains part.
+    asked_where: bool,
 }
 
 impl AgentCore {
@@ -163,46 +169,10 @@ impl AgentCore {
         Some(Anomaly { kind: AnomalyKind::SerialTwice, counter: Label::default(), before })
     }
 
-    /// A reading is on the disk.
-    pub(crate) fn kept(&mut self, mark: ReadingMark) {
-        self.memory.head = Some(mark);
-    }
-
-    /// M5: the counters are asked for.
-    pub(crate) fn query_counters(&mut self, now: UnixMillis, query: EnvelopeId) {
-        self.send_counters(now, Some(query));
-    }
-
-    /// Queues what the manager does not have. The readings themselves are put in when the report is sealed.
-    fn send_counters(&mut self, now: UnixMillis, query: Option<EnvelopeId>) {
-        self.state.watch.sending = self.memory.head;
-        let report = CounterReport {
-            query,
-            after: self.state.watch.delivered,
-            upto: None,
-            more: false,
-            packed: Vec::new(),
-        };
-        self.say(now, Report::Counters(report));
-    }
-
     /// The manager says what it has.
     pub(crate) fn acknowledged(&mut self, now: UnixMillis, answer: &Acknowledge, out: &mut Vec<Effect>) {
         self.state.watch.telling.acknowledged(&answer.faults);
-        let (Some(mark), Some(head)) = (answer.readings, self.memory.head) else { return };
-        // Of a chain that was lost, or of readings that were never made, nothing follows.
-        if mark.chain != head.chain || mark.index > head.index {
-            return;
-        }
-        self.state.watch.delivered = Some(mark);
-        out.push(Effect::DropReadings { upto: mark });
-        let rest = self.state.watch.sending.filter(|upto| *upto > mark);
-        self.state.watch.sending = rest;
-        if rest.is_some() && !self.state.outbox.holds_counters() {
-            let upto = rest;
-            self.send_counters(now, None);
-            self.state.watch.sending = upto;
-        }
+        self.readings_acknowledged(now, answer, out);
     }
 
     /// The manager was heard.

@@ -284,6 +284,8 @@ impl Site {
             | Effect::Forget { .. }
             | Effect::KeepReading { .. }
             | Effect::LookAgain { .. }
+            | Effect::CompareReading { .. }
+            | Effect::BeginChain { .. }
             | Effect::DropReadings { .. } => return None,
             Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
             Effect::Inspect { order } => Event::Inspected { order, result: Ok(Box::new(self.facts(order))) },

@@ -12,22 +12,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent_core::{
-    AgentCore, BootId, Effect, EnvelopeFacts, Event, KeyName, Look, LookFault, MailHandle, Payload,
+    AgentCore, BootId, Compared, Effect, EnvelopeFacts, Event, KeyName, Look, LookFault, MailHandle, Payload,
     PostResult, Profile, Program, Rules, State,
 };
 use proptest::prelude::*;
 use shared::device::{
-    Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, Measure, Observation, Severity,
-    Status, Unit,
+    Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, FaultsRead, Measure,
+    Observation, Severity, Status, Unit,
 };
 use shared::keys::{OpeningKey, SigningKey};
 use shared::limits::ORDER_LIFE;
 use shared::message::{
-    Acknowledge, EnrolRequest, Enrolled, FaultChange, FaultReport, Heartbeat, Order, ReadingMark, Report,
+    Acknowledge, EnrolRequest, Enrolled, FaultChange, FaultReport, Heartbeat, Linked, Order, ReadingMark,
+    Report,
 };
 use shared::reading::{Anomaly, AnomalyKind};
 use shared::trust::Trust;
-use shared::{AgentId, EnvelopeId, Label, MailAddress, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, UnixMillis};
 
 const T0: UnixMillis = UnixMillis(1_750_000_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,6 +56,22 @@ fn fault(code: &str) -> Fault {
     }
 }
 
+/// The reading at each place of each chain.
+fn linked(chain: u64, index: u64) -> Linked {
+    let of = |index: u64| Digest::of(&[chain.to_be_bytes(), index.to_be_bytes()].concat());
+    Linked { digest: of(index), previous: of(index.saturating_sub(1)) }
+}
+
+/// One that follows the same as that one, and is another.
+fn other(chain: u64, index: u64) -> Linked {
+    Linked { digest: Digest([7; 32]), ..linked(chain, index) }
+}
+
+/// One of which not even that is the same.
+fn strange() -> Linked {
+    Linked { digest: Digest([7; 32]), previous: Digest([6; 32]) }
+}
+
 /// An agent with devices, a manager's hand, and a clock that the test moves.
 struct Site {
     core: AgentCore,
@@ -64,6 +81,8 @@ struct Site {
     orders: u64,
     chain: u64,
     kept: Vec<(DeviceName, Observation, Vec<Anomaly>)>,
+    /// What `BeginChain` has left behind.
+    left_behind: Vec<u64>,
     asked_again: Vec<DeviceName>,
     sent: Vec<Report>,
     /// So many of `sent` were answered.
@@ -90,6 +109,7 @@ impl Site {
             orders: 0,
             chain: 9,
             kept: vec![],
+            left_behind: vec![],
             asked_again: vec![],
             sent: vec![],
             answered: 0,
@@ -150,6 +170,16 @@ impl Site {
                         events.push(Event::ReadingKept { mark: self.head().unwrap() });
                     }
                     Effect::LookAgain { device } => self.asked_again.push(device),
+                    Effect::CompareReading { mark, there } => {
+                        let here = Some(linked(self.chain, mark.index));
+                        events.push(Event::ReadingCompared { mark, compared: Compared::of(here, there) });
+                    }
+                    Effect::BeginChain { after } => {
+                        self.kept.drain(..usize::try_from(after).unwrap());
+                        self.chain += 1;
+                        self.left_behind.push(after);
+                        events.push(Event::ChainBegun { head: self.head() });
+                    }
                     _ => {}
                 }
             }
@@ -176,7 +206,7 @@ impl Site {
     }
 
     fn acknowledge(&mut self, faults: &[u64]) {
-        self.order(Order::Acknowledge(Acknowledge { faults: faults.to_vec(), readings: None }));
+        self.order(Order::Acknowledge(Acknowledge { faults: faults.to_vec(), readings: None, there: None }));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -195,6 +225,13 @@ impl Site {
     fn look(&mut self, faults: &[Fault]) {
         let result = Ok(Box::new(self.observation(faults)));
         self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
+    }
+
+    /// A look that could not read all that is wrong.
+    fn half_look(&mut self, faults: &[Fault]) {
+        let mut seen = self.observation(faults);
+        seen.faults_read = FaultsRead::Unreadable;
+        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result: Ok(Box::new(seen)) });
     }
 
     fn silent(&mut self) {
@@ -356,6 +393,64 @@ fn a_device_that_falls_silent_with_a_fault_is_in_more_trouble_and_keeps_the_faul
 }
 
 #[test]
+fn a_look_that_cannot_read_what_is_wrong_ends_no_fault() {
+    let mut site = Site::new();
+    site.minutes("x");
+    // The end of one that had just begun to be away is not brought nearer either.
+    site.minutes(".");
+    for _ in 0..60 {
+        site.pass(MINUTE);
+        site.answer();
+        site.half_look(&[]);
+    }
+    assert_eq!(edges(&site.told()), [("8", false), ("agent:not-readable", false)]);
+    site.minutes("x.");
+    assert_eq!(
+        site.told().iter().flat_map(|r| &r.changes).filter(|c| c.fault.code.as_str() == "8").count(),
+        0
+    );
+    // It must stay away for a while, as it has come back.
+    site.minutes("....");
+    assert_eq!(edges(&site.told()), [("8", true)]);
+}
+
+#[test]
+fn a_device_whose_faults_cannot_be_read_is_told_after_three_looks_and_its_return_at_once() {
+    let mut site = Site::new();
+    site.look(&[]);
+    for _ in 0..2 {
+        site.pass(MINUTE);
+        site.half_look(&[]);
+    }
+    site.pass(MINUTE);
+    assert_eq!(site.told(), [], "two looks say nothing");
+    site.half_look(&[]);
+    site.pass(MINUTE);
+    let told = site.told();
+    assert_eq!(edges(&told), [("agent:not-readable", false)]);
+    assert_eq!(told[0].changes[0].fault.text.as_str(), "what is wrong with it cannot be read");
+    site.minutes(".");
+    site.pass(MINUTE);
+    assert_eq!(edges(&site.told()), [("agent:not-readable", true)]);
+}
+
+#[test]
+fn what_such_a_look_does_show_has_begun_and_a_device_that_was_silent_is_back() {
+    let mut site = Site::new();
+    for _ in 0..4 {
+        site.pass(MINUTE);
+        site.silent();
+    }
+    site.pass(MINUTE);
+    assert_eq!(edges(&site.told()), [("agent:no-answer", false)]);
+    site.half_look(&[fault("8")]);
+    site.pass(MINUTE);
+    let mut told = site.told();
+    told.iter_mut().for_each(|r| r.changes.sort_by_key(|c| c.cleared_at.is_none()));
+    assert_eq!(edges(&told), [("agent:no-answer", true), ("8", false)]);
+}
+
+#[test]
 fn a_warning_that_a_device_never_takes_back_is_over_after_a_day() {
     let mut site = Site::new();
     let unary = Fault { never_cleared: true, ..fault("1") };
@@ -440,18 +535,131 @@ fn counters_go_out_on_request_and_each_day_and_begin_where_the_manager_ends() {
     let on_schedule = counters(&mut site);
     assert!((2..=3).contains(&on_schedule.len()), "{on_schedule:?}");
     let mark = |index| Some(ReadingMark { chain: 9, index });
-    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: mark(5) }));
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: mark(5), there: None }));
     let rest = counters(&mut site);
     assert_eq!(rest, [(None, Some(5))], "more is sent when what came is acknowledged");
     let all = mark(site.kept.len() as u64);
-    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all }));
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all, there: None }));
     assert_eq!(counters(&mut site), []);
-    // Of another chain, or of what was never read, nothing is believed.
-    for wrong in [Some(ReadingMark { chain: 8, index: 1 }), mark(9_999)] {
-        site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: wrong }));
-    }
     site.order(Order::QueryCounters);
     assert_eq!(counters(&mut site)[0].1, Some(site.kept.len() as u64));
+}
+
+impl Site {
+    /// The manager has the readings up to this one of a chain.
+    fn has(&mut self, chain: u64, index: u64, there: Option<Linked>) {
+        let readings = Some(ReadingMark { chain, index });
+        self.order(Order::Acknowledge(Acknowledge { faults: vec![], readings, there }));
+    }
+
+    /// Ten readings, of which the manager has the first four.
+    fn with_readings() -> Self {
+        let mut site = Self::new();
+        for hour in 0..10 {
+            site.pass(MINUTE * 60);
+            site.read("mfp", "S1", 1_000 + hour);
+        }
+        site.has(9, 4, Some(linked(9, 4)));
+        site.sent.clear();
+        site
+    }
+}
+
+#[test]
+fn a_disk_that_was_put_back_begins_another_chain_with_all_that_the_manager_lacks() {
+    // PROTOCOL 14.10. The manager has more of this chain than this disk knows of.
+    let mut site = Site::with_readings();
+    site.has(9, 50, None);
+    assert_eq!(site.left_behind, [4]);
+    assert_eq!(site.head(), Some(ReadingMark { chain: 10, index: 6 }));
+    assert_eq!(counters(&mut site), [(None, None)], "it is sent at once, from its beginning");
+    // The next reading goes on there.
+    site.read("mfp", "S1", 2_000);
+    assert_eq!(site.head(), Some(ReadingMark { chain: 10, index: 7 }));
+}
+
+#[test]
+fn a_reading_whose_place_another_has_is_said_in_another_chain_and_none_before_it() {
+    let mut site = Site::with_readings();
+    site.has(9, 7, Some(other(9, 7)));
+    assert_eq!(site.left_behind, [6]);
+    assert_eq!(site.head(), Some(ReadingMark { chain: 10, index: 4 }));
+    assert_eq!(counters(&mut site), [(None, None)]);
+    // What was said of the old one counts no more, also after a restart.
+    for _ in 0..2 {
+        site.has(9, 7, Some(other(9, 7)));
+        site.has(9, 50, None);
+        site.restart();
+    }
+    assert_eq!(site.left_behind, [6]);
+}
+
+#[test]
+fn a_place_before_which_the_chains_part_already_is_asked_about_once() {
+    let mut site = Site::with_readings();
+    site.has(9, 8, Some(strange()));
+    assert_eq!(site.left_behind, [] as [u64; 0]);
+    assert_eq!(counters(&mut site), [(None, Some(4))], "the manager names the first place in a report");
+    site.has(9, 6, Some(other(9, 6)));
+    assert_eq!(site.left_behind, [5]);
+    // A manager that cannot name it does not make it go on for ever.
+    let mut site = Site::with_readings();
+    for _ in 0..2 {
+        site.has(9, 8, Some(strange()));
+    }
+    assert_eq!(site.left_behind, [4], "all that is not acknowledged");
+}
+
+#[test]
+fn a_disk_that_has_less_than_was_delivered_begins_another_chain_when_it_starts() {
+    let mut site = Site::with_readings();
+    site.has(9, 10, Some(linked(9, 10)));
+    site.kept.truncate(6);
+    site.restart();
+    assert_eq!(site.left_behind, [6]);
+    assert_eq!(site.head(), None);
+    site.read("mfp", "S1", 2_000);
+    assert_eq!(site.head(), Some(ReadingMark { chain: 10, index: 1 }));
+}
+
+#[test]
+fn a_chain_of_which_the_disk_knows_nothing_is_not_gone_on_from() {
+    let mut site = Site::with_readings();
+    site.has(77, 0, None);
+    assert_eq!(site.left_behind, [] as [u64; 0], "of which the manager has nothing either");
+    site.has(77, 3, Some(linked(77, 3)));
+    assert_eq!(site.left_behind, [4]);
+}
+
+#[test]
+fn a_chain_that_was_lost_is_known_and_what_is_said_of_it_changes_nothing() {
+    let mut site = Site::with_readings();
+    site.chain = 12;
+    site.kept.clear();
+    site.restart();
+    site.read("mfp", "S1", 3_000);
+    site.has(9, 10, Some(linked(9, 10)));
+    assert_eq!(site.left_behind, [] as [u64; 0]);
+    site.has(12, 1, Some(linked(12, 1)));
+    assert_eq!(site.core.state().watch.delivered, Some(ReadingMark { chain: 12, index: 1 }));
+}
+
+#[test]
+fn whoever_has_no_readings_has_no_chain_to_begin_anew() {
+    let mut site = Site::new();
+    site.has(77, 3, None);
+    assert_eq!(site.left_behind, [] as [u64; 0]);
+}
+
+#[test]
+fn the_chains_that_a_box_remembers_are_bounded() {
+    let mut site = Site::with_readings();
+    for _ in 0..40 {
+        let ahead = ReadingMark { index: 99, ..site.head().unwrap() };
+        site.has(ahead.chain, ahead.index, None);
+    }
+    assert_eq!(site.left_behind.len(), 40);
+    assert_eq!(site.core.state().watch.chains.len(), 16);
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(crate) async fn poll(
     let mut found = looked.map_err(|err| PollFault::Local(err.to_string()))?;
     match failed_units(device.timeout).await {
         Ok(units) => found.failed_units = units,
-        Err(why) => found.left_out.push(format!("services: {why}")),
+        Err(why) => found.unread(format!("services: {why}")),
     }
     if depth == Depth::Full {
         found.busy_percent = busy_percent().await;
@@ -143,7 +143,7 @@ fn disks(found: &mut Found) {
                     fell_read_only: text::fell_read_only(disk, &fstab),
                 });
             }
-            Err(err) => found.left_out.push(format!("disk {}: {err}", disk.place)),
+            Err(err) => found.unread(format!("disk {}: {err}", disk.place)),
         }
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shared::device::{
-    Capacity, Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, Firmware, Identity,
-    Level, Measure, Observation, Part, Severity, Status, Supply, SupplyKind, Unit, Uptime,
+    Capacity, Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, FaultsRead, Firmware,
+    Identity, Level, Measure, Observation, Part, Severity, Status, Supply, SupplyKind, Unit, Uptime,
 };
 use shared::{Label, UnixMillis};
 
@@ -34,6 +34,9 @@ pub struct Document {
     parts: Vec<PartForm>,
     #[serde(default)]
     faults: Vec<FaultForm>,
+    /// Whether `faults` are all: absent, they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    faults_read: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<String>,
 }
@@ -149,6 +152,7 @@ impl Document {
             supplies: seen.supplies.iter().map(SupplyForm::of).collect(),
             parts: seen.parts.iter().map(PartForm::of).collect(),
             faults: seen.faults.iter().map(FaultForm::of).collect(),
+            faults_read: (seen.faults_read != FaultsRead::Known).then(|| seen.faults_read.to_string()),
             left_out: seen.left_out.iter().map(Label::to_string).collect(),
         }
     }
@@ -186,6 +190,9 @@ impl Document {
         seen.supplies = self.supplies.into_iter().map(SupplyForm::read).collect::<Result<_, _>>()?;
         seen.parts = self.parts.into_iter().map(PartForm::read).collect::<Result<_, _>>()?;
         seen.faults = self.faults.into_iter().map(FaultForm::read).collect::<Result<_, _>>()?;
+        if let Some(text) = self.faults_read {
+            seen.faults_read = word("faults_read", &text, FaultsRead::parse)?;
+        }
         seen.left_out = self.left_out.iter().map(|text| Label::lossy(text)).collect();
         seen.bound();
         Ok(seen)
@@ -350,6 +357,19 @@ mod tests {
         let again = serde_json::to_string(&Document::of(&seen)).unwrap();
         let document: Document = serde_json::from_str(&again).unwrap();
         assert_eq!(document.read(UnixMillis(0)).unwrap(), seen);
+    }
+
+    #[test]
+    fn a_program_can_say_that_it_could_not_read_what_is_wrong() {
+        let read = |text: &str| serde_json::from_str::<Document>(text).unwrap().read(UnixMillis(0));
+        assert_eq!(read(PRINTED).unwrap().faults_read, FaultsRead::Known);
+        let half = r#"{"class": "other", "faults_read": "unreadable"}"#;
+        let seen = read(half).unwrap();
+        assert_eq!((seen.faults_read, seen.faults.len()), (FaultsRead::Unreadable, 0));
+        assert!(
+            serde_json::to_string(&Document::of(&seen)).unwrap().contains(r#""faults_read":"unreadable""#)
+        );
+        assert!(read(r#"{"class": "other", "faults_read": "no"}"#).is_err());
     }
 
     #[test]

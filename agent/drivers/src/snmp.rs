@@ -18,6 +18,7 @@ mod wire;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use shared::Label;
 use shared::device::Observation;
 use shared::time::UnixMillis;
 use tokio::time::{Instant, timeout_at};
@@ -105,10 +106,14 @@ async fn look(
     let came = plan::gather(&mut fetch, &shared.profiles, device.class, depth).await;
     shared.requests.fetch_add(fetch.requests().into(), Ordering::Relaxed);
     let (class, profile) = came?;
+    let faults_read = plan::faults_read(&fetch, class);
     let (rows, left_out) = fetch.finish();
     let none = Profile::default();
     let view = View::new(&rows, profile.unwrap_or(&none));
-    Ok(read::observation(&view, class, depth, clock(), &left_out))
+    let mut seen = read::observation(&view, class, depth, faults_read, clock());
+    seen.left_out.extend(left_out.iter().map(|text| Label::lossy(text)));
+    seen.bound();
+    Ok(seen)
 }
 
 fn poll_fault(fault: AskFault, snmp: &Snmp, timeout: Duration, limit: Duration) -> PollFault {

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use common::{Bend, Bulk, Rows, Station, device, fixture, look, oid};
+use common::{Asked, Bend, Bulk, Rows, Station, device, fixture, look, oid};
 use drivers::{Depth, Drivers, PollFault, Profiles};
-use shared::device::Observation;
+use shared::device::{FaultsRead, Observation};
 use shared::time::UnixMillis;
 use tokio::task::JoinSet;
 
 const SUPPLY_LEVEL: &str = "1.3.6.1.2.1.43.11.1.1.9";
 const SUPPLY_DESCR: &str = "1.3.6.1.2.1.43.11.1.1.6";
 const ALERT_CODE: &str = "1.3.6.1.2.1.43.18.1.1.7";
+const ALERT_DESCR: &str = "1.3.6.1.2.1.43.18.1.1.8";
+const HR_ERRORS: &str = "1.3.6.1.2.1.25.3.5.1.2";
 
 async fn whole() -> Observation {
     Station::serve(fixture("00-whole")).full().await
@@ -128,10 +130,33 @@ async fn a_printer_whose_alerts_do_not_come_is_not_called_healthy() {
 }
 
 #[tokio::test]
-async fn alerts_that_break_the_device_are_said_to_be_missing() {
-    let bend = Bend { broken_part: Some(oid(ALERT_CODE)), ..Bend::default() };
-    let seen = Station::bent(fixture("08-alerts"), bend).faults().await;
-    assert!(says(&seen, &[ALERT_CODE, "genErr"]), "{:?}", seen.left_out);
+async fn alerts_that_break_the_device_are_said_to_be_missing_and_nothing_is_guessed_in_their_place() {
+    let whole = Station::serve(fixture("08-alerts")).faults().await;
+    assert_eq!(whole.faults_read, FaultsRead::Known);
+    assert!(!whole.faults.is_empty());
+    for broken in [ALERT_CODE, ALERT_DESCR, "1.3.6.1.2.1.43.18.1.1.2", HR_ERRORS] {
+        let bend = Bend { broken_part: Some(oid(broken)), ..Bend::default() };
+        let station = Station::bent(fixture("08-alerts"), bend);
+        for seen in [station.faults().await, station.full().await] {
+            assert_eq!(seen.faults_read, FaultsRead::Unreadable, "{broken}");
+            assert!(says(&seen, &[broken, "genErr"]), "{:?}", seen.left_out);
+            assert!(
+                seen.faults.iter().all(|fault| whole.faults.contains(fault)),
+                "{broken}: {:?}",
+                seen.faults
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_tells_of_no_fault_leaves_the_faults_known() {
+    for broken in [SUPPLY_LEVEL, "1.3.6.1.2.1.25.3.2.1.5"] {
+        let bend = Bend { broken_part: Some(oid(broken)), ..Bend::default() };
+        let seen = bent(bend).full().await;
+        assert_eq!(seen.faults_read, FaultsRead::Known, "{broken}");
+        assert!(says(&seen, &[broken]), "{broken}: {:?}", seen.left_out);
+    }
 }
 
 #[tokio::test]

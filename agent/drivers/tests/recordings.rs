@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use common::{Station, device, look, recording};
+use common::{Asked, Station, device, look, recording};
 use drivers::Depth;
 use serde_json::Value as Json;
 use shared::device::{Capacity, DeviceClass, Level, Observation, Supply, SupplyKind};

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use common::{Station, fixture, fixtures};
+use common::{Asked, Station, fixture, fixtures};
 use shared::device::{
     Capacity, Counter, DeviceClass, Fault, FaultClass, FaultKind, Level, Measure, Observation, Severity,
     Status, Supply, SupplyKind, Unit,

@@ -2,7 +2,7 @@
 
 use drivers::PollFault;
 use drivers::json::Document;
-use shared::device::{Observation, Supply};
+use shared::device::{FaultsRead, Observation, Supply};
 
 /// What asking one device has brought.
 pub(crate) type Look = (shared::device::DeviceName, Result<Observation, PollFault>);
@@ -51,6 +51,9 @@ pub(crate) fn show(name: &str, seen: &Observation) {
             "  FAULT {}   {} {}: {} ({})",
             fault.class, fault.severity, fault.kind, fault.text, fault.code
         );
+    }
+    if seen.faults_read == FaultsRead::Unreadable {
+        println!("  FAULTS    could not all be read: none that is open ends by this look");
     }
     for left_out in &seen.left_out {
         println!("  left out  {left_out}");

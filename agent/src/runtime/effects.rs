@@ -1,11 +1,12 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
 use agent_core::{
-    Effect, Event, InUse, Module, OpenFault, Outgoing, PostResult, ReadFor, ReportSeq, ScriptEnd,
+    Compared, Disposal, Effect, Event, InUse, MailHandle, Module, OpenFault, Outgoing, PostResult, ReadFor,
+    ReportSeq, ScriptEnd,
 };
 use shared::device::{DeviceName, Observation};
 use shared::error::chain;
-use shared::message::{OutputTail, Phase};
+use shared::message::{Linked, OutputTail, Phase, ReadingMark};
 use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
@@ -39,6 +40,13 @@ impl Shell {
         let (end, output) = script::run(&run, &mut self.stop).await.ok_or(RunError::Stopped)?;
         tracing::info!(%order, %phase, ?end, "The bundle's script has ended");
         Ok(Event::ScriptEnded { order, phase, end, output })
+    }
+
+    async fn dispose(&mut self, mail: MailHandle, disposal: Disposal) -> Result<(), RunError> {
+        tokio::select! {
+            () = self.inbox.dispose(mail, disposal) => Ok(()),
+            () = self.stop.wanted() => Err(RunError::Stopped),
+        }
     }
 
     /// Makes keys that the manager has asked for, with the proof that they are ours.
@@ -91,6 +99,26 @@ impl Shell {
         let kept = self.readings.keep(&pair.sign, device, seen, anomalies);
         let kept = kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok();
         kept.map(|mark| Event::ReadingKept { mark })
+    }
+
+    fn compare_reading(&self, mark: ReadingMark, there: Linked) -> Option<Event> {
+        let here = self.readings.linked_at(mark);
+        let here = here.inspect_err(|err| tracing::error!(%err, "Cannot read the readings")).ok()?;
+        Some(Event::ReadingCompared { mark, compared: Compared::of(here, there) })
+    }
+
+    fn begin_chain(&mut self, after: u64) -> Option<Event> {
+        tracing::warn!(
+            "The manager has other readings than this disk, which was put back to an older copy: \
+             another chain of them begins"
+        );
+        let Some(pair) = self.keys.pair(self.core.state().keys.current) else {
+            tracing::error!("Cannot begin a chain: the signing key is not there");
+            return None;
+        };
+        let begun = self.readings.begin_anew(&pair.sign, after);
+        let begun = begun.inspect_err(|err| tracing::error!(%err, "Cannot begin another chain")).ok();
+        begun.map(|head| Event::ChainBegun { head })
     }
 
     /// Puts the staged agent on trial. Told to stop, it gives no result, and the next start does it again.
@@ -172,10 +200,7 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             event
         }
         Effect::Dispose { mail, disposal } => {
-            tokio::select! {
-                () = shell.inbox.dispose(mail, disposal) => {}
-                () = shell.stop.wanted() => return Err(RunError::Stopped),
-            }
+            shell.dispose(mail, disposal).await?;
             return Ok(None);
         }
         Effect::Leave { .. } => {
@@ -243,6 +268,8 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             shell.watcher.again(device);
             return Ok(None);
         }
+        Effect::CompareReading { mark, there } => return Ok(shell.compare_reading(mark, there)),
+        Effect::BeginChain { after } => return Ok(shell.begin_chain(after)),
         Effect::DropReadings { upto } => {
             shell.readings.delivered(Some(upto));
             return Ok(None);

@@ -4,6 +4,7 @@
 //! Not here: where they are kept, and what they say of a device.
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use shared::keys::VerifyingKey;
 use shared::message::ReadingMark;
@@ -131,6 +132,77 @@ pub fn complete(known: Option<u64>, after: Option<ReadingMark>, chain: u64, reac
     if begins <= known { known.max(reached) } else { known }
 }
 
+/// What is to be done with a reading that its agent has signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its place is free: it is kept.
+    Free,
+    /// It is there already.
+    Known,
+    /// Another one has its place: it is kept out (PROTOCOL 14.5).
+    Taken,
+    /// It stands behind one whose place was taken, and comes again in another chain (PROTOCOL 14.10).
+    Behind,
+}
+
+/// Readings of one report, while they are taken in.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    /// The highest index of each chain that was dealt with.
+    reached: BTreeMap<u64, u64>,
+    /// The chain that came last.
+    last: Option<u64>,
+    /// The first place of each chain that another reading has.
+    forked: BTreeMap<u64, u64>,
+}
+
+impl Intake {
+    /// Takes the next reading. `there`: digest of the one that has its place.
+    pub fn take(&mut self, mark: ReadingMark, digest: Digest, there: Option<Digest>) -> Place {
+        let ReadingMark { chain, index } = mark;
+        self.last = Some(chain);
+        if self.forked.contains_key(&chain) {
+            return Place::Behind;
+        }
+        let reached = self.reached.entry(chain).or_insert(0);
+        match there {
+            Some(there) if there != digest => {
+                *reached = index.saturating_sub(1).max(*reached);
+                self.forked.insert(chain, index);
+                Place::Taken
+            }
+            Some(_) | None => {
+                *reached = index.max(*reached);
+                if there.is_none() { Place::Free } else { Place::Known }
+            }
+        }
+    }
+
+    /// The chains that came, each with the index up to which it was dealt with: what [`complete`] is asked with.
+    pub fn reached(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.reached.iter().map(|(chain, reached)| (*chain, *reached))
+    }
+
+    /// The chain that an answer is about; `None`: there is nothing to say. `after` is the report's.
+    #[must_use]
+    pub fn chain(&self, after: Option<ReadingMark>) -> Option<u64> {
+        // A report that holds nothing may still begin beyond what is here.
+        self.last.or(after.map(|mark| mark.chain))
+    }
+
+    /// What the agent is to be told of that chain: the last reading up to which all is here, or the place where it forks, by
+    /// whose digest the agent sees that it does. `None`: nothing. `complete`: up to where it is, with this report.
+    #[must_use]
+    pub fn answer(&self, after: Option<ReadingMark>, chain: u64, complete: u64) -> Option<ReadingMark> {
+        let beyond = after.is_some_and(|mark| mark.chain == chain && mark.index > complete);
+        if self.last.is_none() && !beyond {
+            return None;
+        }
+        let fork = self.forked.get(&chain).filter(|fork| **fork <= complete.saturating_add(1));
+        Some(ReadingMark { chain, index: fork.copied().unwrap_or(complete) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +284,35 @@ mod tests {
         assert_eq!(complete(None, after(7, 25), 7, 30), 0, "the store is an old copy");
         assert_eq!(complete(None, after(6, 25), 7, 30), 30, "a new chain is sent from its beginning");
         assert_eq!(complete(Some(50), after(7, 10), 7, 20), 50, "it was overtaken on its way");
+    }
+
+    fn mark(index: u64) -> ReadingMark {
+        ReadingMark { chain: 7, index }
+    }
+
+    #[test]
+    fn where_a_chain_forks_is_told_and_nothing_behind_it_is_kept() {
+        let (ours, others) = (Digest([1; 32]), Digest([2; 32]));
+        let mut intake = Intake::default();
+        assert_eq!(intake.take(mark(4), ours, Some(ours)), Place::Known);
+        assert_eq!(intake.take(mark(5), ours, Some(others)), Place::Taken);
+        assert_eq!(intake.take(mark(6), ours, None), Place::Behind);
+        let other = ReadingMark { chain: 8, index: 1 };
+        assert_eq!(intake.take(other, ours, None), Place::Free, "another chain is another matter");
+        assert_eq!(intake.reached().collect::<Vec<_>>(), [(7, 4), (8, 1)]);
+        assert_eq!(intake.take(mark(7), ours, None), Place::Behind);
+        assert_eq!(intake.chain(None), Some(7));
+        assert_eq!(intake.answer(None, 7, 50), Some(mark(5)));
+        assert_eq!(intake.answer(None, 7, 2), Some(mark(2)), "what is missing before it comes first");
+    }
+
+    #[test]
+    fn a_report_without_readings_is_answered_if_it_begins_beyond_what_is_here() {
+        let intake = Intake::default();
+        assert_eq!(intake.chain(Some(mark(9))), Some(7));
+        assert_eq!(intake.answer(Some(mark(9)), 7, 9), None);
+        assert_eq!(intake.answer(Some(mark(9)), 7, 4), Some(mark(4)));
+        assert_eq!(intake.chain(None), None);
     }
 
     /// An agent that keeps readings, sends them, and drops some that nobody has yet when it runs out of room.

@@ -38,15 +38,17 @@ pub struct CounterRow<'a> {
     pub index: u64,
 }
 
-/// The rows of one reading. `link` is how it stands to the one before it.
+/// The rows of one reading. `link` is how it stands to the one before it; `chain_number` is which of its agent's chains it
+/// stands in, from 1.
 #[must_use]
 pub fn counter_rows<'a>(
     reading: &'a Reading,
     link: Link,
+    chain_number: u64,
     taken_at: &'a str,
     received_at: &'a str,
 ) -> Vec<CounterRow<'a>> {
-    let of_device: Vec<String> = link_text(link)
+    let of_device: Vec<String> = link_text(link, chain_number, taken_at)
         .into_iter()
         .chain(reading.anomalies.iter().filter(|one| one.counter.is_empty()).map(anomaly_text))
         .collect();
@@ -92,9 +94,16 @@ fn anomaly_text(one: &Anomaly) -> String {
     }
 }
 
-fn link_text(link: Link) -> Option<String> {
+/// A chain that was begun anew, in CSV and in proofs (PROTOCOL 14.10). `at`: when its first reading was taken.
+#[must_use]
+pub fn begun_anew(at: &str) -> String {
+    format!("chain begun anew at {at}")
+}
+
+fn link_text(link: Link, chain_number: u64, taken_at: &str) -> Option<String> {
     match link {
         Link::Follows => None,
+        Link::First if chain_number > 1 => Some(begun_anew(taken_at)),
         Link::First => Some("chain begins".to_owned()),
         Link::Headless => Some("the readings before are not kept".to_owned()),
         Link::Gap(1) => Some("gap: 1 reading is missing before".to_owned()),
@@ -147,7 +156,7 @@ mod tests {
     #[test]
     fn each_counter_shows_its_own_anomalies_and_those_of_its_device() {
         let reading = reading();
-        let rows = counter_rows(&reading, Link::Gap(2), "t", "r");
+        let rows = counter_rows(&reading, Link::Gap(2), 1, "t", "r");
         assert_eq!(rows.len(), 3);
         let common = "gap: 2 readings are missing before; serial-twice (before: mfp-2)";
         assert_eq!(rows[0].anomaly, common);
@@ -160,7 +169,16 @@ mod tests {
         let mut reading = reading();
         reading.seen.counters.clear();
         reading.anomalies.clear();
-        let rows = counter_rows(&reading, Link::Follows, "t", "r");
+        let rows = counter_rows(&reading, Link::Follows, 1, "t", "r");
         assert_eq!((rows.len(), rows[0].value, rows[0].anomaly.as_str()), (1, None, ""));
+    }
+
+    #[test]
+    fn a_chain_that_is_not_the_first_says_when_it_was_begun_anew() {
+        let reading = reading();
+        let text = |link, number| counter_rows(&reading, link, number, "t", "r")[0].anomaly.clone();
+        assert!(text(Link::First, 1).starts_with("chain begins; "));
+        assert!(text(Link::First, 2).starts_with("chain begun anew at t; "));
+        assert!(text(Link::Follows, 2).starts_with("serial-twice"), "said once");
     }
 }

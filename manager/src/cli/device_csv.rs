@@ -128,7 +128,7 @@ pub(crate) fn counters(home: Option<&Path>, args: &ReportDevices) -> Outcome {
             if let Ok(reading) = kept.signed.read() {
                 let link = link(kept.mark.index, kept.previous, kept.before);
                 let (taken, received) = (reading.seen.taken_at.to_string(), kept.received_at.to_string());
-                for row in counter_rows(&reading, link, &taken, &received) {
+                for row in counter_rows(&reading, link, kept.chain_number, &taken, &received) {
                     rows.put(&row);
                 }
             }

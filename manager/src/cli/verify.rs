@@ -9,6 +9,7 @@ use std::path::Path;
 
 use mailfleet::store::{KeptReading, Tx};
 use manager_core::chain::{Link, Refusal, link, prove};
+use manager_core::counter_rows::begun_anew;
 use serde_json::{Value, json};
 use shared::keys::VerifyingKey;
 use shared::reading::{SignedReading, read_framed};
@@ -163,8 +164,10 @@ impl Proof {
         if before.is_none() {
             let chains = self.agents.entry(agent.clone()).or_insert(0);
             *chains = chains.saturating_add(1);
-            if *chains > 1 {
-                let text = format!("chain {} begins: the agent has lost the one before", mark.chain);
+            // The one before may have been taken out of what is looked at.
+            if *chains > 1 || kept.is_some_and(|kept| kept.chain_number > 1) {
+                let anew = begun_anew(&proven.reading.seen.taken_at.to_string());
+                let text = format!("{anew}: chain {} begins, the one before was lost or forked", mark.chain);
                 self.find(Some(agent), &text, Weight::Note);
             }
         }

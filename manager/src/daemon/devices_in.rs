@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use manager_core::alert::{Looked, route};
-use manager_core::chain::{Link, Proven, Refusal, complete, link, prove};
+use manager_core::chain::{self, Link, Place, Proven, Refusal, complete, link, prove};
 use manager_core::supply::Point;
 use shared::device::{DeviceName, Level};
 use shared::message::{CounterReport, FaultChange, FaultReport, ReadingMark};
@@ -125,9 +125,7 @@ struct Intake<'t, 'c> {
     broken: u64,
     /// The last refusal, in words.
     why: Option<String>,
-    /// The highest index of each chain, and the chain that came last.
-    reached: BTreeMap<u64, u64>,
-    last: Option<u64>,
+    places: chain::Intake,
     /// The last reading of each device.
     newest: BTreeMap<DeviceName, Reading>,
     /// What was left of each supply on each day: device, key, day.
@@ -144,8 +142,7 @@ impl<'t, 'c> Intake<'t, 'c> {
             refused: 0,
             broken: 0,
             why: None,
-            reached: BTreeMap::new(),
-            last: None,
+            places: chain::Intake::default(),
             newest: BTreeMap::new(),
             levels: BTreeMap::new(),
         })
@@ -157,15 +154,11 @@ impl<'t, 'c> Intake<'t, 'c> {
             Ok(proven) => proven,
             Err(refusal) => return self.refuse(signed, refusal),
         };
-        let ReadingMark { chain, index } = proven.reading.mark;
-        // One that is kept out because of its place was dealt with as well: asking for it again would bring the same.
-        let reached = self.reached.entry(chain).or_insert(0);
-        *reached = index.max(*reached);
-        self.last = Some(chain);
-        match self.tx.reading_at(self.from.agent, proven.reading.mark)? {
-            None => self.keep(nth, proven),
-            Some(digest) if digest == proven.digest => Ok(()),
-            Some(_) => self.refuse(signed, Refusal::Forked),
+        let mark = proven.reading.mark;
+        match self.places.take(mark, proven.digest, self.tx.reading_at(self.from.agent, mark)?) {
+            Place::Free => self.keep(nth, proven),
+            Place::Known | Place::Behind => Ok(()),
+            Place::Taken => self.refuse(signed, Refusal::Forked),
         }
     }
 
@@ -232,7 +225,7 @@ impl<'t, 'c> Intake<'t, 'c> {
 
     /// Saves what follows from all of them, and owes the answer (PROTOCOL 14.7).
     fn finish(self, after: Option<ReadingMark>) -> TxResult<()> {
-        let Self { tx, from: From { agent, now, .. }, .. } = self;
+        let Self { tx, from: From { agent, now, .. }, ref places, .. } = self;
         for reading in self.newest.values() {
             tx.see_device(reading, now)?;
         }
@@ -254,22 +247,21 @@ impl<'t, 'c> Intake<'t, 'c> {
             tracing::warn!(%agent, refused = self.refused, broken = self.broken, why, "possible tampering");
             tx.log(now, agent.as_str(), &text)?;
         }
-        for (chain, reached) in &self.reached {
-            let known = tx.chain_complete(agent, *chain)?;
-            let upto = complete(known, after, *chain, *reached);
-            let begins = tx.set_chain_complete(agent, *chain, upto, now)?;
-            if begins && after.is_some_and(|mark| mark.chain != *chain) {
-                tx.log(now, agent.as_str(), "begins another chain of readings: it has lost the one before")?;
+        for (chain, reached) in places.reached() {
+            let known = tx.chain_complete(agent, chain)?;
+            let begun = tx.set_chain_complete(agent, chain, complete(known, after, chain, reached), now)?;
+            if begun.is_some_and(|number| number > 1) {
+                let text =
+                    "begins another chain of readings: it has lost the one before, or its disk was put back";
+                tx.log(now, agent.as_str(), text)?;
             }
         }
-        // A report that holds nothing may still begin beyond what is here.
-        let Some(chain) = self.last.or(after.map(|mark| mark.chain)) else { return Ok(()) };
-        let index = tx.chain_complete(agent, chain)?.unwrap_or(0);
-        let beyond = after.is_some_and(|mark| mark.chain == chain && mark.index > index);
-        if self.last.is_some() || beyond {
-            tx.owe_readings(agent, ReadingMark { chain, index }, now)?;
+        let Some(chain) = places.chain(after) else { return Ok(()) };
+        let complete = tx.chain_complete(agent, chain)?.unwrap_or(0);
+        match places.answer(after, chain, complete) {
+            Some(upto) => tx.owe_readings(agent, upto, now),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

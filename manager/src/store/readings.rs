@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use manager_core::chain::Refusal;
 use rusqlite::{OptionalExtension as _, Row, params};
 use shared::keys::VerifyingKey;
-use shared::message::{ReadingMark, Report, decode_report};
+use shared::message::{Linked, ReadingMark, Report, decode_report};
 use shared::reading::{SignedReading, unpack};
 use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
@@ -42,6 +42,8 @@ pub struct NewReading<'a> {
 pub struct KeptReading {
     /// Its place.
     pub mark: ReadingMark,
+    /// Which of its agent's chains it stands in, from 1.
+    pub chain_number: u64,
     /// When it came.
     pub received_at: UnixMillis,
     /// What it names as the one before it.
@@ -93,6 +95,16 @@ impl Tx<'_> {
             })
             .optional()?;
         Ok(found.map(Digest))
+    }
+
+    /// The reading that has this place, and the one that it names as the one before it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn linked_at(&self, agent: &AgentId, mark: ReadingMark) -> TxResult<Option<Linked>> {
+        let Some(digest) = self.reading_at(agent, mark)? else { return Ok(None) };
+        let previous = self.named_before(agent, mark)?;
+        Ok(previous.map(|previous| Linked { digest, previous }))
     }
 
     /// What the reading at this place names as the one before it.
@@ -196,7 +208,7 @@ impl Tx<'_> {
         Ok(found.map(i64::cast_unsigned))
     }
 
-    /// Notes up to where a chain is complete. True if the chain is new.
+    /// Notes up to where a chain is complete. If it is new, gives which of the agent's it is, from 1.
     ///
     /// # Errors
     /// The database's.
@@ -206,15 +218,22 @@ impl Tx<'_> {
         chain: u64,
         complete: u64,
         now: UnixMillis,
-    ) -> TxResult<bool> {
-        let new = self.chain_complete(agent, chain)?.is_none();
+    ) -> TxResult<Option<u64>> {
+        let is_new = self.chain_complete(agent, chain)?.is_none();
         self.0.execute(
             "INSERT INTO chains (agent, chain, number, begun_at, complete)
              VALUES (?1, ?2, (SELECT coalesce(max(number), 0) + 1 FROM chains WHERE agent = ?1), ?3, ?4)
              ON CONFLICT (agent, chain) DO UPDATE SET complete = excluded.complete",
             params![agent.as_str(), chain.cast_signed(), now.0, signed(complete)],
         )?;
-        Ok(new)
+        let number = || {
+            self.0.query_row(
+                "SELECT number FROM chains WHERE agent = ?1 AND chain = ?2",
+                params![agent.as_str(), chain.cast_signed()],
+                |row| Ok(row.get::<_, i64>(0)?.cast_unsigned()),
+            )
+        };
+        Ok(is_new.then(number).transpose()?)
     }
 
     /// Hands over an agent's readings in the order of its chains, those that came at or after `since`, until the caller
@@ -229,15 +248,17 @@ impl Tx<'_> {
         mut take: impl FnMut(KeptReading) -> ControlFlow<()>,
     ) -> TxResult<()> {
         let mut chains =
-            self.0.prepare_cached("SELECT chain FROM chains WHERE agent = ?1 ORDER BY number")?;
-        let chains: Vec<i64> =
-            chains.query_map([agent.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            self.0.prepare_cached("SELECT chain, number FROM chains WHERE agent = ?1 ORDER BY number")?;
+        let chains: Vec<(i64, i64)> = chains
+            .query_map([agent.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
         let mut statement = self.0.prepare_cached(
             "SELECT idx, received_at, previous, digest, envelope, nth FROM readings
              WHERE agent = ?1 AND chain = ?2 ORDER BY idx",
         )?;
         let mut opened = Opened::default();
-        for chain in chains {
+        for (chain, number) in chains {
+            let chain_number = number.cast_unsigned();
             let mut before = None;
             let mut rows = statement.query(params![agent.as_str(), chain])?;
             while let Some(row) = rows.next()? {
@@ -250,7 +271,7 @@ impl Tx<'_> {
                 let mark = ReadingMark { chain: chain.cast_unsigned(), index };
                 let signed = opened.reading(self, agent, row)?;
                 let previous = super::rows::digest(row, "previous")?;
-                let kept = KeptReading { mark, received_at, previous, digest, before, signed };
+                let kept = KeptReading { mark, chain_number, received_at, previous, digest, before, signed };
                 if take(kept).is_break() {
                     return Ok(());
                 }

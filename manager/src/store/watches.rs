@@ -176,7 +176,10 @@ impl Tx<'_> {
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             let agent = agent_id(row, "id")?;
-            let says = Acknowledge { faults: self.owed_numbers(&agent)?, readings: self.owed_mark(&agent)? };
+            let readings = self.owed_mark(&agent)?;
+            // PROTOCOL 14.10: so that an agent whose disk was put back finds out.
+            let there = readings.map(|mark| self.linked_at(&agent, mark)).transpose()?.flatten();
+            let says = Acknowledge { faults: self.owed_numbers(&agent)?, readings, there };
             all.push(Owed { agent, says });
         }
         Ok(all)

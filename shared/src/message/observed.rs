@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 
 use crate::bounded;
 use crate::device::{DeviceClass, DeviceName, Fault};
-use crate::id::{EnvelopeId, Label};
+use crate::id::{Digest, EnvelopeId, Label};
 use crate::limits::{ACKNOWLEDGED_MAX_COUNT, FAULT_CHANGES_MAX_COUNT, READINGS_PACKED_MAX_BYTES};
 use crate::time::UnixMillis;
 
@@ -20,6 +20,22 @@ pub struct Acknowledge {
     /// are asked for again.
     #[n(1)]
     pub readings: Option<ReadingMark>,
+    /// The reading that the manager has at that place. If the agent's is another one, its disk holds an older copy of what it
+    /// held (PROTOCOL 14.10). `None`: the manager does not have that one any more.
+    #[n(2)]
+    pub there: Option<Linked>,
+}
+
+/// A reading by its digest, and the one that it names as the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Linked {
+    /// Its own digest.
+    #[n(0)]
+    pub digest: Digest,
+    /// That of the one before.
+    #[n(1)]
+    pub previous: Digest,
 }
 
 /// A place in an agent's chain of readings.

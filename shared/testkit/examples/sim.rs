@@ -59,6 +59,10 @@ fn main() -> ExitCode {
         figures.installs,
         figures.key_changes
     );
+    println!(
+        "{} faults and {} readings of devices, {} disks put back",
+        figures.faults, figures.readings, figures.put_back
+    );
     println!("{} violations", failed.len());
     for seed in &failed {
         println!("  scripts/sim --seed {seed} --boxes {}", args.boxes);

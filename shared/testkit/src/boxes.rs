@@ -1,6 +1,7 @@
 //! One simulated box: executes the core's effects on a fake disk, loses power between them, and checks after
 //! each what must always hold.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
@@ -17,6 +18,7 @@ use shared::message::{
 use shared::trust::Trust;
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
 
+use crate::beside::Beside;
 use crate::dice::Dice;
 use crate::persona::Persona;
 use crate::post::{Answer, Content, Mail, Post, Reader};
@@ -64,7 +66,9 @@ pub(crate) struct SimBox {
     /// Times that it began to use new keys.
     pub(crate) key_changes: u64,
     /// Sealed reports on the disk: a resend is the same envelope.
-    sealed: BTreeMap<u64, EnvelopeId>,
+    sealed: BTreeMap<u64, (EnvelopeId, Report)>,
+    /// Its devices, and the disk with their readings.
+    pub(crate) beside: Beside,
     tampered: bool,
     damaged: bool,
     /// Times that each order's files were committed, by the time of the commit.
@@ -87,7 +91,7 @@ pub(crate) struct SimBox {
 }
 
 impl SimBox {
-    pub(crate) fn new(id: AgentId, persona: Persona, now: UnixMillis, dice: Dice) -> Self {
+    pub(crate) fn new(id: AgentId, persona: Persona, now: UnixMillis, mut dice: Dice) -> Self {
         let request = EnrolRequest {
             agent: id.clone(),
             secret: [7; 32],
@@ -97,6 +101,7 @@ impl SimBox {
             agent_version: Label::lossy("0"),
         };
         let state = State::enrolling(request, now, trust(1));
+        let beside = Beside::new(id.clone(), &persona, now, Dice::new(dice.below(u64::MAX)));
         Self {
             core: AgentCore::new(profile(&id), state.clone()),
             saved: state.encode(),
@@ -111,6 +116,7 @@ impl SimBox {
             keys: BTreeSet::from([KeyName::First]),
             key_changes: 0,
             sealed: BTreeMap::new(),
+            beside,
             tampered: false,
             damaged: false,
             commits: BTreeMap::new(),
@@ -140,7 +146,12 @@ impl SimBox {
         self.core = AgentCore::new(profile(&self.id), state);
         self.program = self.files.get(&agent_path()).copied().unwrap_or_else(factory_program);
         let program = Program { digest: self.program, file: Some(agent_path()), place: Label::default() };
+        let cuts = self.power_cuts;
         self.feed(now, Event::Started { recovered: false, boot: self.boot(), program }, post, bundles);
+        // Whoever starts once more has said this already.
+        if let Some(watching) = self.beside.watching().filter(|_| self.power_cuts == cuts) {
+            self.feed(now, watching, post, bundles);
+        }
     }
 
     /// Looks at the mailbox and at the clock.
@@ -159,6 +170,15 @@ impl SimBox {
         {
             self.tampered = true;
             self.files.insert(path, Digest::of(b"edited by hand"));
+        }
+        if self.dice.chance(self.persona.put_back) && !self.beside.at_rest {
+            let lacks = 1 + self.dice.below(12);
+            if self.beside.put_disk_back(lacks) {
+                self.start(now, post, bundles);
+            }
+        }
+        for looked in self.beside.look(now, self.clock(now)) {
+            self.feed(now, looked, post, bundles);
         }
         let mails = if self.line == Line::Down { vec![] } else { post.look(&self.reader()) };
         for number in mails {
@@ -300,11 +320,11 @@ impl SimBox {
                 self.dispose(mail, disposal, post);
                 return None;
             }
-            // The boxes of this world have no devices beside them.
-            Effect::Leave { .. }
-            | Effect::KeepReading { .. }
-            | Effect::LookAgain { .. }
-            | Effect::DropReadings { .. } => return None,
+            // There is room for all readings, and no counter falls.
+            Effect::Leave { .. } | Effect::LookAgain { .. } | Effect::DropReadings { .. } => return None,
+            Effect::KeepReading { device, seen, anomalies } => self.beside.keep(&device, *seen, anomalies),
+            Effect::CompareReading { mark, there } => self.beside.compare(mark, there),
+            Effect::BeginChain { after } => self.beside.begin_chain(after),
             Effect::Inspect { order } => {
                 let bundle = self.kept.get(&order).expect("a kept bundle stays until its order's end");
                 Event::Inspected { order, result: Ok(Box::new(bundles[bundle].clone())) }
@@ -391,6 +411,7 @@ impl SimBox {
             | Order::Acknowledge(_)
             | Order::QueryCounters => Payload::Absent,
         };
+        self.beside.heard();
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload, key }
     }
 
@@ -494,7 +515,7 @@ impl SimBox {
         let waits = self.saved_state().outbox.waiting.iter().any(|q| q.sequence == number);
         assert!(waits, "{}: a report was posted before it was saved", self.id);
         assert!(self.keys.contains(&outgoing.signer), "{}: signs with keys that are gone", self.id);
-        let envelope = *self.sealed.entry(number.0).or_insert_with(|| self.dice.envelope_id());
+        let (envelope, report) = self.seal(&outgoing);
         if let Report::Ended(ended) = &outgoing.report {
             self.ended.entry(ended.order).or_default().insert(number.0);
         }
@@ -503,8 +524,11 @@ impl SimBox {
             key: outgoing.signer,
             envelope,
             sequence: number.0,
-            report: outgoing.report,
+            report,
         };
+        if let Report::Faults(faults) = &outgoing.report {
+            self.beside.tells(faults.number, number.0);
+        }
         let answer = match self.line {
             Line::Down => Answer::Later,
             Line::Up => post.submit(now, &Reader::Manager, content, false),
@@ -514,6 +538,19 @@ impl SimBox {
             Answer::Later | Answer::Never => PostResult::Later(Label::lossy("later")),
         };
         Event::Posted { report: number, result }
+    }
+
+    /// Seals a report once. Readings come in only now.
+    fn seal(&mut self, outgoing: &Outgoing) -> (EnvelopeId, Report) {
+        let Self { sealed, dice, beside, .. } = self;
+        let seal = || {
+            let mut report = outgoing.report.clone();
+            if let Report::Counters(counters) = &mut report {
+                beside.pack(counters);
+            }
+            (dice.envelope_id(), report)
+        };
+        sealed.entry(outgoing.sequence.0).or_insert_with(seal).clone()
     }
 
     /// Looks at what is saved now: commits, and reports that are about to be sent.
@@ -564,6 +601,7 @@ impl SimBox {
         assert!(after.trust.version >= before.trust.version, "an older trust came back");
         let named = after.keys.next.map(KeyName::Later).into_iter().chain([after.keys.current]);
         named.for_each(|key| assert!(self.keys.contains(&key), "{}: names keys that are not there", self.id));
+        self.beside.note_saved(&after);
         self.key_changes += u64::from(after.keys.current != before.keys.current);
     }
 
@@ -613,7 +651,8 @@ fn factory_program() -> Digest {
 }
 
 fn profile(id: &AgentId) -> Profile {
-    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every: None }
+    let counters_every = Some(Duration::from_secs(3 * 86_400));
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {

@@ -2,6 +2,7 @@
 //! committed. Mail in, tick and mail out, in the order of saving and speaking that the daemon keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use agent_core::{EnvelopeFacts, KeyName};
 use manager_core::enrol::{EnrolDecision, Enrolment, decide};
@@ -18,6 +19,7 @@ use shared::message::{
 use shared::trust::Statement;
 use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
+use crate::behind::Behind;
 use crate::boxes::{RELEASE_SEED, trust};
 use crate::dice::Dice;
 use crate::post::{Answer, Content, Mail, Post, Reader};
@@ -42,6 +44,8 @@ pub(crate) struct Store {
     /// Agents that say that they hear no heartbeats.
     pub(crate) unheard: BTreeSet<AgentId>,
     keys: BTreeMap<AgentId, KeyRing>,
+    /// What is behind each agent. Shared between the copies of a store, until one of them changes.
+    behind: BTreeMap<AgentId, Rc<Behind>>,
 }
 
 /// An agent's keys, as the manager has them.
@@ -116,6 +120,7 @@ impl Headquarters {
         let mut dead = BTreeSet::new();
         for (id, dead_address) in agents {
             store.keys.insert(id.clone(), KeyRing::default());
+            store.behind.insert(id.clone(), Rc::default());
             store.fleet.insert(id.clone(), AgentFacts { classes: vec![], enrolled: false, version: None });
             let invited = Enrolment {
                 secret_digest: Digest::of(&[7; 32]),
@@ -158,6 +163,11 @@ impl Headquarters {
     /// True if an agent was asked for keys that have not come.
     pub(crate) fn waits_for_keys(&self, agent: &AgentId) -> bool {
         self.store.keys[agent].asked.is_some()
+    }
+
+    /// What is behind an agent.
+    pub(crate) fn behind(&self, agent: &AgentId) -> &Behind {
+        &self.store.behind[agent]
     }
 
     fn introduction(&self) -> Vec<Statement> {
@@ -218,6 +228,7 @@ impl Headquarters {
                 }
             }
         }
+        tx.acknowledge(now, &mut self.dice);
         tx.beat(now, self.recipients_per_mail, &mut self.dice);
         let due = tx.keys.iter().filter(|(_, ring)| {
             ring.asked.is_some() && rekey_due(ring.asked, now, None, now).is_some_and(|at| at <= now)
@@ -315,8 +326,13 @@ impl Store {
             }
             return;
         }
-        let seen = self.reports.contains(&(signer.clone(), envelope));
-        if !self.fleet[signer].enrolled || seen {
+        if !self.fleet[signer].enrolled {
+            return;
+        }
+        if self.reports.contains(&(signer.clone(), envelope)) {
+            if let Report::Faults(faults) = report {
+                self.behind_of(signer).copy_came(now, faults);
+            }
             return;
         }
         let belief = self.keys.get_mut(signer).unwrap().hear(signed, now);
@@ -330,6 +346,11 @@ impl Store {
         let sequence = if belief == Belief::Whole { signed.sequence } else { 0 };
         if let Report::Rekeyed(rekeyed) = report {
             self.take_keys(now, signed, rekeyed, dice);
+        }
+        match report {
+            Report::Faults(faults) => self.behind_of(signer).take_faults(now, faults),
+            Report::Counters(counters) => self.behind_of(signer).take_counters(counters),
+            _ => {}
         }
         let newest = self.standing_from.entry(signer.clone()).or_default();
         if let Report::Standing(standing) = report
@@ -349,6 +370,20 @@ impl Store {
         let event = TargetEvent::Report { report: Box::new(report.clone()), sequence };
         for campaign in &mut self.campaigns {
             campaign.apply(now, signer, &event);
+        }
+    }
+
+    fn behind_of(&mut self, agent: &AgentId) -> &mut Behind {
+        Rc::make_mut(self.behind.get_mut(agent).unwrap())
+    }
+
+    /// An acknowledgement to each agent that is owed one, and to it alone.
+    fn acknowledge(&mut self, now: UnixMillis, dice: &mut Dice) {
+        let owed = self.behind.iter().filter(|(_, behind)| behind.owes(now));
+        let agents: Vec<AgentId> = owed.map(|(agent, _)| agent.clone()).collect();
+        for agent in agents {
+            let says = self.behind_of(&agent).acknowledgement(now);
+            self.queue(now, Order::Acknowledge(says), None, core::slice::from_ref(&agent), dice);
         }
     }
 

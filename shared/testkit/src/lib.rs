@@ -4,6 +4,8 @@
 //! The cores that are simulated are the ones that ship. What is modelled here: disks, scripts, mailboxes,
 //! relays, an attacker who owns the relay. What is not: sealing, which `shared` tests byte by byte; here a
 //! mail says who signed it and for whom it is, and an altered one cannot be read.
+//!
+//! Beside it: [`station`], a device that answers by SNMP, and [`lab`], real mail servers, for tests of what ships.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,11 +14,15 @@
     reason = "the simulator is test code: a broken expectation must stop it"
 )]
 
+mod behind;
+mod beside;
 mod boxes;
 mod dice;
 mod headquarters;
+pub mod lab;
 mod persona;
 mod post;
+pub mod station;
 mod world;
 
 pub use boxes::Line;

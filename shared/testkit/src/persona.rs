@@ -33,6 +33,10 @@ pub struct Persona {
     pub clock_jumps: u64,
     /// Its address is refused by the relay.
     pub dead_address: bool,
+    /// Devices beside it.
+    pub devices: usize,
+    /// The disk with its readings is put back to an older copy, per thousand polls.
+    pub put_back: u64,
 }
 
 impl Persona {
@@ -52,6 +56,8 @@ impl Persona {
             tampering: 0,
             clock_jumps: 0,
             dead_address: false,
+            devices: 0,
+            put_back: 0,
         }
     }
 
@@ -62,7 +68,7 @@ impl Persona {
     }
 
     pub(crate) fn roll(dice: &mut Dice) -> Self {
-        let healthy = Self::healthy();
+        let healthy = Self { devices: usize::try_from(dice.below(4)).unwrap(), ..Self::healthy() };
         let phases = [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Prove, Phase::Undo];
         match dice.below(16) {
             0 => Self { off: true, ..healthy },
@@ -89,6 +95,7 @@ impl Persona {
                 power_cuts: dice.below(30),
                 ..healthy
             },
+            14 => Self { put_back: 2, devices: 2, power_cuts: dice.below(10), ..healthy },
             13 => Self { leases: 1 + u32::try_from(dice.below(20)).unwrap(), restarts: 1, ..healthy },
             _ => healthy,
         }

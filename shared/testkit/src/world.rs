@@ -36,6 +36,12 @@ pub struct Figures {
     pub effects: u64,
     /// Times that a box began to use new keys of its own.
     pub key_changes: u64,
+    /// Faults that boxes saw and saved.
+    pub faults: u64,
+    /// Readings that are at the manager.
+    pub readings: u64,
+    /// Times that a disk with readings was put back.
+    pub put_back: u64,
 }
 
 impl Figures {
@@ -48,6 +54,9 @@ impl Figures {
         self.installs += other.installs;
         self.effects += other.effects;
         self.key_changes += other.key_changes;
+        self.faults += other.faults;
+        self.readings += other.readings;
+        self.put_back += other.put_back;
     }
 }
 
@@ -236,6 +245,81 @@ impl World {
         self.hq.crashes = 0;
     }
 
+    /// Devices change no more, so that all that has changed is told in the end.
+    pub fn let_devices_rest(&mut self) {
+        self.boxes.values_mut().for_each(|site| site.beside.at_rest = true);
+    }
+
+    /// The disk with a box's readings is put back to a copy without the last ones.
+    ///
+    /// # Panics
+    /// There are not more readings than that.
+    pub fn put_disk_back(&mut self, agent: &AgentId, lacks: u64) {
+        let site = self.boxes.get_mut(agent).unwrap();
+        assert!(site.beside.put_disk_back(lacks), "{agent} has too few readings");
+        site.start(self.now, &mut self.post, &self.bundles);
+    }
+
+    /// Runs until these boxes have told all of their devices, which are at rest.
+    ///
+    /// # Panics
+    /// It takes longer than several days, with a good post office.
+    pub fn run_until_devices_are_told(&mut self, agents: &BTreeSet<AgentId>) {
+        let limit = self.now.plus(Duration::from_secs(21 * 86_400));
+        while let Some(agent) = agents.iter().find(|agent| !self.devices_are_told(agent)) {
+            let watch = &self.boxes[agent].core.state().watch;
+            assert!(self.now < limit, "{agent} does not tell of its devices: {watch:?}");
+            self.run_for(Duration::from_secs(6 * 3600));
+        }
+    }
+
+    fn devices_are_told(&self, agent: &AgentId) -> bool {
+        let (site, behind) = (&self.boxes[agent], self.hq.behind(agent));
+        let telling = &site.core.state().watch.telling;
+        let told = telling.changes.is_empty() && telling.gathering.is_none();
+        told && site.beside.on_disk().all(|(mark, _)| behind.readings.contains_key(&mark))
+    }
+
+    /// PROTOCOL 14: all that a box has saved of its devices has come to the manager, once, and nothing else has.
+    ///
+    /// # Panics
+    /// Something is missing, or is there twice, or never was.
+    pub fn check_devices(&self, agent: &AgentId) {
+        let (site, behind) = (&self.boxes[agent], self.hq.behind(agent));
+        let watch = &site.core.state().watch;
+        assert_eq!(&behind.faults, site.beside.faults(), "{agent}: faults");
+        assert!(watch.telling.changes.is_empty() && watch.telling.reports.is_empty(), "{agent}: {watch:?}");
+        let open = watch.devices.values().map(|device| device.open.len()).sum::<usize>();
+        let last = behind.faults.values().filter(|end| end.is_none()).count();
+        assert_eq!(open, last, "{agent}: open faults");
+        let mut said = BTreeSet::new();
+        for (mark, known) in &behind.readings {
+            let made = site.beside.made(*mark, known.linked.digest);
+            assert_eq!(made, Some(&known.said), "{agent}: reading {mark:?}");
+            // Who cannot know where the chains part says again what is not acknowledged.
+            let again = !said.insert(&known.said);
+            assert!(!again || site.beside.put_back > 0, "{agent}: {:?} is billed twice", known.said);
+        }
+        let lost: Vec<_> = site.beside.kept().iter().filter(|kept| !said.contains(kept)).collect();
+        assert!(lost.is_empty(), "{agent}: not at the manager: {lost:?}");
+        for (mark, digest) in site.beside.on_disk() {
+            let known = behind.readings.get(&mark).map(|known| known.linked.digest);
+            assert_eq!(known, Some(digest), "{agent}: reading {mark:?} is not at the manager");
+        }
+        let mut next = BTreeMap::new();
+        for mark in behind.readings.keys() {
+            let expected = next.entry(mark.chain).or_insert(1);
+            assert_eq!(mark.index, *expected, "{agent}: a gap in {mark:?}");
+            *expected += 1;
+        }
+        let put_back = site.beside.put_back > 0;
+        assert!(
+            behind.broken == 0 && (put_back || behind.refused == 0),
+            "{agent}: broken or refused readings"
+        );
+        assert!(put_back || next.len() <= 1, "{agent}: {} chains", next.len());
+    }
+
     /// The operator's retry of a campaign.
     pub fn retry(&mut self, campaign: usize) {
         self.hq.store.campaigns[campaign].retry();
@@ -344,6 +428,7 @@ impl World {
         world.run_until_settled();
 
         world.mend_post();
+        world.let_devices_rest();
         world.ask_for_keys();
         // Old mail arrives, and what boxes owe is sent.
         world.run_for(Duration::from_secs(6 * 86_400));
@@ -353,6 +438,7 @@ impl World {
             world.retry(3);
         }
         world.run_until_settled();
+        world.run_until_devices_are_told(&world.recovering());
         let verified = world.in_state(3, TargetState::Verified);
         for agent in world.recovering() {
             assert!(
@@ -363,6 +449,7 @@ impl World {
             assert!(world.has_version(&agent, 4));
             let keys = &world.boxes[&agent].core.state().keys;
             assert!(world.keys_are_settled(&agent), "{agent}: keys are not settled in the end: {keys:?}");
+            world.check_devices(&agent);
         }
         world.check_end();
         (world.figures(), world.trace)
@@ -388,6 +475,9 @@ impl World {
             installs: sum(|b| b.installs),
             effects: sum(|b| b.effects),
             key_changes: sum(|b| b.key_changes),
+            faults: sum(|b| b.beside.faults().len() as u64),
+            readings: self.boxes.keys().map(|agent| self.hq.behind(agent).readings.len() as u64).sum(),
+            put_back: sum(|b| b.beside.put_back),
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::panic, reason = "tests may panic")]
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use manager_core::TargetState;
 use shared::AgentId;
@@ -33,6 +34,7 @@ fn fleets_survive_whatever_hundreds_of_seeds_bring() {
     }
     println!("200 seeds: {total:?}");
     let lively = total.power_cuts > 500 && total.installs > 2_000 && total.key_changes > 2_000;
+    let lively = lively && total.faults > 1_000 && total.readings > 10_000 && total.put_back > 50;
     assert!(lively, "the world is too kind: {total:?}");
 }
 
@@ -95,6 +97,84 @@ fn a_box_that_loses_power_after_any_effect_of_a_change_of_keys_is_never_locked_o
         assert_eq!((world.figures().key_changes, world.figures().power_cuts), (1, 1), "cut {cut}");
     }
     println!("{effects} cuts, each ends with the new keys");
+}
+
+/// Lets a box with devices live on for so many days, and everything be told.
+fn told_after(days: u32, mut world: World) -> World {
+    world.run_for(DAY * days);
+    world.mend_post();
+    world.let_devices_rest();
+    world.run_until_devices_are_told(&BTreeSet::from([box_1()]));
+    world.check_devices(&box_1());
+    world
+}
+
+fn with_devices() -> World {
+    world_of(vec![Persona { devices: 3, ..Persona::healthy() }])
+}
+
+#[test]
+fn a_box_that_loses_power_after_any_effect_tells_each_fault_and_each_reading_once() {
+    let calm = with_devices();
+    let before = calm.figures().effects;
+    let figures = told_after(10, calm).figures();
+    let effects = figures.effects - before;
+    assert!(effects > 100 && figures.faults > 3 && figures.readings > 50, "{figures:?}");
+    // Each cut costs two weeks of looks; every fifth place is in every kind of step.
+    for cut in (0..effects).step_by(5) {
+        let mut world = with_devices();
+        world.cut_power_after(&box_1(), cut);
+        assert!(told_after(10, world).figures().power_cuts <= 1, "cut {cut}");
+    }
+    println!(
+        "cuts in {effects} effects, each tells {} faults and {} readings",
+        figures.faults, figures.readings
+    );
+}
+
+#[test]
+fn a_box_whose_disk_is_put_back_tells_all_that_it_still_has_in_another_chain() {
+    // Before anything of it was sent, in the middle, and after most was.
+    for (days, lacks) in [(1, 3), (4, 2), (4, 9), (12, 5), (12, 40)] {
+        let mut world = with_devices();
+        world.run_for(DAY * days);
+        world.put_disk_back(&box_1(), lacks);
+        let figures = told_after(4, world).figures();
+        println!("put back by {lacks} after {days} days: {} readings", figures.readings);
+    }
+}
+
+#[test]
+fn a_box_whose_disk_is_put_back_while_no_answer_comes_finds_out_where_its_chain_forks() {
+    for lacks in [30, 35, 40] {
+        let mut world = with_devices();
+        world.run_for(DAY);
+        world.keep_orders_back(true);
+        world.run_for(DAY * 5);
+        // The manager has what was sent, and this disk does not know any more what that was.
+        world.put_disk_back(&box_1(), lacks);
+        let before = world.figures().readings;
+        world.run_for(DAY * 5);
+        assert_eq!(world.figures().readings, before, "{lacks}: what stands behind a fork is not kept");
+        world.keep_orders_back(false);
+        let after = told_after(2, world).figures().readings;
+        assert!(after > before + 30, "{lacks}: {before}, {after}");
+    }
+}
+
+#[test]
+fn a_post_office_that_loses_most_mails_keeps_no_fault_and_no_reading_from_the_manager() {
+    let habits = Habits { drop: 600, duplicate: 200, delay: 500, damage: 100, ..Habits::good() };
+    let boxes = vec![Persona { devices: 3, power_cuts: 20, put_back: 1, ..Persona::healthy() }; 4];
+    let mut world = World::new(11, boxes, habits);
+    world.run_for(DAY * 20);
+    world.mend_post();
+    world.let_devices_rest();
+    let all = world.recovering();
+    world.run_until_devices_are_told(&all);
+    all.iter().for_each(|agent| world.check_devices(agent));
+    let figures = world.figures();
+    assert!(figures.faults > 20 && figures.readings > 200, "{figures:?}");
 }
 
 #[test]

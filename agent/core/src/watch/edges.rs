@@ -4,7 +4,8 @@
 
 use minicbor::{Decode, Encode};
 use shared::device::{
-    DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, Observation, Severity, Status,
+    DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, FaultsRead, Observation, Severity,
+    Status,
 };
 use shared::limits::FAULTS_MAX_COUNT;
 use shared::message::FaultChange;
@@ -74,6 +75,8 @@ pub struct LookFault {
 pub(crate) struct Looks {
     /// Looks in a row that failed.
     misses: u32,
+    /// Looks in a row that could not read all that is wrong.
+    unreadable: u32,
     /// What it did when it was seen last.
     status: Option<Status>,
     /// Faults that ended a short while ago.
@@ -107,12 +110,43 @@ impl Watched {
         for fault in seen.faults.iter().take(FAULTS_MAX_COUNT) {
             dirty |= self.shows(name, looks, now, fault, changes);
         }
+        // PROTOCOL 14.8: what such a look does not show may be there all the same, so it ends nothing.
+        if seen.faults_read == FaultsRead::Unreadable {
+            return self.half_seen(name, looks, now, changes) || dirty;
+        }
+        looks.unreadable = 0;
         let open = std::mem::take(&mut self.open);
         for open in open {
             let shown = seen.faults.iter().any(|fault| fault.key == open.fault.key);
             dirty |= self.keep_or_end(name, looks, now, open, shown, changes);
         }
         dirty
+    }
+
+    /// It answers, but not with all that is wrong with it: that it did not answer is over, and who waits for its faults is
+    /// told that they cannot be read.
+    fn half_seen(
+        &mut self,
+        name: &DeviceName,
+        looks: &mut Looks,
+        now: UnixMillis,
+        changes: &mut Vec<FaultChange>,
+    ) -> bool {
+        let is_silence = |open: &Open| open.fault.code.as_str() == UNREACHABLE;
+        let (silent, open): (Vec<Open>, Vec<Open>) =
+            std::mem::take(&mut self.open).into_iter().partition(is_silence);
+        self.open = open;
+        let mut dirty = false;
+        for open in silent {
+            dirty |= self.keep_or_end(name, looks, now, open, false, changes);
+        }
+        looks.unreadable = looks.unreadable.saturating_add(1);
+        if looks.unreadable < MISSES_UNTIL_SILENT {
+            return dirty;
+        }
+        let why = LookFault { silence: false, why: Label::lossy("what is wrong with it cannot be read") };
+        let fault = self.silence(None, &why);
+        self.shows(name, looks, now, &fault, changes) || dirty
     }
 
     /// Takes a look that failed.

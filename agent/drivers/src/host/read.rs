@@ -2,8 +2,8 @@
 
 use sha2::{Digest, Sha256};
 use shared::device::{
-    Counter, DeviceClass, Fault, FaultClass, FaultKey, FaultKind, Firmware, Identity, Measure, Observation,
-    Severity, Status, Unit, Uptime,
+    Counter, DeviceClass, Fault, FaultClass, FaultKey, FaultKind, FaultsRead, Firmware, Identity, Measure,
+    Observation, Severity, Status, Unit, Uptime,
 };
 use shared::hex;
 use shared::id::Label;
@@ -37,6 +37,16 @@ pub(super) struct Found {
     pub(super) failed_units: Vec<String>,
     pub(super) programs: Vec<Program>,
     pub(super) left_out: Vec<String>,
+    /// Something that tells of faults is among that.
+    pub(super) faults_unread: bool,
+}
+
+impl Found {
+    /// Something that tells of faults could not be read: those that are open do not end by this look.
+    pub(super) fn unread(&mut self, what: String) {
+        self.left_out.push(what);
+        self.faults_unread = true;
+    }
 }
 
 /// One disk.
@@ -73,6 +83,9 @@ pub(super) fn observation(found: &Found, depth: Depth, taken_at: UnixMillis) -> 
     seen.identity = identity(found);
     seen.uptime = found.up_ms.map(|up_ms| Uptime { up_ms, wraps_after_ms: None, of_host: true });
     seen.faults = found.disks.iter().flat_map(disk_faults).collect();
+    if found.faults_unread {
+        seen.faults_read = FaultsRead::Unreadable;
+    }
     seen.faults.extend(found.failed_units.iter().map(|unit| unit_fault(unit)));
     // It answers, so it runs; how busy it is, its load says.
     seen.status = if seen.faults.is_empty() { Status::Idle } else { Status::Warning };
@@ -206,6 +219,17 @@ mod tests {
     fn severities(disk: Disk) -> Vec<(String, Severity, FaultClass)> {
         let seen = seen(&Found { disks: vec![disk], ..Found::default() });
         seen.faults.iter().map(|f| (f.code.to_string(), f.severity, f.class)).collect()
+    }
+
+    #[test]
+    fn a_look_that_could_not_see_every_disk_ends_no_fault() {
+        let mut found = Found::default();
+        let seen = |found: &Found| observation(found, Depth::Faults, UnixMillis(0)).faults_read;
+        assert_eq!(seen(&found), FaultsRead::Known);
+        found.left_out.push("disks past the first 16 of 20".to_owned());
+        assert_eq!(seen(&found), FaultsRead::Known, "they are never looked at");
+        found.unread("disk /data: timed out".to_owned());
+        assert_eq!(seen(&found), FaultsRead::Unreadable);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //!
 //! GETBULK of 25 objects, then of 10, then GETNEXT; then the column that still fails is left out.
 
+use std::collections::BTreeSet;
+
 use tokio::time::{Instant, timeout_at};
 
 use super::ask::{Answer, Ask, AskFault, How, ObjectStatus};
@@ -48,6 +50,8 @@ pub(crate) struct Fetch<'a, A> {
     requests: u32,
     rows: Rows,
     left_out: Vec<String>,
+    /// Columns and objects that were asked for and not read, or not to their end.
+    unread: BTreeSet<Oid>,
 }
 
 impl<'a, A: Ask> Fetch<'a, A> {
@@ -62,6 +66,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
             requests: 0,
             rows: Rows::default(),
             left_out: Vec::new(),
+            unread: BTreeSet::new(),
         }
     }
 
@@ -85,6 +90,11 @@ impl<'a, A: Ask> Fetch<'a, A> {
         (self.rows, self.left_out)
     }
 
+    /// True if something in this column was asked for and could not be read. What the device lacks was read.
+    pub(crate) fn is_unread(&self, column: &[u32]) -> bool {
+        self.unread.iter().any(|oid| oid.arcs().starts_with(column))
+    }
+
     /// Notes that something was not read.
     pub(crate) fn leave_out(&mut self, what: String) {
         if self.left_out.len() < LEFT_OUT_MAX_COUNT {
@@ -102,7 +112,10 @@ impl<'a, A: Ask> Fetch<'a, A> {
                 match answer {
                     Ok(Answer { oid: of, value: Some(value) }) if of == oid => self.keep(oid, value),
                     Ok(_) => {}
-                    Err(why) => self.leave_out(format!("{oid}: {why}")),
+                    Err(why) => {
+                        self.leave_out(format!("{oid}: {why}"));
+                        self.unread.insert(oid);
+                    }
                 }
             }
         }
@@ -121,7 +134,10 @@ impl<'a, A: Ask> Fetch<'a, A> {
                         self.keep(oid, value);
                     }
                     Ok(_) => {}
-                    Err(why) => self.leave_out(format!("{column}: {why}")),
+                    Err(why) => {
+                        self.leave_out(format!("{column}: {why}"));
+                        self.unread.insert(column);
+                    }
                 }
             }
         }
@@ -146,6 +162,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
                 return Ok(());
             }
             if self.count >= ROWS_MAX_COUNT || self.bytes >= ROWS_MAX_BYTES {
+                self.unread.extend(open.iter().map(|cursor| cursor.column.clone()));
                 self.leave_out(format!("{table}: more than {ROWS_MAX_COUNT} rows or {ROWS_MAX_BYTES} bytes"));
                 return Ok(());
             }
@@ -201,6 +218,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
                 Ok(answer) => self.take(table, cursor, answer),
                 Err(why) => {
                     cursor.is_done = true;
+                    self.unread.insert(cursor.column.clone());
                     self.leave_out(format!("{table}, column {} after {}: {why}", cursor.column, cursor.at));
                 }
             }
@@ -220,6 +238,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
         }
         if oid <= cursor.at {
             cursor.is_done = true;
+            self.unread.insert(cursor.column.clone());
             self.leave_out(format!(
                 "{table}, column {} after {}: names that do not rise",
                 cursor.column, cursor.at
@@ -230,6 +249,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
         cursor.rows = cursor.rows.saturating_add(1);
         if cursor.rows >= COLUMN_ROWS_MAX_COUNT {
             cursor.is_done = true;
+            self.unread.insert(cursor.column.clone());
             self.leave_out(format!("{table}, column {}: rows past {COLUMN_ROWS_MAX_COUNT}", cursor.column));
         }
         self.keep(oid, value);

@@ -1,7 +1,7 @@
 //! What is asked of a device, in which order: first who it is, then whether something is wrong, then the rest. Which tables
 //! are asked follows from what the first look has shown.
 
-use shared::device::DeviceClass;
+use shared::device::{DeviceClass, FaultsRead};
 
 use super::ask::{Ask, AskFault};
 use super::fetch::Fetch;
@@ -43,6 +43,9 @@ const ALERTS: [&[u32]; 6] = [
     mib::PRT_ALERT_CODE,
     mib::PRT_ALERT_DESCR,
 ];
+
+/// What faults of a power supply are told by.
+const UPS_FAULTS: [&[u32]; 3] = [mib::UPS_ALARMS, mib::UPS_ALARM_DESCR, mib::UPS_OUTPUT_SOURCE];
 
 /// A table: its name for a person, its columns.
 type Table = (&'static str, &'static [&'static [u32]]);
@@ -225,6 +228,18 @@ async fn what_is_wrong<A: Ask>(fetch: &mut Fetch<'_, A>, class: DeviceClass) -> 
     missing.sort();
     missing.dedup();
     fetch.objects(&missing).await
+}
+
+/// Whether all came that faults are told by. Asked after `gather`.
+pub(super) fn faults_read<A: Ask>(fetch: &Fetch<'_, A>, class: DeviceClass) -> FaultsRead {
+    let is_unread = |column: &&[u32]| fetch.is_unread(column);
+    let some_unread = match class {
+        // It has no faults that could be read.
+        DeviceClass::Pc => false,
+        DeviceClass::Ups => UPS_FAULTS.iter().any(is_unread),
+        _ => ALERTS.iter().chain(&[mib::HR_PRINTER_ERRORS]).any(is_unread),
+    };
+    if some_unread { FaultsRead::Unreadable } else { FaultsRead::Known }
 }
 
 /// Counters, supplies, parts, identity. A table that a device does not answer is left out; one that does not answer two of

@@ -12,7 +12,7 @@ mod ups;
 mod uptime;
 mod vendor;
 
-use shared::device::{DeviceClass, Observation};
+use shared::device::{DeviceClass, FaultsRead, Observation};
 use shared::id::Label;
 use shared::time::UnixMillis;
 
@@ -93,21 +93,23 @@ fn label(text: &str) -> Label {
     Label::lossy(text)
 }
 
-/// What the rows say, in our words.
+/// What the rows say, in our words. `faults_read`: whether the rows that tell of faults have all come.
 pub(crate) fn observation(
     view: &View<'_>,
     class: DeviceClass,
     depth: Depth,
+    faults_read: FaultsRead,
     taken_at: UnixMillis,
-    left_out: &[String],
 ) -> Observation {
     let mut seen = Observation::of(class, taken_at);
+    seen.faults_read = faults_read;
     seen.identity = identity::identity(view, class);
     seen.uptime = uptime::uptime(view);
     seen.faults = match class {
-        DeviceClass::Ups => ups::faults(view),
         // Its printer rows are those of drivers, not of a device.
         DeviceClass::Pc => Vec::new(),
+        DeviceClass::Ups => ups::faults(view),
+        _ if faults_read == FaultsRead::Unreadable => faults::of_whole_rows(view),
         _ => faults::faults(view),
     };
     seen.status = status::status(view, class);
@@ -126,7 +128,6 @@ pub(crate) fn observation(
         }
         vendor::add(view, &mut seen);
     }
-    seen.left_out = left_out.iter().map(|text| label(text)).collect();
     seen.bound();
     seen
 }

@@ -130,6 +130,7 @@ async fn one_broken_cell_costs_the_rest_of_its_column_only() {
     let mut fetch = Fetch::new(&next_only, soon());
     fetch.columns("table", &[A, B]).await.unwrap();
     assert_eq!((fetch.rows().column(A).count(), fetch.rows().column(B).count()), (5, 9));
+    assert_eq!((fetch.is_unread(A), fetch.is_unread(B)), (true, false));
     let (_, left_out) = fetch.finish();
     assert_eq!(left_out, ["table, column 1.3.1 after 1.3.1.5: genErr"]);
 }
@@ -145,6 +146,7 @@ async fn missing_objects_of_version_1_cost_only_themselves() {
     let mut fetch = Fetch::new(&fake, soon());
     fetch.objects(&[oid("1.3.9.0"), oid("1.3.1.1"), oid("1.3.8.0"), oid("1.3.1.2")]).await.unwrap();
     assert_eq!(fetch.rows().column(A).count(), 2);
+    assert!(!fetch.is_unread(&[1, 3]), "what a device lacks was read");
     assert!(fetch.finish().1.is_empty(), "what a device lacks is not left out");
 }
 
@@ -157,6 +159,7 @@ async fn an_error_without_an_index_is_found_by_halves() {
     let all: Vec<Oid> = (1..=8).map(|index| Oid::new(A).with(&[index])).collect();
     fetch.objects(&all).await.unwrap();
     assert_eq!(fetch.rows().column(A).count(), 7);
+    assert!(fetch.is_unread(A));
     let (_, left_out) = fetch.finish();
     assert_eq!(left_out, ["1.3.1.3: genErr"]);
 }
@@ -167,6 +170,7 @@ async fn a_table_is_cut_at_its_ceiling() {
     let mut fetch = Fetch::new(&fake, soon());
     fetch.columns("table", &[A]).await.unwrap();
     assert_eq!(fetch.rows().column(A).count(), COLUMN_ROWS_MAX_COUNT);
+    assert!(fetch.is_unread(A));
     assert!(fetch.finish().1[0].contains("rows past"));
 }
 

@@ -21,6 +21,7 @@ const NO_INTERVENTION: i64 = 7;
 
 /// One row of `prtAlertTable`.
 struct Alert {
+    index: Vec<u32>,
     device: u32,
     severity: i64,
     training: Option<i64>,
@@ -30,6 +31,27 @@ struct Alert {
     text: String,
     /// The text as the device sends it.
     bytes: Vec<u8>,
+}
+
+/// What is wrong with it for certain, if rows or bits may be missing: what whole rows tell. No bit counts, for the row that
+/// tells the same may be what is missing, and no row without its text, of which its key is made.
+pub(super) fn of_whole_rows(view: &View<'_>) -> Vec<Fault> {
+    let columns = [
+        mib::PRT_ALERT_SEVERITY,
+        mib::PRT_ALERT_TRAINING,
+        mib::PRT_ALERT_GROUP,
+        mib::PRT_ALERT_GROUP_INDEX,
+        mib::PRT_ALERT_DESCR,
+    ];
+    let is_whole = |alert: &Alert| columns.iter().all(|column| view.rows.at(column, &alert.index).is_some());
+    let whole = alerts(view).into_iter().filter(is_whole);
+    let mut faults: Vec<Fault> = Vec::new();
+    for (fault, _) in whole.filter_map(|alert| fault(&alert)) {
+        if !faults.iter().any(|known| known.key == fault.key) {
+            faults.push(fault);
+        }
+    }
+    faults
 }
 
 /// What is wrong with it.
@@ -70,6 +92,7 @@ fn alerts(view: &View<'_>) -> Vec<Alert> {
     let alert = |index: &[u32]| {
         let number = |column| rows.number(column, index);
         Some(Alert {
+            index: index.to_vec(),
             device: *index.first()?,
             severity: number(mib::PRT_ALERT_SEVERITY).unwrap_or(WARNING),
             training: number(mib::PRT_ALERT_TRAINING),

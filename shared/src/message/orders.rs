@@ -1,0 +1,51 @@
+//! What each order says.
+
+use minicbor::{Decode, Encode};
+
+use crate::id::{AgentId, Digest, EnvelopeId};
+use crate::version::SoftwareVersion;
+
+/// Confirms an enrolment, or new keys.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Enrolled {
+    /// The agent that was accepted.
+    #[n(0)]
+    pub agent: AgentId,
+    /// When to expect heartbeats; `None`: there are none.
+    #[n(1)]
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// Says that another one comes after so long (PROTOCOL 12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Heartbeat {
+    /// Milliseconds between two heartbeats.
+    #[n(0)]
+    pub every_ms: u64,
+}
+
+/// Brings the bundle in the envelope's payload.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct InstallOrder {
+    /// Digest of the whole bundle file.
+    #[n(0)]
+    pub bundle: Digest,
+    /// Size of the bundle file.
+    #[n(1)]
+    pub bundle_bytes: u64,
+    /// What the agent is called afterwards.
+    #[n(2)]
+    pub software_version: SoftwareVersion,
+}
+
+/// Names orders that are withdrawn. Idempotent.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CancelOrder {
+    /// The withdrawn orders.
+    #[n(0)]
+    pub orders: Vec<EnvelopeId>,
+}
