@@ -1,6 +1,6 @@
 //! What tests of the drivers share: a device that is asked as `devices.toml` says.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests may panic")]
 
 pub(crate) mod printer;
 
