@@ -1,5 +1,6 @@
 //! How much it costs to ask many devices at once: `cargo run --release -p drivers --example many -- 500`. A second process
-//! serves that many devices on loopback, so that the figures are those of asking alone.
+//! serves that many devices on loopback, so that the figures are those of asking alone. Beside it, if it is installed, net-snmp's
+//! `snmpbulkwalk` reads the table of alerts of the same devices, which is less than a look for faults.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a measurement")]
 #![allow(clippy::arithmetic_side_effects, reason = "small numbers of our own")]
 
@@ -10,7 +11,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,8 +44,36 @@ fn main() {
     for depth in [Depth::Faults, Depth::Faults, Depth::Full] {
         runtime.block_on(ask(&addresses, depth));
     }
+    walk(&addresses);
     let _ = server.kill();
     let _ = server.wait();
+}
+
+/// Has the table of alerts read by `snmpbulkwalk`, a process for each device, two at a time.
+fn walk(addresses: &[String]) {
+    let (since, before) = (Instant::now(), children_cpu_time());
+    let (mut running, mut whole) = (Vec::new(), 0_u32);
+    let mut end =
+        |child: Child| whole += u32::from(child.wait_with_output().is_ok_and(|out| out.status.success()));
+    for address in addresses {
+        let child = Command::new("snmpbulkwalk")
+            .args(["-v2c", "-c", "public", "-On", "-t", "5", address, "1.3.6.1.2.1.43.18.1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(child) = child else { return println!("snmpbulkwalk is not installed") };
+        running.push(child);
+        if running.len() == 2 {
+            end(running.remove(0));
+        }
+    }
+    running.into_iter().for_each(&mut end);
+    println!(
+        "snmpbulkwalk, alerts alone: {whole} of {} answered, {:?}, CPU {:?}",
+        addresses.len(),
+        since.elapsed(),
+        children_cpu_time() - before,
+    );
 }
 
 /// Devices of one recording, each at an address of its own; ends when it is killed.
@@ -92,9 +121,18 @@ async fn ask(addresses: &[String], depth: Depth) {
 
 /// Time that this process has computed.
 fn cpu_time() -> Duration {
+    stat_ticks(11)
+}
+
+/// Time that processes which it has started have computed.
+fn children_cpu_time() -> Duration {
+    stat_ticks(13)
+}
+
+fn stat_ticks(first: usize) -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    let ticks: u64 = fields[first].parse::<u64>().unwrap() + fields[first + 1].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND)
 }
 
