@@ -5,7 +5,8 @@
 //! relays, an attacker who owns the relay. What is not: sealing, which `shared` tests byte by byte; here a
 //! mail says who signed it and for whom it is, and an altered one cannot be read.
 //!
-//! Beside it: [`station`], a device that answers by SNMP, and [`lab`], real mail servers, for tests of what ships.
+//! Beside it, for tests of what ships: [`station`], a device that answers by SNMP, [`lab`], real mail servers, and
+//! [`programs`], manager and agents as processes.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -22,6 +23,7 @@ mod headquarters;
 pub mod lab;
 mod persona;
 mod post;
+pub mod programs;
 pub mod station;
 mod world;
 

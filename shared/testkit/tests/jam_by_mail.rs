@@ -9,14 +9,9 @@
 )]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use testkit::lab::MailLab;
+use testkit::programs::{Programs, text, wait_until};
 use testkit::station::{Rows, Station, fixture, recording};
 
 const MINUTE_MS: i64 = 60_000;
@@ -43,170 +38,42 @@ fn jammed() -> Rows {
     rows
 }
 
-/// The folder of the programs, built as this test was.
-fn programs() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let folder = test.ancestors().nth(2).unwrap();
-        let release: &[&str] = if folder.ends_with("release") { &["--release"] } else { &[] };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--offline", "--quiet", "-p", "mailfleet", "-p", "mailfleet-agent"])
-            .args(release)
-            .arg("--target-dir")
-            .arg(folder.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success());
-        folder.to_owned()
-    })
-}
-
-fn text(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
-}
-
-/// Waits for what must come, and not for longer than anything honest takes.
-fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < Duration::from_secs(60), "still not: {what}");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-}
-
-/// A program that works until the test ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _gone = self.0.wait();
-    }
-}
-
 /// A printer, its agent, the mail, the manager and a service desk.
 struct Site {
     printer: Station,
-    lab: MailLab,
-    folder: tempfile::TempDir,
+    programs: Programs,
 }
 
 impl Site {
     /// One agent that is enrolled and watches one printer.
     fn new() -> Option<Self> {
         let lab = MailLab::new(1, &["desk"])?;
-        let site = Self { printer: Station::serve(whole()), lab, folder: tempfile::tempdir().unwrap() };
-        site.private("password", site.lab.var("LAB_PASS"));
-        fs::write(
-            site.path("agents.csv"),
-            "id,mail,class,site,note,admin\nA0001,agent0001@lab.test,,Tokyo,Alpha,\n",
-        )
-        .unwrap();
-        let init = ["init", "--address", "manager@lab.test"].map(str::to_owned).to_vec();
-        site.manager(&[init, site.account("manager")].concat());
-        let quick = "poll = \"500ms\"\nretry_min = \"1s\"\n";
         let alert = "\n[[alert]]\nto = \"desk@lab.test\"\nkinds = [\"jam\"]\n";
-        site.wrap("manager/manager.toml", quick, alert);
-        site.manager(&["agent", "import", "agents.csv", "-o", "invites"]);
-        let root = site.path("root");
-        fs::create_dir(&root).unwrap();
-        let enrol = ["enrol", "invites/A0001.invite", "--root", root.to_str().unwrap()].map(str::to_owned);
-        let out = site.agent_at(0, &[enrol.to_vec(), site.account("agent0001")].concat());
-        assert!(out.status.success(), "{}", text(&out));
-        let quick = "poll = \"1s\"\nlook_for_faults = \"1s\"\nsend_counters = \"never\"\n";
-        site.wrap("agent/agent.toml", quick, "");
-        wait_until("the agent is enrolled, and no mail is left of that", || {
-            site.manager(&["run", "--once"]);
-            site.agent_works_at(0);
-            let agents: serde_json::Value =
-                serde_json::from_str(&site.manager(&["agent", "list", "--json"])).unwrap();
-            let is_known = !agents["agents"][0]["reported_at"].is_null();
-            let mails = ["manager", "agent0001"].map(|account| site.lab.mails(account).len());
-            (is_known && mails == [0, 0]).then_some(())
-        });
+        let site = Self { printer: Station::serve(whole()), programs: Programs::new(lab, alert) };
+        site.programs.enrol(
+            "id,mail,class,site,note,admin\nA0001,agent0001@lab.test,,Tokyo,Alpha,\n",
+            "look_for_faults = \"1s\"\nsend_counters = \"never\"\n",
+        );
         let device = format!(
             "[[device]]\nname = \"mfp\"\ndriver = \"snmp\"\naddress = \"{}\"\ntimeout = \"2s\"\n",
             site.printer.address
         );
-        site.private("agent/devices.toml", &device);
+        site.programs.private("agent/1/devices.toml", &device);
         Some(site)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn private(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    /// Puts lines before and after those of a file.
-    fn wrap(&self, name: &str, before: &str, after: &str) {
-        let content = fs::read_to_string(self.path(name)).unwrap();
-        fs::write(self.path(name), format!("{before}{content}{after}")).unwrap();
-    }
-
-    fn account(&self, user: &str) -> Vec<String> {
-        let port = |name| self.lab.var(name);
-        let send = format!("smtp+starttls://{user}@lab.test@localhost:{}", port("LAB_SUBMISSION_PORT"));
-        let receive = format!("imap+starttls://{user}@lab.test@localhost:{}/INBOX", port("LAB_IMAP_PORT"));
-        let password = self.path("password").display().to_string();
-        ["--send", &send, "--receive", &receive, "--ca", self.lab.var("LAB_CA"), "--password-file", &password]
-            .map(str::to_owned)
-            .to_vec()
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(programs().join(program));
-        command.current_dir(self.folder.path()).env("MAILFLEET_HOME", self.path("manager"));
-        command
-    }
-
-    /// A command of the manager that works.
-    fn manager(&self, args: &[impl AsRef<str>]) -> String {
-        let out = self.command("mailfleet").args(args.iter().map(AsRef::as_ref)).output().unwrap();
-        assert!(out.status.success(), "{}", text(&out));
-        String::from_utf8(out.stdout).unwrap()
-    }
-
-    /// A command of the agent, on a box whose clock is so far ahead.
-    fn agent_at(&self, ahead_ms: i64, args: &[impl AsRef<str>]) -> Output {
-        self.command("mailfleet-agent")
-            .env("MAILFLEET_TEST_CLOCK_ERROR_MS", ahead_ms.to_string())
-            .args(["--home", "agent", "--log", "info"])
-            .args(args.iter().map(AsRef::as_ref))
-            .output()
-            .unwrap()
-    }
-
-    /// Lets the agent do what is due at that time; gives how many reports the mail has taken.
     fn agent_works_at(&self, ahead_ms: i64) -> usize {
-        let out = self.agent_at(ahead_ms, &["run", "--once"]);
-        assert!(out.status.success(), "{}", text(&out));
-        text(&out).lines().filter(|line| line.contains("Report handed to the mail")).count()
+        self.programs.agent_works_at(1, ahead_ms)
     }
 
     fn status(&self) -> serde_json::Value {
-        let out = self.agent_at(0, &["status", "--json"]);
+        let out = self.programs.agent_at(1, 0, &["status", "--json"]);
         serde_json::from_slice(&out.stdout).unwrap_or_else(|err| panic!("{err}: {}", text(&out)))
-    }
-
-    /// Starts a program that works until the end of the test.
-    fn start(&self, program: &str, args: &[&str]) -> Running {
-        let log = fs::File::create(self.path(&format!("{program}.log"))).unwrap();
-        let child = self.command(program).args(args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Running(child)
     }
 
     /// The rows of `report faults`, by column.
     fn faults(&self) -> Vec<BTreeMap<String, String>> {
-        let csv = self.manager(&["report", "faults"]);
+        let csv = self.programs.manager(&["report", "faults"]);
         let mut lines = csv.lines().map(|line| line.trim_end_matches('\r'));
         let columns: Vec<&str> = lines.next().unwrap().split(',').collect();
         let row = |line: &str| {
@@ -215,31 +82,15 @@ impl Site {
         };
         lines.map(row).collect()
     }
-
-    /// Mails of a mailbox, once there are so many.
-    fn mails(&self, account: &str, count: usize) -> Vec<String> {
-        let files = wait_until(&format!("{count} mails for {account}"), || {
-            let files = self.lab.mails(account);
-            (files.len() >= count).then_some(files)
-        });
-        assert_eq!(files.len(), count, "{account}");
-        files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
-    }
-
-    /// Somebody takes the mails out of the agent's mailbox before it looks.
-    fn lose_mails_to_agent(&self, count: usize) {
-        self.mails("agent0001", count);
-        self.lab.mails("agent0001").iter().for_each(|file| fs::remove_file(file).unwrap());
-    }
 }
 
 #[test]
 fn a_jam_is_told_to_the_service_desk_acknowledged_and_told_again_when_it_is_over() {
     let Some(site) = Site::new() else { return };
-    let _manager = site.start("mailfleet", &["run"]);
-    let _agent = site.start("mailfleet-agent", &["--home", "agent", "run"]);
+    let _manager = site.programs.manager_runs();
+    let _agent = site.programs.agent_runs(1);
     wait_until("the printer is watched", || (site.status()["devices"] == 1).then_some(()));
-    assert!(site.faults().is_empty() && site.lab.mails("desk").is_empty());
+    assert!(site.faults().is_empty() && site.programs.lab.mails("desk").is_empty());
 
     *site.printer.rows.lock().unwrap() = jammed();
     let acknowledged = |row: &BTreeMap<String, String>| !row["acknowledged_at"].is_empty();
@@ -250,7 +101,7 @@ fn a_jam_is_told_to_the_service_desk_acknowledged_and_told_again_when_it_is_over
         ["A0001", "mfp", "8", "jam", "critical", "Paper jam in tray 2"]
     );
     assert_eq!((says("cleared_at"), says("site")), ("", "Tokyo"));
-    let mail = site.mails("desk", 1).remove(0);
+    let mail = site.programs.mails("desk", 1).remove(0);
     assert!(mail.contains("jam at Tokyo: mfp") && mail.contains("Paper jam in tray 2"), "{mail}");
     wait_until("the agent knows", || (site.status()["faults_not_acknowledged"] == 0).then_some(()));
     assert_eq!(site.status()["open_faults"][0]["kind"], "jam");
@@ -260,7 +111,7 @@ fn a_jam_is_told_to_the_service_desk_acknowledged_and_told_again_when_it_is_over
     let over = wait_until("the end of the jam is told", || site.faults().pop().filter(ended));
     assert_eq!((&over["raised_at"], &over["reported_at"]), (&row["raised_at"], &row["reported_at"]));
     assert!(over["raised_at"] < over["cleared_at"], "{over:?}");
-    let mails = site.mails("desk", 2);
+    let mails = site.programs.mails("desk", 2);
     assert!(mails.iter().any(|mail| mail.contains("cleared: class")), "{mails:?}");
     wait_until("nothing waits any more", || {
         let status = site.status();
@@ -282,24 +133,24 @@ fn a_report_whose_acknowledgement_is_lost_comes_once_more_and_then_waits_for_a_c
     for later in [62 * MINUTE_MS, 5 * HOUR_MS] {
         assert_eq!(site.agent_works_at(later), 0, "and not a third time");
     }
-    site.mails("manager", 2);
+    let _seen = site.programs.mails("manager", 2);
     // Both come to the manager, and its answer is lost.
-    site.manager(&["run", "--once"]);
-    site.lose_mails_to_agent(1);
+    site.programs.manager(&["run", "--once"]);
+    site.programs.lose_mails_to_agent(1, 1);
     assert_eq!(site.faults().len(), 1);
     assert_eq!(site.agent_works_at(6 * HOUR_MS), 0);
     assert_eq!(site.status()["faults_not_acknowledged"], 1, "it is kept");
     // The manager is heard: it asks for something else.
-    site.manager(&["query", "versions", "--all"]);
-    site.manager(&["run", "--once"]);
-    site.mails("agent0001", 1);
+    site.programs.manager(&["query", "versions", "--all"]);
+    site.programs.manager(&["run", "--once"]);
+    let _seen = site.programs.mails("agent0001", 1);
     assert_eq!(site.agent_works_at(7 * HOUR_MS), 2, "the versions, and the fault again");
-    site.mails("manager", 2);
-    site.manager(&["run", "--once"]);
-    site.mails("agent0001", 1);
+    let _seen = site.programs.mails("manager", 2);
+    site.programs.manager(&["run", "--once"]);
+    let _seen = site.programs.mails("agent0001", 1);
     assert_eq!(site.agent_works_at(7 * HOUR_MS + MINUTE_MS), 0);
     assert_eq!(site.status()["faults_not_acknowledged"], 0);
     let faults = site.faults();
     assert_eq!(faults.len(), 1, "however often it was told, it is one: {faults:?}");
-    site.mails("desk", 1);
+    let _seen = site.programs.mails("desk", 1);
 }
