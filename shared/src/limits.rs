@@ -182,3 +182,6 @@ mod tests {
         assert_eq!(mail_bytes_for_attachment(58), 156 + 4096);
     }
 }
+
+/// Times in one schedule in which an install may begin: a window a day, for as long as an order may live, with room.
+pub const INTERVALS_MAX_COUNT: usize = 100;

@@ -6,14 +6,16 @@
 //! ```text
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
 //! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
-//!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters
+//!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters / [8, {…}] schedule / [9, {…}] test
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
 //!         / [5, {…}] standing / [6, {…}] rekeyed / [7, {…}] faults / [8, {…}] counters
+//!         / [9, {…}] fetch / [10, {…}] tested
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
 
 mod observed;
+mod planned;
 
 use core::fmt;
 
@@ -26,6 +28,7 @@ use crate::time::UnixMillis;
 use crate::version::SoftwareVersion;
 
 pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, ReadingMark};
+pub use planned::{Fetch, Interval, Schedule, TestOrder, TestResult, Tested};
 
 /// An instruction of the manager. Its identity, sequence and expiry are those of the envelope's header.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -54,6 +57,12 @@ pub enum Order {
     /// Report the counters that are collected (M5).
     #[n(7)]
     QueryCounters,
+    /// When a bundle may be installed (PROTOCOL 15).
+    #[n(8)]
+    Schedule(#[n(0)] Schedule),
+    /// Run the installed bundle's test (PROTOCOL 16).
+    #[n(9)]
+    Test(#[n(0)] TestOrder),
 }
 
 /// Confirms an enrolment, or new keys.
@@ -90,6 +99,9 @@ pub struct InstallOrder {
     /// What the agent is called afterwards.
     #[n(2)]
     pub software_version: SoftwareVersion,
+    /// It waits for a schedule of this bundle, which is mailed by itself.
+    #[cbor(n(3), default)]
+    pub scheduled: bool,
 }
 
 /// Names orders that are withdrawn. Idempotent.
@@ -131,6 +143,12 @@ pub enum Report {
     /// Readings of counters (M4): an answer, or on schedule. Acknowledged.
     #[n(8)]
     Counters(#[n(0)] CounterReport),
+    /// The time of a schedule has come: the bundle is wanted.
+    #[n(9)]
+    Fetch(#[n(0)] Fetch),
+    /// How a test ended.
+    #[n(10)]
+    Tested(#[n(0)] Tested),
 }
 
 /// How an agent stands to its manager.
@@ -297,6 +315,15 @@ pub enum WaitReason {
     /// The box is to restart, and the install goes on after that.
     #[n(5)]
     BoxRestarts,
+    /// Its time has not come, or its window is closed.
+    #[n(6)]
+    NotYet,
+    /// A person at the site has put it off.
+    #[n(7)]
+    PutOff,
+    /// It comes with a schedule, which has not arrived.
+    #[n(8)]
+    NoSchedule,
 }
 
 impl fmt::Display for WaitReason {
@@ -308,6 +335,9 @@ impl fmt::Display for WaitReason {
             Self::Leased => "a lease is held",
             Self::ModuleRunning => "a module is in use",
             Self::BoxRestarts => "the box is to restart",
+            Self::NotYet => "its time has not come",
+            Self::PutOff => "put off at the site",
+            Self::NoSchedule => "its schedule has not arrived",
         })
     }
 }
@@ -521,6 +551,9 @@ pub enum Refusal {
     /// The bundle's agent would not take the place of the one that runs: where that one is.
     #[n(8)]
     OtherAgent(#[n(0)] Label),
+    /// A person at the site does not want it (R9).
+    #[n(9)]
+    Declined,
 }
 
 impl fmt::Display for Refusal {
@@ -536,6 +569,7 @@ impl fmt::Display for Refusal {
             Self::SpecialMode(module) => {
                 write!(f, "module {module} has a set-user-ID, set-group-ID or sticky bit, not allowed here")
             }
+            Self::Declined => f.write_str("declined at the site"),
             Self::OtherAgent(text) => {
                 write!(f, "the bundle's agent would not replace the one that runs: {text}")
             }
