@@ -183,5 +183,14 @@ mod tests {
     }
 }
 
+/// Release notes of a bundle: they stand in a mail that a person reads.
+pub const NOTES_MAX_BYTES: usize = 8 * 1024;
+
+/// Arguments of a bundle's test.
+pub const TEST_ARGUMENTS_MAX_COUNT: usize = 32;
+
+/// A test says "it works", it is no measurement.
+pub const TEST_LIMIT_MAX: Duration = Duration::from_secs(3600);
+
 /// Times in one schedule in which an install may begin: a window a day, for as long as an order may live, with room.
 pub const INTERVALS_MAX_COUNT: usize = 100;

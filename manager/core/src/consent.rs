@@ -31,6 +31,33 @@ pub enum Answer {
     Later(UnixMillis),
 }
 
+/// What a person reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Language {
+    /// English.
+    #[default]
+    English,
+    /// Japanese.
+    Japanese,
+}
+
+impl Language {
+    /// All with their names (RFC 5646).
+    pub const ALL: [(Self, &'static str); 2] = [(Self::English, "en"), (Self::Japanese, "ja")];
+
+    /// Its name in the store, JSON and tables.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(language, _)| *language == self).map_or("", |(_, name)| name)
+    }
+
+    /// The one of a name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(language, _)| *language)
+    }
+}
+
 /// What the registry knows without asking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {

@@ -66,6 +66,9 @@ pub enum Reason {
     /// The administrator does not want it. Not mailed.
     #[n(15)]
     SaysNo,
+    /// Its site's window does not open before the order would expire. Not mailed.
+    #[n(16)]
+    NoWindow,
 }
 
 impl Reason {
@@ -99,7 +102,8 @@ impl Reason {
             | Self::NotWanted
             | Self::NobodyToAsk
             | Self::NoConsent { .. }
-            | Self::SaysNo => false,
+            | Self::SaysNo
+            | Self::NoWindow => false,
         }
     }
 
@@ -133,7 +137,8 @@ impl Reason {
             | Self::NotWanted
             | Self::NobodyToAsk
             | Self::NoConsent { .. }
-            | Self::SaysNo => false,
+            | Self::SaysNo
+            | Self::NoWindow => false,
         }
     }
 }
@@ -159,6 +164,7 @@ impl fmt::Display for Reason {
             Self::NoConsent { asked_at } => {
                 write!(f, "its administrator, asked at {asked_at}, has not answered in time")
             }
+            Self::NoWindow => f.write_str("its site's window does not open before the order expires"),
             Self::SaysNo => f.write_str("its administrator does not want it"),
             Self::OrderExpired(Some(waiting)) => write!(f, "the order expired while {waiting}"),
         }

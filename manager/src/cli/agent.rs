@@ -28,6 +28,7 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         site: args.site.clone(),
         note: args.note.clone(),
         admin: args.admin.clone(),
+        terms: terms(&args.terms)?,
     };
     let path = invitation_path(args.output.as_deref(), &args.id);
     let enlisted = enlist(&home, &[(0, row)], &|_| path.clone())?.map_err(|errors| {

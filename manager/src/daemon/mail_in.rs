@@ -16,7 +16,7 @@ use super::devices_in::{self, From};
 use super::rekey;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::watched::MAIL_IN;
-use super::{DaemonError, Shared};
+use super::{DaemonError, Shared, carry};
 use crate::store::{NewReport, OrderKind, Sender, Store, Tx, TxResult};
 use crate::system::now;
 use shared::error::chain;
@@ -234,7 +234,9 @@ fn take_report(
         | Report::Progress(_)
         | Report::Ended(_)
         | Report::Versions(_)
-        | Report::Cancelled(_) => {}
+        | Report::Cancelled(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => {}
     }
     let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence };
     for id in tx.campaigns_of(agent, answers)? {
@@ -268,10 +270,11 @@ pub(super) fn apply(
     now: UnixMillis,
 ) -> TxResult<()> {
     let Some(mut campaign) = tx.campaign_for(id, agent)? else { return Ok(()) };
+    let before = campaign.targets.get(agent).cloned();
     if campaign.apply(now, agent, event) == Applied::Changed
         && let Some(target) = campaign.targets.get(agent)
     {
-        tx.save_target(id, agent, target)?;
+        carry::save_changed(tx, id, agent, before.as_ref(), target, now)?;
     }
     Ok(())
 }
@@ -285,6 +288,8 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Cancelled(answer) => Some(answer.order),
         Report::Rekeyed(rekeyed) => Some(rekeyed.order),
         Report::Counters(counters) => counters.query,
+        Report::Fetch(fetch) => Some(fetch.schedule),
+        Report::Tested(tested) => Some(tested.order),
         Report::Standing(_) | Report::Faults(_) => None,
     }
 }
@@ -299,7 +304,9 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => None,
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => None,
     }
 }
 

@@ -88,6 +88,7 @@ impl Office {
             site: Label::default(),
             note: Label::default(),
             admin: None,
+            terms: mailfleet::registry::Terms::default(),
             secret_digest: Digest::of(&[7; 32]),
             invite_expires: now().plus(Duration::from_secs(3600)),
         };

@@ -1,0 +1,17 @@
+-- Campaigns in waves, with gates, consent and times; what the registry knows of sites.
+ALTER TABLE campaigns ADD COLUMN rollout BLOB;                      -- manager_core::Rollout, CBOR; NULL: all at once
+ALTER TABLE campaigns ADD COLUMN test BLOB;                         -- what the bundle's test says, CBOR; NULL: it has none
+ALTER TABLE campaigns ADD COLUMN notes TEXT NOT NULL DEFAULT '';    -- release notes
+ALTER TABLE campaigns ADD COLUMN vendor TEXT NOT NULL DEFAULT '';   -- whom to tell if it halts; '' if nobody
+
+ALTER TABLE agents ADD COLUMN vendor TEXT NOT NULL DEFAULT '';
+ALTER TABLE agents ADD COLUMN tags TEXT NOT NULL DEFAULT '';        -- one a line
+ALTER TABLE agents ADD COLUMN attributes TEXT NOT NULL DEFAULT '';  -- name=value, one a line
+ALTER TABLE agents ADD COLUMN zone TEXT NOT NULL DEFAULT '';        -- of the IANA database; '': UTC
+ALTER TABLE agents ADD COLUMN windows TEXT NOT NULL DEFAULT '';     -- '': at any time
+ALTER TABLE agents ADD COLUMN consent TEXT NOT NULL DEFAULT 'ask' CHECK (consent IN ('ask', 'always', 'never'));
+ALTER TABLE agents ADD COLUMN language TEXT NOT NULL DEFAULT 'en';  -- of mails to its administrator
+-- Ends in a row that were no success; mails wait until then (NULL: they do not).
+ALTER TABLE agents ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agents ADD COLUMN penalty_until INTEGER;
+CREATE INDEX faults_grave ON faults (agent, reported_at) WHERE fault_class IN ('A', 'B');
