@@ -47,7 +47,7 @@ struct InHand {
 /// What was found out about a mail before the core is asked.
 pub(crate) enum Taken {
     /// Something to tell the core.
-    Event(Event),
+    Event(Box<Event>),
     /// An envelope whose signature is to be checked, once these statements are weighed.
     Claims(MailHandle, Vec<Statement>),
     /// It stays in the mailbox.
@@ -107,12 +107,12 @@ impl Inbox {
             Class::AutoReply => JunkReason::AutoReply,
             Class::Foreign => JunkReason::Foreign,
         };
-        Taken::Event(Event::Junk { mail, reason })
+        Taken::Event(Box::new(Event::Junk { mail, reason }))
     }
 
     async fn fetch(&mut self, mail: MailHandle, key: &MailKey, marker: &Marker) -> Taken {
         let limit = self.attachment_max_bytes();
-        let junk = |reason| Taken::Event(Event::Junk { mail, reason });
+        let junk = |reason| Taken::Event(Box::new(Event::Junk { mail, reason }));
         if marker.attachment_bytes.is_some_and(|bytes| bytes > limit) {
             return junk(JunkReason::TooLarge);
         }
@@ -172,13 +172,13 @@ impl Inbox {
         // PROTOCOL 3.4: a key that the agent does not hold decides nothing.
         let Some(key) = trust.order_key(head.sender()) else {
             tracing::info!(sender = %head.sender(), "A mail is signed by a key that is not trusted");
-            return Taken::Event(Event::Junk { mail, reason: JunkReason::NotSigned });
+            return Taken::Event(Box::new(Event::Junk { mail, reason: JunkReason::NotSigned }));
         };
         match head.verify(key) {
             Ok(header) => {
                 let facts = facts_of(&header, head.sender());
                 in_hand.envelope = Some((header, head.sender()));
-                Taken::Event(Event::Envelope { mail, facts })
+                Taken::Event(Box::new(Event::Envelope { mail, facts }))
             }
             Err(err) => refused(mail, &err),
         }
@@ -230,7 +230,9 @@ impl Inbox {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => {
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent, key)),
@@ -305,7 +307,7 @@ impl Inbox {
 fn refused(mail: MailHandle, err: &EnvelopeError) -> Taken {
     tracing::info!(err = chain(err), "A mail is no order of the manager");
     match fault_of(err) {
-        OpenFault::Mail(reason) => Taken::Event(Event::Junk { mail, reason }),
+        OpenFault::Mail(reason) => Taken::Event(Box::new(Event::Junk { mail, reason })),
         OpenFault::Local(why) => Taken::Left(Left::Local(why.to_string())),
     }
 }

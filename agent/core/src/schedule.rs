@@ -146,6 +146,23 @@ impl State {
         self.jobs().any(|job| job.bundle == Some(kept.schedule.bundle))
     }
 
+    /// What keeps a job from beginning: its time. `None`: nothing, or what runs before it.
+    #[must_use]
+    pub fn waiting_of(&self, job: &Job, now: UnixMillis) -> Option<Waiting> {
+        match self.gate(job, now) {
+            Gate::Open => None,
+            Gate::Closed(waiting) => Some(waiting),
+            Gate::Past(Hindrance { reason, about }) => Some(Waiting { reason, until: job.expires, about }),
+        }
+    }
+
+    /// True if something waits that a person could put off or cancel.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        let pauses = self.active.as_ref().is_some_and(|install| !install.has_begun());
+        pauses || !self.queue.is_empty() || self.offers().next().is_some()
+    }
+
     /// Schedules that offer a bundle which is not here.
     pub fn offers(&self) -> impl Iterator<Item = &KeptSchedule> {
         self.schedules.values().filter(|kept| kept.schedule.fetch && !self.is_here(kept))
