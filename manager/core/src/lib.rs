@@ -32,6 +32,6 @@ pub use campaign::{
     Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Settings, Target, TargetState,
 };
 pub use enrol::{EnrolDecision, EnrolRefusal, Enrolment};
-pub use plan::{Action, AgentFacts, Fleet, GraveFault, Plan, WaitingFor, left_out, plan};
+pub use plan::{Action, AgentFacts, Fleet, GraveFault, Plan, WaitingFor, asks, left_out, plan};
 pub use reason::Reason;
 pub use rollout::Rollout;

@@ -17,7 +17,7 @@ use crate::consent::Standing;
 use crate::reason::Reason;
 use crate::rollout::HoldReason;
 
-pub use left_out::left_out;
+pub use left_out::{asks, left_out};
 
 /// At most this long do the first targets whose settle time has passed wait for the last, so that the
 /// query goes out in one go.

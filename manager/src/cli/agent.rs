@@ -300,6 +300,7 @@ fn describe(record: &AgentRecord, behind: &Behind) -> String {
         ("Tags", record.terms.get("tag")),
         ("Window", window(record)),
         ("Consent", record.terms.consent.as_str().to_owned()),
+        ("Language", record.terms.language.as_str().to_owned()),
         ("Attributes", attributes(record)),
         ("Held up until", record.penalty_until.map_or(String::new(), |at| format!("{at}: failed too often"))),
         ("State", record.state.as_str().to_owned()),

@@ -409,6 +409,11 @@ pub(crate) enum Campaign {
     /// Send a bundle to agents, ask for their versions after its settle time, and compare
     #[command(after_help = "Without --wait, the daemon (mailfleet run) does the work.\n\nExample:\n  \
                             mailfleet campaign start gateway.mfb --where 'class=office-gateway' --name spring --wait")]
+    #[command(
+        mut_group("Selection", |group| group.required(false)),
+        override_usage = "mailfleet campaign start [OPTIONS] <--all|--agent <ID,...>|--agents-file <FILE>|--where <EXPR>> \
+                          <FILE.mfb>\n       mailfleet campaign start [OPTIONS] --plan <N>"
+    )]
     Start(Box<CampaignStart>),
     /// Show what a campaign would send, when and to whom, and keep that plan for `campaign start --plan N`
     #[command(

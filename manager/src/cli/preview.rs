@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mailfleet::store::AgentRecord;
 use manager_core::consent::Standing;
 use manager_core::rollout::{Gate, WaveKind};
-use manager_core::{AgentFacts, Campaign, Fleet, Reason, left_out};
+use manager_core::{AgentFacts, Campaign, Fleet, Reason, asks, left_out};
 use serde_json::{Value, json};
 use shared::limits::INTERVALS_MAX_COUNT;
 use shared::message::Interval;
@@ -49,7 +49,8 @@ struct Load {
 }
 
 impl Preview<'_> {
-    fn facts(record: &AgentRecord) -> AgentFacts {
+    /// What the planner knows of an agent.
+    pub(crate) fn facts(record: &AgentRecord) -> AgentFacts {
         AgentFacts {
             classes: record.classes.clone(),
             enrolled: record.state == mailfleet::store::AgentState::Enrolled,
@@ -68,13 +69,12 @@ impl Preview<'_> {
     }
 
     fn outlook(&self, id: &AgentId, wave: u32, facts: Option<&AgentFacts>) -> Outlook {
-        let mut reason = left_out(self.campaign, wave, facts);
+        let asks = asks(self.campaign, wave);
+        let mut reason = left_out(&self.campaign.bundle, asks, facts);
         let (install, never) = self.first_time(id);
         if never {
             reason = reason.or(Some(Reason::NoWindow));
         }
-        let customers = self.campaign.rollout.wave(wave).is_some_and(|wave| wave.kind == WaveKind::Customers);
-        let asks = self.campaign.rollout.consent.is_some() && customers;
         Outlook {
             wave,
             asked: asks && reason.is_none() && facts.is_some_and(|facts| facts.consent == Standing::Ask),

@@ -7,10 +7,11 @@ use clap::{Args, ValueEnum};
 use manager_core::rollout::{ConsentTerms, Gate, Retry, Share, Times, Wave, WaveKind, WaveSize, assign};
 use manager_core::{Rollout, TargetState};
 use shared::limits::{ORDER_LIFE, ORDER_LIFE_MAX};
-use shared::time::{format_duration, parse_duration};
+use shared::time::parse_duration;
 use shared::{AgentId, UnixMillis};
 
 use super::fail::Fail;
+use super::show;
 
 /// An agent has this long for an install after the time that it is told.
 const AFTER_INSTALL_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -103,30 +104,41 @@ fn millis(d: Duration) -> u64 {
 }
 
 impl RolloutArgs {
-    /// Checks the options against each other and deals the agents into waves.
-    pub(crate) fn course(&self, agents: &[AgentId], seed: &[u8], now: UnixMillis) -> Result<Course, Fail> {
+    /// Checks the options against each other and deals the agents into waves. Those that are left out anyway count in none, and stand
+    /// in the last.
+    pub(crate) fn course(
+        &self,
+        agents: &[AgentId],
+        left_out: &BTreeSet<AgentId>,
+        seed: &[u8],
+        now: UnixMillis,
+    ) -> Result<Course, Fail> {
         let order_life = self.check_times(now)?;
         let tests: BTreeSet<&AgentId> = self.test.iter().collect();
-        let customers: Vec<AgentId> = agents.iter().filter(|agent| !tests.contains(agent)).cloned().collect();
+        let others = || agents.iter().filter(|agent| !tests.contains(agent));
+        let customers: Vec<AgentId> = others().filter(|agent| !left_out.contains(*agent)).cloned().collect();
         if customers.is_empty() && !tests.is_empty() && !self.waves.is_empty() {
             return Err(Fail::usage("--waves has nobody to deal: every selected agent is a test agent")
                 .next("select the others too, or leave --waves away"));
         }
         let mut rollout = Rollout::at_once();
         rollout.waves.clear();
-        let mut waves: BTreeMap<AgentId, u32> = tests.into_iter().map(|agent| (agent.clone(), 0)).collect();
+        let mut waves: BTreeMap<AgentId, u32> = tests.iter().map(|agent| ((*agent).clone(), 0)).collect();
         if !waves.is_empty() {
             let gate = Gate { observe_ms: millis(self.soak), ..Gate::TEST };
             rollout.waves.push(Wave::new(WaveKind::Test, gate));
         }
         let first = u32::from(!waves.is_empty());
         let dealt = assign(seed, &customers, &self.waves);
-        let count = dealt.iter().max().map_or(0, |last| last.saturating_add(1));
+        let some = others().next().is_some();
+        let count = dealt.iter().max().map_or(u32::from(some), |last| last.saturating_add(1));
         for _ in 0..count {
             let mut wave = Wave::new(WaveKind::Customers, self.gate());
             wave.spread_ms = millis(self.spread);
             rollout.waves.push(wave);
         }
+        let last = first.saturating_add(count).saturating_sub(1);
+        waves.extend(others().map(|agent| (agent.clone(), last)));
         waves.extend(customers.into_iter().zip(dealt.into_iter().map(|wave| wave.saturating_add(first))));
         rollout.retry = Retry { delay_ms: millis(self.retry_after), after: self.retried() };
         rollout.consent = self.ask.map(|patience| ConsentTerms { patience_ms: millis(patience) });
@@ -195,8 +207,8 @@ impl RolloutArgs {
         if life > ORDER_LIFE_MAX {
             return Err(Fail::usage(format!(
                 "these times need an order that lives for {}, expected at most {}",
-                format_duration(life),
-                format_duration(ORDER_LIFE_MAX)
+                show::duration(life),
+                show::duration(ORDER_LIFE_MAX)
             ))
             .next("mail it later (--send-at), or let it be put off for a shorter time (--defer-max)"));
         }

@@ -12,7 +12,7 @@ use mailfleet::home::Home;
 use mailfleet::store::{AgentRecord, BundleRecord, NewCampaign, NewTarget, Store, Tx, TxResult};
 use mailfleet::system::now;
 use manager_core::probe::Expectation;
-use manager_core::{BundleFacts, CampaignId, CampaignState, Reason, Settings, TargetState};
+use manager_core::{BundleFacts, CampaignId, CampaignState, Reason, Settings, TargetState, left_out};
 use shared::limits::CHUNK_BYTES;
 use shared::time::format_duration;
 use shared::{AgentId, Hasher};
@@ -97,7 +97,7 @@ fn start_planned(store: &mut Store, number: u32) -> Result<CampaignId, Fail> {
     let at = now();
     let started = store.write(|tx| {
         let Some(mut campaign) = tx.campaign(id)? else { return Ok(None) };
-        if !campaign.start() {
+        if !campaign.start(at) {
             return Ok(Some((campaign, None)));
         }
         tx.save_campaign(&campaign)?;
@@ -161,9 +161,14 @@ impl Draft {
             ));
         }
         let ids: Vec<AgentId> = chosen.agents.iter().map(|agent| agent.id.clone()).collect();
-        let course = rollout.course(&ids, &looked.digest.0, now())?;
+        let bundle = bundle_facts(&looked);
+        let never = |agent: &&&AgentRecord| {
+            left_out(&bundle, rollout.ask.is_some(), Some(&Preview::facts(agent))).is_some()
+        };
+        let never = chosen.agents.iter().filter(never).map(|agent| agent.id.clone()).collect();
+        let course = rollout.course(&ids, &never, &looked.digest.0, now())?;
         let not_enrolled = chosen.not_enrolled;
-        let new = campaign(terms, course, &looked, &chosen)?;
+        let new = campaign(terms, course, &looked, &chosen);
         Ok(Self { looked, config, new, beside, not_enrolled })
     }
 }
@@ -278,26 +283,26 @@ fn copy(from: &mut File, to: &Path, looked: &Looked) -> io::Result<bool> {
     new.finish().map(|()| true)
 }
 
-fn campaign(
-    terms: &CampaignTerms,
-    course: Course,
-    looked: &Looked,
-    chosen: &Chosen<'_>,
-) -> Result<NewCampaign, Fail> {
+fn bundle_facts(looked: &Looked) -> BundleFacts {
     let manifest = &looked.manifest;
-    Ok(NewCampaign {
+    BundleFacts {
+        digest: looked.digest,
+        software_version: manifest.software_version.clone(),
+        from: manifest.from.clone(),
+        classes: manifest.classes.clone(),
+        test: manifest.test.as_ref().map(|test| Expectation {
+            exit: test.exit,
+            output: test.output.clone(),
+            limit_ms: u64::try_from(test.limit().as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
+fn campaign(terms: &CampaignTerms, course: Course, looked: &Looked, chosen: &Chosen<'_>) -> NewCampaign {
+    let manifest = &looked.manifest;
+    NewCampaign {
         name: terms.name.clone(),
-        bundle: BundleFacts {
-            digest: looked.digest,
-            software_version: manifest.software_version.clone(),
-            from: manifest.from.clone(),
-            classes: manifest.classes.clone(),
-            test: manifest.test.as_ref().map(|test| Expectation {
-                exit: test.exit,
-                output: test.output.clone(),
-                limit_ms: u64::try_from(test.limit().as_millis()).unwrap_or(u64::MAX),
-            }),
-        },
+        bundle: bundle_facts(looked),
         settings: Settings {
             settle: terms.settle.or_else(|| manifest.settle()).unwrap_or(SETTLE_DEFAULT),
             reply_timeout: terms.reply_timeout,
@@ -317,7 +322,7 @@ fn campaign(
                 wave: course.waves.get(&agent.id).copied().unwrap_or(0),
             })
             .collect(),
-    })
+    }
 }
 
 /// Campaigns that no longer retry some agents by themselves, with the number of those.
@@ -326,7 +331,10 @@ type Overtaken = Vec<(CampaignId, usize)>;
 /// Enters the campaign, and takes its agents out of the automatic retries of older ones.
 fn enter(store: &mut Store, draft: &Draft, planned: bool) -> Result<(CampaignId, Overtaken), Fail> {
     let at = now();
-    let (looked, new) = (&draft.looked, NewCampaign { planned, ..draft.new.clone() });
+    let (looked, mut new) = (&draft.looked, NewCampaign { planned, ..draft.new.clone() });
+    if !planned {
+        new.rollout.begin(at);
+    }
     let bundle = BundleRecord {
         digest: looked.digest,
         file: file_name(looked),

@@ -158,7 +158,7 @@ impl Office {
                 retries: 0,
                 order_life: Duration::from_secs(24 * 3600),
             },
-            rollout: Rollout::at_once(),
+            rollout: Rollout::at_once_since(now()),
             notes: String::new(),
             vendor: None,
             planned: false,

@@ -22,7 +22,8 @@ impl Planner<'_> {
     pub(super) fn pending(&mut self, agent: &AgentId, target: &Target) {
         let Some(facts) = self.fleet.get(agent) else { return };
         if target.consent.is_none()
-            && let Some(reason) = left_out(self.campaign, target.wave, Some(facts))
+            && let Some(reason) =
+                left_out(&self.campaign.bundle, asks(self.campaign, target.wave), Some(facts))
         {
             let declined = matches!(reason, Reason::NotWanted | Reason::NobodyToAsk);
             return self.end(
