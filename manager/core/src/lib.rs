@@ -15,6 +15,7 @@ pub mod consent;
 pub mod counter_rows;
 pub mod device_rows;
 pub mod enrol;
+pub mod letter;
 pub mod penalty;
 pub mod plan;
 pub mod probe;
