@@ -176,10 +176,11 @@ impl Campaign {
     }
 
     /// The operator starts what was planned. False if it was started before.
-    pub fn start(&mut self) -> bool {
+    pub fn start(&mut self, now: UnixMillis) -> bool {
         let planned = self.state == CampaignState::Planned;
         if planned {
             self.state = CampaignState::Running;
+            self.rollout.begin(now);
         }
         planned
     }

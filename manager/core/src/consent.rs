@@ -1,8 +1,12 @@
 //! Whether the person who administers a site wants an update (N8): what was asked, what a reply means. Reads no mail: the shell
 //! gives the sender, the headers that matter, and the text.
 
+mod reply;
+
 use minicbor::{Decode, Encode};
 use shared::UnixMillis;
+
+pub use reply::{TOKEN_CHARS, token_in, understand};
 
 /// How far the question to a target's administrator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -15,6 +15,7 @@ pub mod consent;
 pub mod counter_rows;
 pub mod device_rows;
 pub mod enrol;
+pub mod letter;
 pub mod penalty;
 pub mod plan;
 pub mod probe;
@@ -32,6 +33,6 @@ pub use campaign::{
     Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Settings, Target, TargetState,
 };
 pub use enrol::{EnrolDecision, EnrolRefusal, Enrolment};
-pub use plan::{Action, AgentFacts, Fleet, GraveFault, Plan, WaitingFor, plan};
+pub use plan::{Action, AgentFacts, Fleet, GraveFault, Plan, WaitingFor, asks, left_out, plan};
 pub use reason::Reason;
 pub use rollout::Rollout;

@@ -2,6 +2,7 @@
 //! changes nothing, and gives a typed reason for every target that waits.
 
 mod due;
+mod left_out;
 mod waves;
 
 use core::fmt;
@@ -15,6 +16,8 @@ use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
 use crate::consent::Standing;
 use crate::reason::Reason;
 use crate::rollout::HoldReason;
+
+pub use left_out::{asks, left_out};
 
 /// At most this long do the first targets whose settle time has passed wait for the last, so that the
 /// query goes out in one go.
@@ -263,21 +266,6 @@ impl Planner<'_> {
             | CampaignState::Finished
             | CampaignState::Cancelled => {}
         }
-    }
-
-    /// Why this agent cannot be mailed the bundle at all.
-    fn obstacle(&self, facts: Option<&AgentFacts>) -> Option<Reason> {
-        let Some(facts) = facts else { return Some(Reason::NotEnrolled) };
-        let bundle = &self.campaign.bundle;
-        if !bundle.classes.is_empty() && !bundle.classes.iter().any(|class| facts.classes.contains(class)) {
-            return Some(Reason::WrongClass);
-        }
-        // An agent that never reported is mailed: it knows its version and refuses by itself.
-        let known = facts.version.as_ref()?;
-        let fits = known
-            .exact()
-            .is_some_and(|version| bundle.from.contains(version) || *version == bundle.software_version);
-        if bundle.from.is_empty() || fits { None } else { Some(Reason::WrongFromVersion(known.clone())) }
     }
 
     /// Ends a target whose order's life is over.

@@ -229,6 +229,13 @@ impl Rollout {
         rollout
     }
 
+    /// The first wave begins.
+    pub fn begin(&mut self, now: UnixMillis) {
+        if let Some(first) = self.waves.first_mut() {
+            first.opened_at = first.opened_at.or(Some(now));
+        }
+    }
+
     /// The wave whose gate is awaited: its number, from 0.
     #[must_use]
     pub fn current(&self) -> Option<usize> {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `class != x` is true if no class of the agent is x. `<` and `>` compare numbers inside a text as numbers, so that 1.0.9 comes
-//! before 1.0.10, and are never true of a value that is not there.
+//! before 1.0.10; a number and a word (no version yet, say) are not compared.
 
 use core::cmp::Ordering;
 
@@ -103,10 +103,10 @@ fn holds(expr: &Expr, agent: &impl Facts) -> bool {
         Expr::And(parts) => parts.iter().all(|part| holds(part, agent)),
         Expr::Not(inner) => !holds(inner, agent),
         Expr::Is { key, pattern } => agent.values(key).iter().any(|value| matches(pattern, value)),
-        Expr::Compares { key, op, with } => agent
-            .values(key)
-            .iter()
-            .any(|value| !value.is_empty() && op.holds(natural(&value.to_lowercase(), &with.to_lowercase()))),
+        Expr::Compares { key, op, with } => agent.values(key).iter().any(|value| {
+            is_number(value) == is_number(with)
+                && op.holds(natural(&value.to_lowercase(), &with.to_lowercase()))
+        }),
     }
 }
 
@@ -409,6 +409,7 @@ mod tests {
         assert!(!selects("version < 1.0.02-0"));
         assert!(selects("attr.floor > 9 and Attr.Floor < 100"));
         assert!(!selects("attr.room < 9") && !selects("attr.room > 9"), "what is not there is not compared");
+        assert!(!selects("site > 9") && !selects("site < 9"), "a word and a number are not compared");
     }
 
     #[test]

@@ -231,6 +231,13 @@ impl Zone {
         }
     }
 
+    /// The moment of `2026-12-01` (its midnight) or `2026-12-01 22:00` by the clock there.
+    #[must_use]
+    pub fn moment_of(&self, text: &str) -> Option<UnixMillis> {
+        let (date, time) = text.split_once([' ', 't']).unwrap_or((text, "00:00"));
+        self.moment(date.trim().parse().ok()?, minutes(time.trim()).ok()?)
+    }
+
     fn date(&self, at: UnixMillis) -> Option<Date> {
         Some(jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(self.0.clone()).date())
     }

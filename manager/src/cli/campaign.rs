@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mailfleet::store::AgentRecord;
+use mailfleet::system::now;
+use manager_core::rollout::HoldReason;
 use manager_core::{Campaign, CampaignId, CampaignState, TargetState};
 use serde_json::{Value, json};
 use shared::AgentId;
 
-use super::args::{CampaignId as CampaignArg, CampaignShow, Doctor};
+use super::args::{CampaignHold, CampaignId as CampaignArg, CampaignShow, Doctor};
 use super::fail::{Done, Fail, Outcome};
 use super::show::{Colour, Listing, cell};
 use super::view::{View, daemon_text, title};
@@ -114,6 +116,75 @@ pub(crate) fn retry(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     Ok(Done::All)
 }
 
+pub(crate) fn pause(home: Option<&Path>, args: &CampaignHold) -> Outcome {
+    let (at, words) = (now(), args.reason.as_str());
+    let done = |campaign: &mut Campaign| campaign.pause(words, at).then_some(Vec::new());
+    let campaign = hold(home, args.number, "paused", words, done)?;
+    show::say(&format!("{} is paused. Go on: mailfleet campaign resume {}", title(&campaign), campaign.id))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn halt(home: Option<&Path>, args: &CampaignHold) -> Outcome {
+    let (at, words) = (now(), args.reason.as_str());
+    let done = |campaign: &mut Campaign| campaign.halt(HoldReason::Operator(words.to_owned()), at);
+    let campaign = hold(home, args.number, "halted", words, done)?;
+    show::say(&format!(
+        "{} is halted; what has not begun on an agent is called back. Go on: mailfleet campaign resume {}",
+        title(&campaign),
+        campaign.id
+    ))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn resume(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+    let at = now();
+    let campaign =
+        hold(home, args.number, "resumed", "", |campaign| campaign.resume(at).then_some(Vec::new()))?;
+    show::say(&format!("{} goes on.", title(&campaign)))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn skip(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+    let at = now();
+    let mut opened = 0;
+    let campaign = hold(home, args.number, "gate opened by the operator", "", |campaign| {
+        opened = campaign.skip(at)?;
+        Some(Vec::new())
+    })?;
+    show::say(&format!("{}: the gate of wave {} is open.", title(&campaign), opened.saturating_add(1)))?;
+    Ok(Done::All)
+}
+
+/// Carries out an operator's word about a whole campaign: `work` gives the agents whose unsent mail is dropped, or `None` if the word
+/// makes no sense in the campaign's state.
+fn hold(
+    home: Option<&Path>,
+    number: u32,
+    what: &str,
+    words: &str,
+    work: impl FnOnce(&mut Campaign) -> Option<Vec<AgentId>>,
+) -> Result<Campaign, Fail> {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let (campaign, dropped) = change(&mut store, number, work)?;
+    let Some(dropped) = dropped else {
+        return Err(Fail::usage(format!(
+            "{} is {}: there is nothing to do",
+            title(&campaign),
+            campaign.state.as_str()
+        ))
+        .next("`mailfleet campaign show` says how it stands"));
+    };
+    let why = if words.is_empty() { String::new() } else { format!(": {words}") };
+    store
+        .write(|tx| {
+            tx.drop_queued(campaign.id, &dropped)?;
+            tx.log(now(), "", &format!("campaign {} {what} by the operator{why}", campaign.id))
+        })
+        .map_err(open::store_failed)?;
+    Ok(campaign)
+}
+
 pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
@@ -156,8 +227,8 @@ fn change<T>(
         }
         // What is still in the outbox must not go out after its target has ended.
         tx.drop_queued(id, &called_off)?;
-        if campaign.state != before.state {
-            tx.save_campaign_state(id, campaign.state)?;
+        if campaign.state != before.state || campaign.rollout != before.rollout {
+            tx.save_campaign(&campaign)?;
         }
         Ok(Some((campaign, result)))
     });

@@ -2,6 +2,7 @@
 //! a campaign depends on.
 
 mod agent;
+mod agent_set;
 mod agents;
 mod args;
 mod bundle;
@@ -24,10 +25,12 @@ mod inspect;
 mod keys;
 mod names;
 mod open;
+mod preview;
 mod progress;
 mod query;
 mod rekey;
 mod report;
+mod rollout_args;
 mod select;
 mod show;
 mod start;
@@ -60,6 +63,7 @@ fn run(cli: Cli) -> Outcome {
             Agent::Import(args) => agent::import(home, &args),
             Agent::Invite(args) => agent::invite(home, &args),
             Agent::List(args) => agents::list(home, &args),
+            Agent::Set(args) => agent_set::set(home, &args),
             Agent::Show(args) => agent::show(home, &args),
             Agent::Rekey(args) => rekey::rekey(home, &args),
             Agent::Remove(args) => agent::remove(home, &args),
@@ -71,6 +75,11 @@ fn run(cli: Cli) -> Outcome {
         },
         Command::Campaign(command) => match command {
             Campaign::Start(args) => start::start(home, &args),
+            Campaign::Plan(args) => start::plan(home, &args),
+            Campaign::Pause(args) => campaign::pause(home, &args),
+            Campaign::Halt(args) => campaign::halt(home, &args),
+            Campaign::Resume(args) => campaign::resume(home, &args),
+            Campaign::Skip(args) => campaign::skip(home, &args),
             Campaign::List(args) => campaign::list(home, &args),
             Campaign::Show(args) => campaign::show(home, &args),
             Campaign::Watch(args) => follow::watch(home, &args),

@@ -114,6 +114,8 @@ pub struct AgentRecord {
     pub keys_at: Option<UnixMillis>,
     /// When it was asked for new keys that have not come; `None`: nothing is open.
     pub rekey_ordered: Option<UnixMillis>,
+    /// It has failed too often: nothing is mailed to it before this.
+    pub penalty_until: Option<UnixMillis>,
 }
 
 fn terms(row: &Row<'_>) -> TxResult<Terms> {
@@ -177,6 +179,7 @@ fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
         unheard_since: opt_time(row, "unheard_since")?,
         keys_at: opt_time(row, "keys_at")?.or(opt_time(row, "enrolled_at")?),
         rekey_ordered: opt_time(row, "rekey_ordered")?,
+        penalty_until: opt_time(row, "penalty_until")?,
     })
 }
 
@@ -253,6 +256,18 @@ impl Tx<'_> {
                 note.as_str(),
                 admin.map_or("", MailAddress::as_str)
             ],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets the failures of an agent.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn pardon(&self, id: &AgentId) -> TxResult<()> {
+        self.0.execute(
+            "UPDATE agents SET failures = 0, penalty_until = NULL WHERE id = ?1 AND penalty_until IS NOT NULL",
+            [id.as_str()],
         )?;
         Ok(())
     }

@@ -4,12 +4,12 @@ use core::time::Duration;
 
 use shared::{AgentId, UnixMillis};
 
+use super::left_out::{asks, left_out};
 use super::{Planner, WaitingFor};
 use crate::campaign::{CampaignState, Target, TargetState};
 use crate::consent::{Consent, Standing};
 use crate::plan::AgentFacts;
 use crate::reason::Reason;
-use crate::rollout::WaveKind;
 
 impl Planner<'_> {
     /// A campaign that was only laid out.
@@ -21,8 +21,16 @@ impl Planner<'_> {
 
     pub(super) fn pending(&mut self, agent: &AgentId, target: &Target) {
         let Some(facts) = self.fleet.get(agent) else { return };
-        if let Some(reason) = self.obstacle(Some(facts)) {
-            return self.end(agent, TargetState::Failed, reason);
+        if target.consent.is_none()
+            && let Some(reason) =
+                left_out(&self.campaign.bundle, asks(self.campaign, target.wave), Some(facts))
+        {
+            let declined = matches!(reason, Reason::NotWanted | Reason::NobodyToAsk);
+            return self.end(
+                agent,
+                if declined { TargetState::Declined } else { TargetState::Failed },
+                reason,
+            );
         }
         let times = &self.campaign.rollout.times;
         if times.expires_at.is_some_and(|at| self.now >= at) {
@@ -53,28 +61,17 @@ impl Planner<'_> {
 
     /// True if the target's administrator wants the update, or need not be asked.
     fn has_consent(&mut self, agent: &AgentId, target: &Target, facts: &AgentFacts) -> bool {
-        let rollout = &self.campaign.rollout;
-        let (Some(_), Some(WaveKind::Customers)) =
-            (rollout.consent, rollout.wave(target.wave).map(|wave| wave.kind))
-        else {
+        if !asks(self.campaign, target.wave) || facts.consent == Standing::Always {
             return true;
-        };
-        match (target.consent, facts.consent) {
-            (Some(Consent::Given(_) | Consent::Later(_)), _) | (_, Standing::Always) => true,
-            (_, Standing::Never) => {
-                self.end(agent, TargetState::Declined, Reason::NotWanted);
-                false
-            }
-            (_, Standing::Ask) if !facts.has_admin => {
-                self.end(agent, TargetState::Declined, Reason::NobodyToAsk);
-                false
-            }
+        }
+        match target.consent {
+            Some(Consent::Given(_) | Consent::Later(_)) => true,
             // Nobody is asked about something that the vendor's own boxes have not shown to work.
-            (_, Standing::Ask) if !rollout.is_tested() => {
+            Some(Consent::Asked(_)) | None if !self.campaign.rollout.is_tested() => {
                 self.wait(agent, WaitingFor::Wave(target.wave));
                 false
             }
-            (Some(Consent::Asked(_)) | None, Standing::Ask) => {
+            Some(Consent::Asked(_)) | None => {
                 self.mails.consent.push(agent.clone());
                 false
             }

@@ -10,7 +10,7 @@ use crate::mime::header::Headers;
 use crate::text::clean;
 
 /// Longest subject kept, in bytes.
-const SUBJECT_MAX_BYTES: usize = 200;
+const SUBJECT_MAX_BYTES: usize = 500;
 
 /// The fields that [`classify`] needs, for IMAP's HEADER.FIELDS.
 pub(crate) const FIELDS: &str = "FROM SUBJECT DATE RETURN-PATH CONTENT-TYPE AUTO-SUBMITTED PRECEDENCE \
