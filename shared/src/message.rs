@@ -100,7 +100,7 @@ pub struct InstallOrder {
     #[n(2)]
     pub software_version: SoftwareVersion,
     /// It waits for a schedule of this bundle, which is mailed by itself.
-    #[cbor(n(3), default)]
+    #[cbor(n(3), default, skip_if = "core::ops::Not::not")]
     pub scheduled: bool,
 }
 
