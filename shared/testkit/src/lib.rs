@@ -16,6 +16,7 @@ mod boxes;
 mod dice;
 mod headquarters;
 mod persona;
+mod planned;
 mod post;
 mod world;
 

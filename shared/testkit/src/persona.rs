@@ -31,6 +31,8 @@ pub struct Persona {
     pub tampering: u64,
     /// Its clock jumps, per thousand polls.
     pub clock_jumps: u64,
+    /// Somebody at the site puts off what waits, or cancels it, per thousand polls.
+    pub people: u64,
     /// Its address is refused by the relay.
     pub dead_address: bool,
 }
@@ -51,6 +53,7 @@ impl Persona {
             disk_full: 0,
             tampering: 0,
             clock_jumps: 0,
+            people: 0,
             dead_address: false,
         }
     }
@@ -58,7 +61,7 @@ impl Persona {
     /// True if it can do what it is told in the end, whatever happens on the way.
     #[must_use]
     pub fn recovers(&self) -> bool {
-        !self.off && !self.dead_address && self.tampering == 0 && self.clock_jumps == 0
+        !self.off && !self.dead_address && self.tampering == 0 && self.clock_jumps == 0 && self.people == 0
     }
 
     pub(crate) fn roll(dice: &mut Dice) -> Self {
@@ -90,6 +93,7 @@ impl Persona {
                 ..healthy
             },
             13 => Self { leases: 1 + u32::try_from(dice.below(20)).unwrap(), restarts: 1, ..healthy },
+            14 => Self { people: 100, ..healthy },
             _ => healthy,
         }
     }
