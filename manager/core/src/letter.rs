@@ -22,11 +22,14 @@ pub enum Kind {
     Consent,
     /// It is installed (N5).
     Done,
+    /// The answer was not understood.
+    Unclear,
 }
 
 impl Kind {
     /// All with the names of their template files.
-    pub const ALL: [(Self, &'static str); 2] = [(Self::Consent, "consent"), (Self::Done, "done")];
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Consent, "consent"), (Self::Done, "done"), (Self::Unclear, "unclear")];
 
     /// Its name in files: `consent.en.txt`, `consent.en.html`.
     #[must_use]
@@ -38,10 +41,11 @@ impl Kind {
     #[must_use]
     pub fn names(self) -> &'static [&'static str] {
         match self {
-            Self::Consent => &[
-                "version", "site", "count", "boxes", "notes", "size", "when", "deadline", "later", "token",
-            ],
+            Self::Consent => {
+                &["version", "site", "count", "boxes", "notes", "size", "when", "deadline", "later", "token"]
+            }
             Self::Done => &["version", "site", "count", "boxes", "notes"],
+            Self::Unclear => &["site", "token"],
         }
     }
 
@@ -59,6 +63,8 @@ impl Kind {
             ),
             (Self::Done, Language::English) => (include_str!("../templates/done.en.txt"), None),
             (Self::Done, Language::Japanese) => (include_str!("../templates/done.ja.txt"), None),
+            (Self::Unclear, Language::English) => (include_str!("../templates/unclear.en.txt"), None),
+            (Self::Unclear, Language::Japanese) => (include_str!("../templates/unclear.ja.txt"), None),
         }
     }
 }
@@ -101,7 +107,10 @@ impl Template {
         let err = |line, problem: String| TemplateError { line, problem };
         for source in [Some(text), html].into_iter().flatten() {
             if source.len() > TEMPLATE_MAX_BYTES {
-                return Err(err(1, format!("expected at most {TEMPLATE_MAX_BYTES} bytes, found {}", source.len())));
+                return Err(err(
+                    1,
+                    format!("expected at most {TEMPLATE_MAX_BYTES} bytes, found {}", source.len()),
+                ));
             }
             check_names(kind, source)?;
         }
@@ -109,8 +118,10 @@ impl Template {
         let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
         let subject = first.strip_prefix("Subject:").map(str::trim).filter(|subject| !subject.is_empty());
         let subject = subject.ok_or_else(|| err(1, format!("expected \"Subject: …\", found \"{first}\"")))?;
-        let body = rest.strip_prefix('\n').ok_or_else(|| err(2, "expected an empty line after the subject".to_owned()))?;
-        if kind == Kind::Consent && !subject.contains("{{token}}") {
+        let body = rest
+            .strip_prefix('\n')
+            .ok_or_else(|| err(2, "expected an empty line after the subject".to_owned()))?;
+        if kind.names().contains(&"token") && !subject.contains("{{token}}") {
             return Err(err(1, "expected {{token}} in the subject: replies are known by it".to_owned()));
         }
         Ok(Self { subject: subject.to_owned(), text: body.to_owned(), html: html.map(str::to_owned) })
@@ -179,7 +190,11 @@ fn replace(template: &str, value: impl Fn(&str) -> String) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 #[cfg(test)]
@@ -208,8 +223,11 @@ mod tests {
     #[test]
     fn a_value_cannot_bring_a_name_or_a_line_of_the_subject() {
         let template = Template::parse(Kind::Done, "Subject: {{site}}\n\n{{notes}}\n", None).unwrap();
-        let values =
-            BTreeMap::from([("site", "a\nBcc: x@y.test".to_owned()), ("notes", "{{version}}".to_owned()), ("version", "1".to_owned())]);
+        let values = BTreeMap::from([
+            ("site", "a\nBcc: x@y.test".to_owned()),
+            ("notes", "{{version}}".to_owned()),
+            ("version", "1".to_owned()),
+        ]);
         let letter = template.fill(&values);
         assert_eq!(letter.subject, "a Bcc: x@y.test");
         assert_eq!(letter.text, "{{version}}\n");
@@ -219,9 +237,18 @@ mod tests {
     fn what_is_wrong_in_a_user_s_template_is_named_with_its_line() {
         let error = |text: &str| Template::parse(Kind::Consent, text, None).unwrap_err().to_string();
         assert_eq!(error("Hello\n"), "line 1: expected \"Subject: …\", found \"Hello\"");
-        assert_eq!(error("Subject: x {{token}}\nHello\n"), "line 2: expected an empty line after the subject");
-        assert_eq!(error("Subject: x\n\nHello\n"), "line 1: expected {{token}} in the subject: replies are known by it");
-        assert!(error("Subject: {{token}}\n\n{{price}}\n").starts_with("line 3: expected one of {{version}}, {{site}}"));
+        assert_eq!(
+            error("Subject: x {{token}}\nHello\n"),
+            "line 2: expected an empty line after the subject"
+        );
+        assert_eq!(
+            error("Subject: x\n\nHello\n"),
+            "line 1: expected {{token}} in the subject: replies are known by it"
+        );
+        assert!(
+            error("Subject: {{token}}\n\n{{price}}\n")
+                .starts_with("line 3: expected one of {{version}}, {{site}}")
+        );
         assert!(error("Subject: {{token\n\n").contains("found \"{{token\""));
         assert!(error(&"x".repeat(70_000)).contains("at most 65536 bytes"));
     }

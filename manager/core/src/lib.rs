@@ -16,6 +16,7 @@ pub mod counter_rows;
 pub mod device_rows;
 pub mod enrol;
 pub mod letter;
+pub mod notice;
 pub mod penalty;
 pub mod plan;
 pub mod probe;

@@ -51,7 +51,7 @@ pub(super) fn carry_out(
     for (agent, target) in &campaign.targets {
         match before.targets.get(agent) {
             Some(before) if before == target => {}
-            before => save_changed(tx, id, agent, before, target, now)?,
+            before => save_changed(tx, shared, id, agent, before, target, now)?,
         }
     }
     if before.state != campaign.state || before.rollout != campaign.rollout {
@@ -100,7 +100,10 @@ fn act(
             campaign.end(&agent, state, reason);
         }
         Action::Retry { agents } => campaign.restart(&agents),
-        Action::Finish => campaign.state = CampaignState::Finished,
+        Action::Finish => {
+            campaign.state = CampaignState::Finished;
+            people::tell_finished(tx, shared, campaign, now)?;
+        }
         Action::OpenWave(number) => {
             campaign.open_wave(number, now);
             tx.log(now, "", &format!("campaign {id}: wave {} begins", number.saturating_add(1)))?;
@@ -116,6 +119,7 @@ fn act(
         Action::Halt(why) => {
             tracing::warn!(campaign = %id, %why, "campaign halted");
             tx.log(now, "", &format!("campaign {id} halted: {why}"))?;
+            people::tell_halted(tx, shared, campaign, &why, now)?;
             if let Some(unsent) = campaign.halt(why, now) {
                 tx.drop_queued(id, &unsent)?;
             }
@@ -205,9 +209,10 @@ pub(super) fn intervals(
     (!intervals.is_empty()).then_some(intervals)
 }
 
-/// Saves a target, and counts its end for or against its agent.
+/// Saves a target. Its end counts for or against its agent, and its administrator may have to be told.
 pub(super) fn save_changed(
     tx: &Tx<'_>,
+    shared: &Shared,
     id: CampaignId,
     agent: &AgentId,
     before: Option<&Target>,
@@ -215,10 +220,14 @@ pub(super) fn save_changed(
     now: UnixMillis,
 ) -> TxResult<()> {
     tx.save_target(id, agent, target)?;
-    if before.is_some_and(|before| before.state != target.state)
-        && let Some(counts) = penalty::counts(target)
-    {
+    if before.is_none_or(|before| before.state == target.state) || !target.state.is_end() {
+        return Ok(());
+    }
+    if let Some(counts) = penalty::counts(target) {
         tx.count_end(agent, counts, now)?;
     }
-    Ok(())
+    match tx.agent(agent)?.and_then(|record| record.admin) {
+        Some(admin) => people::tell_done(tx, shared, id, &admin, now),
+        None => Ok(()),
+    }
 }

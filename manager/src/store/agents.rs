@@ -350,6 +350,22 @@ impl Tx<'_> {
         Ok(all)
     }
 
+    /// The agents of an administrator, but the removed, by ID.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agents_of_admin(&self, admin: &MailAddress) -> TxResult<Vec<AgentRecord>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT * FROM agents WHERE admin = ?1 COLLATE NOCASE AND admin <> '' AND state <> 'removed' ORDER BY id",
+        )?;
+        let mut rows = statement.query([admin.as_str()])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(record(row)?);
+        }
+        Ok(all)
+    }
+
     /// All agents, also the removed, by ID: what they have reported stays.
     ///
     /// # Errors

@@ -29,7 +29,8 @@ pub fn token_in(text: &str) -> Option<String> {
     text.match_indices("[mf-").find_map(|(at, mark)| {
         let rest = text.get(at..)?.strip_prefix(mark)?;
         let (token, _) = rest.split_once(']')?;
-        let fits = token.len() == TOKEN_CHARS && token.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b));
+        let fits = token.len() == TOKEN_CHARS
+            && token.bytes().all(|b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b));
         fits.then(|| token.to_owned())
     })
 }
@@ -38,7 +39,8 @@ pub fn token_in(text: &str) -> Option<String> {
 /// nothing that can be relied on.
 #[must_use]
 pub fn understand(text: &str, zone: &Zone, now: UnixMillis) -> Option<Answer> {
-    let line = text.lines().take(LINES_MAX).map(str::trim).find(|line| !line.is_empty() && !is_quoted(line))?;
+    let line =
+        text.lines().take(LINES_MAX).map(str::trim).find(|line| !line.is_empty() && !is_quoted(line))?;
     let line = line.trim_end_matches(['.', '!', '。', '！', ',', '、']).trim().to_lowercase();
     let is = |words: &[&str]| words.contains(&line.as_str());
     if is(&YES) {

@@ -14,4 +14,29 @@ ALTER TABLE agents ADD COLUMN language TEXT NOT NULL DEFAULT 'en';  -- of mails 
 -- Ends in a row that were no success; mails wait until then (NULL: they do not).
 ALTER TABLE agents ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE agents ADD COLUMN penalty_until INTEGER;
+CREATE INDEX agents_by_admin ON agents (admin COLLATE NOCASE) WHERE admin <> '';
 CREATE INDEX faults_grave ON faults (agent, reported_at) WHERE fault_class IN ('A', 'B');
+
+-- Letters to people go out as alerts do; some have their text as HTML beside it.
+ALTER TABLE alerts ADD COLUMN html TEXT;                            -- NULL: plain text only
+
+-- Questions to administrators (N8). A reply is known by its token, of which only the digest is kept.
+CREATE TABLE consents (
+    token       BLOB PRIMARY KEY NOT NULL,      -- SHA-256
+    campaign    INTEGER NOT NULL REFERENCES campaigns (id),
+    bundle      BLOB NOT NULL,                  -- digest of the bundle that was asked about
+    admin       TEXT NOT NULL,
+    zone        TEXT NOT NULL,                  -- in which dates of the answer are read
+    asked_at    INTEGER NOT NULL,
+    until       INTEGER NOT NULL,
+    answer      TEXT NOT NULL DEFAULT '',       -- the last that was understood; '' if none
+    answered_at INTEGER,                        -- NULL: no answer was understood
+    explained   INTEGER NOT NULL DEFAULT 0      -- 1: was told what an answer looks like
+) STRICT;
+
+-- Who was told that a campaign's updates are done (N5).
+CREATE TABLE told (
+    campaign INTEGER NOT NULL REFERENCES campaigns (id),
+    admin    TEXT NOT NULL,
+    PRIMARY KEY (campaign, admin)
+) STRICT, WITHOUT ROWID;
