@@ -382,7 +382,7 @@ impl Shell {
 
     /// What people at the site want is known before anything begins.
     fn listen_to_people(&self, events: &mut VecDeque<Event>) {
-        let wishes = self.home.wishes().read();
+        let wishes = self.home.wishes().attend();
         if wishes.is_empty() {
             return;
         }

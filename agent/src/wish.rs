@@ -59,16 +59,14 @@ impl Wishes {
     /// All wishes that can be read.
     #[must_use]
     pub fn read(&self) -> Vec<Wish> {
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return vec![] };
-        let names = entries
-            .take(LEASE_NAMES_MAX_COUNT)
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let orders = names.filter_map(|name| EnvelopeId::parse_hex(name.strip_suffix(EXTENSION)?).ok());
-        let mut orders: Vec<EnvelopeId> = orders.collect();
-        orders.sort();
-        orders.truncate(WISHES_MAX_COUNT);
+        self.orders().into_iter().filter_map(|order| self.read_one(order).ok()).collect()
+    }
+
+    /// The same, for who acts on them; what is no wish is removed.
+    #[must_use]
+    pub fn attend(&self) -> Vec<Wish> {
         let mut wishes = vec![];
-        for order in orders {
+        for order in self.orders() {
             match self.read_one(order) {
                 Ok(wish) => wishes.push(wish),
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
@@ -81,6 +79,19 @@ impl Wishes {
             }
         }
         wishes
+    }
+
+    /// Whatever there are files about.
+    fn orders(&self) -> Vec<EnvelopeId> {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return vec![] };
+        let names = entries
+            .take(LEASE_NAMES_MAX_COUNT)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let orders = names.filter_map(|name| EnvelopeId::parse_hex(name.strip_suffix(EXTENSION)?).ok());
+        let mut orders: Vec<EnvelopeId> = orders.collect();
+        orders.sort();
+        orders.truncate(WISHES_MAX_COUNT);
+        orders
     }
 
     fn read_one(&self, order: EnvelopeId) -> io::Result<Wish> {
@@ -181,8 +192,9 @@ mod tests {
         put(7, (good.replace("01", "07") + "put_off_until = \"2026-11-21\"\n").as_bytes());
         put(8, (good.replace("01", "08") + "x = 1\n").as_bytes());
         std::fs::write(wishes.folder().join("notes.toml"), &good).unwrap();
-        assert_eq!(wishes.read(), [wish(1, Want::Cancel)]);
-        assert_eq!(std::fs::read_dir(wishes.folder()).unwrap().count(), 2);
+        let files = || std::fs::read_dir(wishes.folder()).unwrap().count();
+        assert_eq!((wishes.read(), files()), (vec![wish(1, Want::Cancel)], 9));
+        assert_eq!((wishes.attend(), files()), (vec![wish(1, Want::Cancel)], 2));
     }
 
     #[test]

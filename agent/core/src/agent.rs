@@ -113,9 +113,9 @@ impl AgentCore {
             }
             Event::ModulesRead { read: ReadFor::Reports, found } => self.answer_owed(now, &found),
             Event::ModulesRead { read: ReadFor::Test(order), found } => {
-                self.test_may_run(now, order, &found, &mut effects);
+                self.begin_test(now, order, &found, &mut effects);
             }
-            Event::TestEnded { order, end, output } => self.test_ended(now, order, end, output),
+            Event::TestEnded { order, end, output } => self.end_test(now, order, end, output),
             Event::Wishes { wishes } => self.wishes(now, wishes, &mut effects),
             Event::Staged { order, result } => {
                 self.signal(now, Some(order), Signal::Staged(result), &mut effects);

@@ -118,7 +118,7 @@ impl AgentCore {
             Order::Acknowledge(answer) => self.acknowledged(now, &answer, out),
             Order::QueryCounters => self.query_counters(now, facts.id),
             Order::Schedule(schedule) => self.scheduled(facts, schedule),
-            Order::Test(test) => self.test_ordered(now, facts, test),
+            Order::Test(test) => self.order_test(now, facts, test),
         }
         self.contact(now);
         out.push(Effect::Dispose { mail, disposal: Disposal::Done });

@@ -35,7 +35,7 @@ fn not_run(why: &str) -> TestResult {
 }
 
 impl AgentCore {
-    pub(crate) fn test_ordered(&mut self, now: UnixMillis, facts: &EnvelopeFacts, test: TestOrder) {
+    pub(crate) fn order_test(&mut self, now: UnixMillis, facts: &EnvelopeFacts, test: TestOrder) {
         if self.state.tests.len() >= TESTS_MAX_COUNT {
             let result = not_run("too many tests wait");
             return self.say(now, Report::Tested(Tested { order: facts.id, result }));
@@ -66,7 +66,7 @@ impl AgentCore {
     }
 
     /// The files are read: only the version that is to be tested is tested.
-    pub(crate) fn test_may_run(
+    pub(crate) fn begin_test(
         &mut self,
         now: UnixMillis,
         order: EnvelopeId,
@@ -76,7 +76,7 @@ impl AgentCore {
         if self.testing != Some(order) {
             return;
         }
-        match self.test_effect(order, found) {
+        match self.run_of_test(order, found) {
             Err(result) => self.tested(now, order, result),
             Ok(effect) => {
                 self.dirty = true;
@@ -89,7 +89,7 @@ impl AgentCore {
     }
 
     /// What is to be run, or why nothing is (PROTOCOL 16.1).
-    fn test_effect(&self, order: EnvelopeId, found: &ModulesFound) -> Result<Effect, TestResult> {
+    fn run_of_test(&self, order: EnvelopeId, found: &ModulesFound) -> Result<Effect, TestResult> {
         let installed = self.state.installed.as_ref();
         let other = || TestResult::OtherVersion(reported(installed, found));
         let wanted =
@@ -107,7 +107,7 @@ impl AgentCore {
         Ok(Effect::RunTest { order, path: module.path.clone(), args: test.args.clone(), limit: test.limit() })
     }
 
-    pub(crate) fn test_ended(
+    pub(crate) fn end_test(
         &mut self,
         now: UnixMillis,
         order: EnvelopeId,

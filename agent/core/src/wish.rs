@@ -63,7 +63,7 @@ pub enum NotGranted {
 }
 
 impl State {
-    /// The schedule of an update that has not begun, and when its order expires.
+    /// The schedule of an update that has not begun, and until when it can begin.
     fn schedule_of(&self, order: EnvelopeId) -> Result<(&KeptSchedule, UnixMillis), NotGranted> {
         self.not_begun(order)?;
         let Some(job) = self.jobs().find(|job| job.order == order) else {
@@ -74,7 +74,7 @@ impl State {
             return Err(NotGranted::NotScheduled);
         }
         let kept = job.bundle.and_then(|bundle| self.schedules.get(&bundle)).ok_or(NotGranted::NoSchedule)?;
-        Ok((kept, job.expires))
+        Ok((kept, job.expires.min(kept.expires)))
     }
 
     fn not_begun(&self, order: EnvelopeId) -> Result<(), NotGranted> {

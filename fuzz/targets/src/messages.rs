@@ -60,7 +60,7 @@ fn shown(report: &Report) {
                 harmless(&waiting.to_string());
             }
         }
-        Report::Tested(tested) => test_result(&tested.result),
+        Report::Tested(tested) => of_test(&tested.result),
         Report::Cancelled(_)
         | Report::Standing(_)
         | Report::Rekeyed(_)
@@ -70,7 +70,7 @@ fn shown(report: &Report) {
     }
 }
 
-fn test_result(result: &TestResult) {
+fn of_test(result: &TestResult) {
     harmless(&result.to_string());
     match result {
         TestResult::Exit(_, output) | TestResult::Signal(_, output) | TestResult::TimedOut(_, output) => {

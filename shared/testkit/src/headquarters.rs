@@ -390,7 +390,7 @@ impl Store {
         self.sequence += 1;
         let envelope = dice.envelope_id();
         let queued = agents.iter().map(|agent| (agent.clone(), (now, 0))).collect();
-        let (created, expires) = (now, now.plus(ORDER_LIFE));
+        let (created, expires) = (now, now.plus(self.life(now, campaign)));
         self.outbox.push(OutOrder {
             envelope,
             sequence: self.sequence,
@@ -401,6 +401,12 @@ impl Store {
             queued,
         });
         envelope
+    }
+
+    /// How long an order lives: no longer than its campaign (R11).
+    fn life(&self, now: UnixMillis, campaign: Option<usize>) -> core::time::Duration {
+        let expiry = campaign.and_then(|at| self.campaigns[at].rollout.times.expires_at);
+        expiry.map_or(ORDER_LIFE, |at| at.since(now).min(ORDER_LIFE))
     }
 
     /// New keys, from the current ones only (PROTOCOL 13.5). Proofs are not simulated.
@@ -513,7 +519,12 @@ impl Store {
         let times = rollout.times;
         let not_before = times.install_at.unwrap_or(now).max(now);
         let nights = Windows::parse(NIGHTS).unwrap();
-        let nights = nights.intervals(&Zone::utc(), not_before, now.plus(ORDER_LIFE), INTERVALS_MAX_COUNT);
+        let nights = nights.intervals(
+            &Zone::utc(),
+            not_before,
+            now.plus(self.life(now, Some(at))),
+            INTERVALS_MAX_COUNT,
+        );
         let intervals = if times.windows { nights } else { vec![] };
         let from = intervals.first().map_or(not_before, |first| first.from);
         let order = Order::Schedule(Schedule {

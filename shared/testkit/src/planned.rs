@@ -12,7 +12,7 @@ use crate::boxes::{Bundles, SimBox};
 use crate::post::Post;
 
 /// The test that each bundle of the world brings: its module `a` says whether it works.
-pub(crate) fn test_entry() -> TestEntry {
+pub(crate) fn a_test() -> TestEntry {
     let toml = "software_version = \"1-0\"\n[test]\nmodule = \"a\"\n[[module]]\nname = \"a\"\nversion = \"1\"\n\
         date = \"2026-01-01\"\nfile = \"a\"\npath = \"bin/a\"\nmode = \"0755\"\nkind = \"resident\"\n";
     let manifest = pack(

@@ -34,7 +34,7 @@ fn fleets_survive_whatever_hundreds_of_seeds_bring() {
     }
     println!("200 seeds: {total:?}");
     let lively = total.power_cuts > 500 && total.installs > 2_000 && total.key_changes > 2_000;
-    let lively = lively && total.in_time > 1_000 && total.tests > 1_000;
+    let lively = lively && total.in_time > 1_000 && total.tests > 500;
     assert!(lively, "the world is too kind: {total:?}");
 }
 

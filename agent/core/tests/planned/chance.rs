@@ -110,7 +110,7 @@ proptest! {
             }
         }
         for test in tests {
-            prop_assert_eq!(b.test_results(test).len(), 1);
+            prop_assert_eq!(b.results_of(test).len(), 1);
         }
         let state = b.core.state();
         prop_assert!(state.schedules.is_empty() && state.queue.is_empty() && state.active.is_none());

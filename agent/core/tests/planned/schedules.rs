@@ -251,7 +251,7 @@ fn no_more_schedules_are_kept_than_the_limit_and_those_of_waiting_orders_stay() 
 fn a_power_cut_between_any_two_effects_loses_no_schedule_no_request_and_no_test() {
     let play = |cut: Option<u32>| {
         let mut b = Site::new();
-        b.test = Some(crate::site::test_entry());
+        b.test = Some(crate::site::a_test());
         b.test_end = ScriptEnd::Exit(4);
         b.effects = 0;
         b.cut_after = cut;
@@ -267,7 +267,7 @@ fn a_power_cut_between_any_two_effects_loses_no_schedule_no_request_and_no_test(
         assert_eq!(b.waits(order)[0], (WaitReason::NotYet, 25), "cut {cut:?}");
         assert!(b.hours_of(order).iter().all(|hour| (25..27).contains(hour)), "cut {cut:?}: {:?}", b.begun);
         assert_eq!(b.fetches().len(), 2, "cut {cut:?}");
-        assert_eq!(b.test_results(test).len(), 1, "cut {cut:?}");
+        assert_eq!(b.results_of(test).len(), 1, "cut {cut:?}");
         assert!(b.core.state().schedules.is_empty() && b.core.state().tests.is_empty());
         b.effects
     };

@@ -48,7 +48,7 @@ fn trust(version: u8) -> Trust {
 }
 
 /// A test as a bundle says it: the module `abcd` says whether it works.
-pub(crate) fn test_entry() -> TestEntry {
+pub(crate) fn a_test() -> TestEntry {
     let toml = "software_version = \"1-0\"\n[test]\nmodule = \"abcd\"\nargs = [\"--self-test\"]\nlimit = \"5s\"\n\
         [[module]]\nname = \"abcd\"\nversion = \"1\"\ndate = \"2026-01-01\"\nfile = \"abcd\"\npath = \"bin/abcd\"\n\
         mode = \"0755\"\nkind = \"on-demand\"\n";
@@ -404,7 +404,7 @@ impl Site {
         self.sent.values().filter_map(fetch).collect()
     }
 
-    pub(crate) fn test_results(&self, order: EnvelopeId) -> Vec<TestResult> {
+    pub(crate) fn results_of(&self, order: EnvelopeId) -> Vec<TestResult> {
         let result = |report: &Report| match report {
             Report::Tested(tested) if tested.order == order => Some(tested.result.clone()),
             _ => None,

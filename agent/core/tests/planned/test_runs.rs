@@ -6,12 +6,12 @@ use shared::limits::ORDER_LIFE;
 use shared::message::{Outcome, OutputTail, Phase, Reported, TestResult};
 use shared::{Digest, ModulePath};
 
-use crate::site::{Site, hour, test_entry, version};
+use crate::site::{Site, a_test, hour, version};
 
 /// A site with version 1, which can be tested.
 fn with_version_one() -> Site {
     let mut b = Site::new();
-    b.test = Some(test_entry());
+    b.test = Some(a_test());
     let order = b.install(1, false);
     b.poll();
     assert_eq!(b.outcome(order), Some(Outcome::Installed));
@@ -25,7 +25,7 @@ fn not_run(why: &str) -> TestResult {
 fn result_of(b: &mut Site, n: u64) -> TestResult {
     let order = b.order_test(n);
     b.poll();
-    let [result] = &b.test_results(order)[..] else { panic!("{:?}", b.sent) };
+    let [result] = &b.results_of(order)[..] else { panic!("{:?}", b.sent) };
     result.clone()
 }
 
@@ -66,7 +66,7 @@ fn only_the_version_that_is_to_be_tested_is_tested() {
     b.poll();
     assert_eq!(result_of(&mut b, 2), not_run("its bundle brought no test"));
     // The same version, made anew with a test.
-    b.test = Some(test_entry());
+    b.test = Some(a_test());
     let again = b.install(2, false);
     b.poll();
     assert_eq!(b.outcome(again), Some(Outcome::AlreadyInstalled));
@@ -83,10 +83,10 @@ fn a_test_waits_until_the_install_that_is_under_way_is_through() {
     let test = b.order_test(2);
     b.install(3, false);
     b.poll();
-    assert_eq!(b.test_results(test), []);
+    assert_eq!(b.results_of(test), []);
     b.exits.clear();
     b.run_until(hour(2));
-    assert!(matches!(b.test_results(test)[..], [TestResult::Exit(0, _)]), "before the next install begins");
+    assert!(matches!(b.results_of(test)[..], [TestResult::Exit(0, _)]), "before the next install begins");
     assert_eq!(b.core.state().installed.as_ref().unwrap().software_version, version(3));
 }
 
@@ -113,9 +113,9 @@ fn too_many_tests_and_those_whose_order_has_expired_are_not_run() {
     b.poll();
     let tests: Vec<_> = (0..9).map(|_| b.order_test(1)).collect();
     b.poll();
-    assert_eq!(b.test_results(tests[8]), [not_run("too many tests wait")]);
+    assert_eq!(b.results_of(tests[8]), [not_run("too many tests wait")]);
     b.now = b.now.plus(ORDER_LIFE + core::time::Duration::from_secs(60));
     b.poll();
-    assert_eq!(b.test_results(tests[0]), [not_run("its order expired before it could be run")]);
+    assert_eq!(b.results_of(tests[0]), [not_run("its order expired before it could be run")]);
     assert!(b.core.state().tests.is_empty() && b.tests_run.is_empty());
 }

@@ -50,6 +50,17 @@ fn an_update_is_put_off_as_far_as_its_schedule_allows_and_into_its_intervals() {
     assert_eq!(b.core.state().begins_at(order, b.now), Ok(hour(10)));
 
     let mut b = Site::new();
+    b.schedule(Schedule { defer_until: Some(hour(999)), ..times(1, 10, &[]) });
+    let order = b.install(1, true);
+    b.poll();
+    assert_eq!(put_off(&b, order, hour(14 * 24)), Ok(hour(14 * 24)));
+    assert_eq!(
+        put_off(&b, order, hour(14 * 24 + 1)),
+        Err(NotGranted::Never),
+        "its order has expired by then"
+    );
+
+    let mut b = Site::new();
     b.schedule(Schedule { defer_until: Some(hour(99)), ..times(1, 0, &[(10, 12), (34, 36)]) });
     let nights = b.install(1, true);
     b.schedule(times(2, 10, &[]));
