@@ -9,6 +9,7 @@
 
 pub mod alert;
 pub mod apply;
+pub mod audit;
 pub mod campaign;
 pub mod chain;
 pub mod consent;

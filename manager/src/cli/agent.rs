@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mailfleet::import::{self, AgentRow, RowError};
 use mailfleet::registry::Terms;
 use mailfleet::store::{AgentRecord, AgentState, RefusedReading, Store, Tx, TxResult, WatchRecord};
-use mailfleet::system::now;
+use mailfleet::system::{now, who};
 use serde_json::{Value, json};
 use shared::AgentId;
 use shared::keys::VerifyingKey;
@@ -145,7 +145,12 @@ pub(crate) fn remove(home: Option<&Path>, args: &AgentRemove) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
     existing(&mut store, &args.id)?;
-    store.write(|tx| tx.remove_agent(&args.id)).map_err(open::store_failed)?;
+    store
+        .write(|tx| {
+            tx.audit(now(), &who(), &format!("agent {} removed", args.id))?;
+            tx.remove_agent(&args.id)
+        })
+        .map_err(open::store_failed)?;
     show::say(&format!("Removed {}. It gets no more orders; its reports no longer count.", args.id))?;
     Ok(Done::All)
 }

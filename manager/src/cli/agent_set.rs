@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mailfleet::store::{AgentRecord, Tx, TxResult};
+use mailfleet::system::{now, who};
 use shared::{Label, MailAddress};
 
 use super::agent::fact_of;
@@ -27,7 +28,15 @@ pub(crate) fn set(home: Option<&Path>, args: &AgentSet) -> Outcome {
             changed.push(new);
         }
     }
-    store.write(|tx| changed.iter().try_for_each(|record| save(tx, record))).map_err(open::store_failed)?;
+    let facts = args.facts.join(" ");
+    store
+        .write(|tx| {
+            changed.iter().try_for_each(|record| {
+                save(tx, record)?;
+                tx.audit(now(), &who(), &format!("agent {} set: {facts}", record.id))
+            })
+        })
+        .map_err(open::store_failed)?;
     show::say(&format!("Changed {}.", show::count(changed.len(), "agent")))?;
     Ok(Done::All)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::keys::VerifyingKey;
 use shared::time::parse_duration;
-use shared::{AgentId, KeyId, Label, MailAddress, UnixMillis};
+use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
 use super::device_args::{Devices, Faults, ReportDevices, ReportReadings, ReportSupplies, ReportVerify};
 use super::rollout_args::RolloutArgs;
@@ -74,6 +74,12 @@ pub(crate) enum Command {
                       mailfleet keys sign next.trust --release-key release.key\n  mailfleet keys accept next.trust"
     )]
     Keys(Keys),
+    /// Write who did what, when, as CSV; or check that the log is the one that was written
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Example:\n  mailfleet audit --since 2026-11-01 -o audit.csv"
+    )]
+    Audit(Audit),
     /// The daemon: mail in, decide, mail out
     #[command(
         after_help = "Ctrl-C stops it; it can be stopped or killed at any moment, and goes on where it was.\n\n\
@@ -615,6 +621,37 @@ pub(crate) struct ReportOutput {
     /// Only what was reported at or after this time, such as 2026-11-21T06:10:00Z or 2026-11-21
     #[arg(long, value_name = "TIME", value_parser = UnixMillis::parse)]
     pub(crate) since: Option<UnixMillis>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    pub(crate) command: Option<AuditCommand>,
+    /// The file to write [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE.csv")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only what was done at or after this time
+    #[arg(long, value_name = "TIME", value_parser = UnixMillis::parse)]
+    pub(crate) since: Option<UnixMillis>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check that no row was altered, taken out or put in; exit 1 if one was
+    #[command(
+        after_help = "The digest that it prints, kept elsewhere and given with --head, also shows rows cut off at the end.\n\n\
+                      Example:\n  mailfleet audit verify"
+    )]
+    Verify(AuditVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    /// A row with this digest has to be there: what an earlier check has printed
+    #[arg(long, value_name = "SHA256", value_parser = Digest::parse_hex)]
+    pub(crate) head: Option<Digest>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

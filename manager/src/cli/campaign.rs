@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mailfleet::store::AgentRecord;
-use mailfleet::system::now;
+use mailfleet::system::{now, who};
 use manager_core::rollout::HoldReason;
 use manager_core::{Campaign, CampaignId, CampaignState, TargetState};
 use serde_json::{Value, json};
@@ -91,7 +91,7 @@ pub(crate) fn show(home: Option<&Path>, args: &CampaignShow) -> Outcome {
 pub(crate) fn retry(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, again) = change(&mut store, args.number, Campaign::retry)?;
+    let (campaign, again) = change(&mut store, args.number, "retried", Campaign::retry)?;
     if again.is_empty() {
         let ended = campaign.targets.values().filter(|t| t.state.is_end()).count();
         let on_their_way = campaign.targets.len().saturating_sub(ended);
@@ -166,7 +166,7 @@ fn hold(
 ) -> Result<Campaign, Fail> {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, dropped) = change(&mut store, number, work)?;
+    let (campaign, dropped) = change(&mut store, number, "", work)?;
     let Some(dropped) = dropped else {
         return Err(Fail::usage(format!(
             "{} is {}: there is nothing to do",
@@ -179,7 +179,9 @@ fn hold(
     store
         .write(|tx| {
             tx.drop_queued(campaign.id, &dropped)?;
-            tx.log(now(), "", &format!("campaign {} {what} by the operator{why}", campaign.id))
+            let text = format!("campaign {} {what}{why}", campaign.id);
+            tx.audit(now(), &who(), &text)?;
+            tx.log(now(), "", &format!("{text} (by the operator)"))
         })
         .map_err(open::store_failed)?;
     Ok(campaign)
@@ -188,7 +190,7 @@ fn hold(
 pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, ()) = change(&mut store, args.number, Campaign::cancel)?;
+    let (campaign, ()) = change(&mut store, args.number, "cancelled", Campaign::cancel)?;
     if campaign.state == CampaignState::Finished {
         show::say(&format!("{} is finished already. Nothing to cancel.", title(&campaign)))?;
         return Ok(Done::All);
@@ -209,6 +211,7 @@ pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
 fn change<T>(
     store: &mut mailfleet::store::Store,
     number: u32,
+    audited_as: &str,
     work: impl FnOnce(&mut Campaign) -> T,
 ) -> Result<(Campaign, T), Fail> {
     let id = CampaignId(i64::from(number));
@@ -224,6 +227,9 @@ fn change<T>(
                     called_off.push(agent.clone());
                 }
             }
+        }
+        if campaign != before && !audited_as.is_empty() {
+            tx.audit(now(), &who(), &format!("campaign {id} {audited_as}"))?;
         }
         // What is still in the outbox must not go out after its target has ended.
         tx.drop_queued(id, &called_off)?;

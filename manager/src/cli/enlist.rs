@@ -13,7 +13,7 @@ use mailfleet::home::Home;
 use mailfleet::import::{AgentRow, RowError};
 use mailfleet::registry::{self, Terms};
 use mailfleet::store::{AgentRecord, AgentState, NewAgent, Store, Tx, TxResult};
-use mailfleet::system::{now, random};
+use mailfleet::system::{now, random, who};
 use manager_core::select::ATTRIBUTE;
 use shared::invitation::Invitation;
 use shared::limits::{INVITATION_LIFE, INVITATION_MAX_BYTES};
@@ -225,6 +225,7 @@ fn enter(
             invite_expires: invitation.expires,
         };
         tx.add_agent(&agent, invitation.created)?;
+        tx.audit(invitation.created, &who(), &format!("agent {} added, mail {}", agent.id, agent.mail))?;
         counted(&mut enlisted.added);
         return Ok(Some(invitation));
     };
@@ -259,7 +260,10 @@ pub(crate) fn renew(
     let invitation = inviter.invite(&record.id, &record.mail, &record.classes);
     let digest = Digest::of(invitation.secret.as_slice());
     store
-        .write(|tx| tx.renew_invitation(&record.id, digest, invitation.expires))
+        .write(|tx| {
+            tx.audit(invitation.created, &who(), &format!("agent {} invited anew", record.id))?;
+            tx.renew_invitation(&record.id, digest, invitation.expires)
+        })
         .map_err(open::store_failed)?;
     write_files(&[ToWrite { path: path.to_owned(), invitation }]).map(drop)
 }

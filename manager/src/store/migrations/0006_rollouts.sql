@@ -40,3 +40,14 @@ CREATE TABLE told (
     admin    TEXT NOT NULL,
     PRIMARY KEY (campaign, admin)
 ) STRICT, WITHOUT ROWID;
+
+-- Who did what, when: append only, each row sealed into the next.
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY NOT NULL,        -- 1, 2, 3 …
+    at     INTEGER NOT NULL,
+    who    TEXT NOT NULL,
+    what   TEXT NOT NULL,
+    digest BLOB NOT NULL                        -- SHA-256 over the row before it and this one (manager_core::audit)
+) STRICT;
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN SELECT RAISE (ABORT, 'the audit log is append only'); END;
+CREATE TRIGGER audit_is_not_shortened BEFORE DELETE ON audit BEGIN SELECT RAISE (ABORT, 'the audit log is append only'); END;
