@@ -230,7 +230,9 @@ impl Inbox {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => {
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent, key)),

@@ -1,6 +1,7 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
 mod alive;
+mod deferring;
 mod devices;
 mod disk;
 mod doctor;
@@ -36,7 +37,7 @@ use disk::{Disk, Folders};
 use exit::{Outside, Usage};
 use home::Home;
 use keys::Keys;
-use mailfleet_agent::{bent, config, files, lease, ledger, limits};
+use mailfleet_agent::{bent, config, files, lease, ledger, limits, wish};
 use readings::Readings;
 use runtime::{Mode, Parts, RunError, Shell};
 use script::ScriptUser;
@@ -96,6 +97,17 @@ enum Command {
     /// Keep modules from being replaced for a while, give that back, or show who does.
     #[command(subcommand)]
     Lease(leasing::LeaseCommand),
+    /// Put an update off that waits for its time.
+    #[command(
+        after_help = "Example:\n  mailfleet-agent defer 2h\n\nHow far it can be put off, if at all, the manager has said \
+        with its schedule; `mailfleet-agent status` shows what waits."
+    )]
+    Defer(deferring::DeferArgs),
+    /// Cancel an update that has not begun.
+    #[command(
+        after_help = "Example:\n  mailfleet-agent cancel 3f2a\n\nThe manager hears that it is not wanted here."
+    )]
+    Cancel(deferring::CancelArgs),
     /// List the devices beside this box, or ask them now.
     #[command(after_help = "Example:\n  mailfleet-agent devices poll mfp-2nd-floor --json")]
     Devices(devices::DevicesArgs),
@@ -196,6 +208,8 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Status { json } => status::status(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Lease(command) => leasing::run(&home, command).map(|()| ExitCode::SUCCESS),
+            Command::Defer(args) => deferring::defer(&home, &args).map(|()| ExitCode::SUCCESS),
+            Command::Cancel(args) => deferring::cancel(&home, &args).map(|()| ExitCode::SUCCESS),
             Command::Devices(args) => devices::run(&home, args).await,
             Command::Trial { mail_is_down } => trial::prove(&home, mail_is_down).await.map(ExitCode::from),
             Command::Doctor => Ok(doctor::doctor(&home).await),

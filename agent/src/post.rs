@@ -156,6 +156,8 @@ impl Post {
             Report::Rekeyed(rekeyed) => ("new keys", Some(rekeyed.order)),
             Report::Faults(_) => ("device faults", None),
             Report::Counters(report) => ("device counters", report.query),
+            Report::Fetch(fetch) => ("bundle request", Some(fetch.schedule)),
+            Report::Tested(tested) => ("test result", Some(tested.order)),
         };
         Outgoing {
             from: self.from.clone(),

@@ -43,6 +43,9 @@ const SAVE_AGAIN: Duration = Duration::from_secs(10);
 /// How often the mailbox is looked at while the answer to a fault report may come (M3).
 const ANSWER_POLL: Duration = Duration::from_secs(30);
 
+/// How often wishes of people at the site are looked for while something waits that they can put off.
+const WISH_POLL: Duration = Duration::from_secs(10);
+
 /// Looks at the mailbox in one `--once` run: more than any honest mailbox needs, and an end all the same.
 const ONCE_POLLS_MAX_COUNT: u32 = 100;
 
@@ -263,6 +266,9 @@ impl Shell {
                 pause = at.since(now()).max(Duration::from_secs(1)).min(left);
                 tracing::debug!(wake_at = %at, reason, "Resting");
             }
+            if self.core.state().has_waiting() {
+                pause = pause.min(WISH_POLL);
+            }
             self.alive.show(self.core.state(), self.config.poll);
             self.alive.for_up_to(pause);
             tokio::select! {
@@ -350,6 +356,7 @@ impl Shell {
     /// Gives an event to the core and does all that follows from it.
     async fn feed(&mut self, event: Event) -> Result<(), RunError> {
         let mut events = VecDeque::from([event]);
+        self.listen_to_people(&mut events);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
             let last_end = self.core.state().last_end.clone();
@@ -373,10 +380,24 @@ impl Shell {
         Ok(())
     }
 
+    /// What people at the site want is known before anything begins.
+    fn listen_to_people(&self, events: &mut VecDeque<Event>) {
+        let wishes = self.home.wishes().attend();
+        if wishes.is_empty() {
+            return;
+        }
+        for wish in &wishes {
+            tracing::info!(order = %wish.order, by = %wish.by, want = ?wish.want, "Somebody at the site wants something");
+        }
+        let place = usize::from(matches!(events.front(), Some(Event::Started { .. })));
+        events.insert(place, Event::Wishes { wishes });
+    }
+
     /// Says how long an effect may take and what it is for.
     fn promise(&self, effect: &Effect) {
         match effect {
             Effect::RunScript { .. } => self.alive.for_up_to(self.config.script_timeout),
+            Effect::RunTest { limit, .. } => self.alive.for_up_to(*limit),
             Effect::Try { .. } => {
                 self.alive.for_up_to(self.config.trial_limit.saturating_add(TRIAL_LOOK_LIMIT));
             }

@@ -37,6 +37,10 @@ pub struct Config {
     pub keep_readings: Duration,
     /// Who is told of faults.
     pub alerts: Vec<Rule>,
+    /// Who is told when a campaign halts or ends.
+    pub operator: Option<MailAddress>,
+    /// Whether administrators are told when an update is done (N5).
+    pub tell_administrators: bool,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +65,8 @@ struct Raw {
     rotate_agent_keys: Option<String>,
     junk: Option<String>,
     keep_readings: Option<String>,
+    operator: Option<String>,
+    tell_administrators: Option<bool>,
     alert: Option<Vec<alert::RawAlert>>,
 }
 
@@ -120,7 +126,9 @@ pub fn new_text(choices: &Choices) -> String {
          # heartbeat = \"{heartbeat}\"             # agents that miss two of these say \"possible freeze\"; or \"off\"\n\
          # rotate_agent_keys = \"365d\"  # agents make new keys of their own when theirs are older; default \"off\"\n\
          # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n\
-         # keep_readings = \"{keep}\"       # signed readings of devices, and faults that have ended\n\n\
+         # keep_readings = \"{keep}\"       # signed readings of devices, and faults that have ended\n\
+         # operator = \"ops@example.com\"  # is told when a campaign halts or ends\n\
+         # tell_administrators = true   # of sites, when an update is done there\n\n\
          # Who is told of faults of devices; as many as wanted. What is not named counts for all.\n\
          # [[alert]]\n\
          # to = \"desk@example.com\"       # addresses, or \"site\": the administrator of the agent's site\n\
@@ -207,6 +215,13 @@ impl Config {
                 KEEP_READINGS_DEFAULT,
             )?,
             alerts: alert::rules(&at, raw.alert)?,
+            operator: raw
+                .operator
+                .as_deref()
+                .map(MailAddress::parse)
+                .transpose()
+                .map_err(|err| at.bad("operator", err.to_string()))?,
+            tell_administrators: raw.tell_administrators.unwrap_or(true),
         })
     }
 

@@ -7,7 +7,10 @@ use std::io::Read;
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use shared::{AgentId, Label, MailAddress};
 
-/// The columns, in the order of the manual. Others, or other orders, are told by the header row.
+use crate::registry::{self, Terms};
+
+/// The columns that every file may have, in the order of the manual; beside them those of the registry. Which are there, and in which
+/// order, is told by the header row.
 const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
 
 /// A checked row.
@@ -25,6 +28,8 @@ pub struct AgentRow {
     pub note: Label,
     /// Whom to write to about it.
     pub admin: Option<MailAddress>,
+    /// What else is written down about its site.
+    pub terms: Terms,
 }
 
 /// What is wrong, and where.
@@ -37,7 +42,7 @@ pub struct RowError {
 }
 
 /// Which of the file's columns holds what.
-struct Header(BTreeMap<&'static str, usize>);
+struct Header(BTreeMap<String, usize>);
 
 /// Reads all rows with their lines, or names all that is wrong.
 ///
@@ -90,11 +95,15 @@ impl Header {
         for (at, name) in record.iter().enumerate() {
             // Excel begins a UTF-8 file with a byte order mark.
             let name = name.trim_start_matches('\u{feff}').to_ascii_lowercase();
-            let Some(column) = COLUMNS.into_iter().find(|c| *c == name) else {
-                return Err(format!("expected the columns {}, found \"{name}\"", COLUMNS.join(",")));
-            };
-            if places.insert(column, at).is_some() {
-                return Err(format!("the column {column} is there twice"));
+            if !COLUMNS.contains(&name.as_str()) && !Terms::knows(&name) {
+                return Err(format!(
+                    "expected the columns {}, and if wanted {} or attr.NAME, found \"{name}\"",
+                    COLUMNS.join(","),
+                    registry::KEYS.join(",")
+                ));
+            }
+            if places.insert(name.clone(), at).is_some() {
+                return Err(format!("the column {name} is there twice"));
             }
         }
         for needed in ["id", "mail"] {
@@ -125,6 +134,10 @@ impl Header {
         let address = |column: &str| {
             MailAddress::parse(self.cell(record, column)).map_err(|err| format!("{column}: {err}"))
         };
+        let mut terms = Terms::default();
+        for column in self.0.keys().filter(|column| Terms::knows(column)) {
+            terms.set(column, self.cell(record, column))?;
+        }
         let classes = self.cell(record, "class").split(';').map(str::trim).filter(|c| !c.is_empty());
         Ok(AgentRow {
             id: AgentId::parse(self.cell(record, "id")).map_err(|err| format!("id: {err}"))?,
@@ -135,6 +148,7 @@ impl Header {
             site: label("site")?,
             note: label("note")?,
             admin: if self.cell(record, "admin").is_empty() { None } else { Some(address("admin")?) },
+            terms,
         })
     }
 }

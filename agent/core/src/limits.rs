@@ -5,6 +5,20 @@ use core::time::Duration;
 /// Install orders that wait behind the running one. Each holds a bundle on the disk.
 pub const QUEUE_MAX_COUNT: usize = 8;
 
+/// Schedules that are kept: one for each job that can be here, and as many for bundles that have not come. 2 kB each.
+pub(crate) const SCHEDULES_MAX_COUNT: usize = 2 * (QUEUE_MAX_COUNT + 1);
+
+/// How often a bundle that a schedule offers is asked for, and the pause between: a mail may be lost, two are no accident.
+/// A manager that hears of neither sends the bundle unasked.
+pub(crate) const FETCHES_MAX_COUNT: u8 = 2;
+pub(crate) const FETCH_AGAIN: Duration = Duration::from_secs(30 * 60);
+
+/// Tests that wait to be run. A campaign orders one.
+pub(crate) const TESTS_MAX_COUNT: usize = 8;
+
+/// Starts of one test: if something stops the agent in each of them, it may be the test.
+pub(crate) const TEST_STARTS_MAX_COUNT: u8 = 3;
+
 /// Reports that wait for the mail. A box without mail for a month makes fewer than this.
 pub const OUTBOX_MAX_COUNT: usize = 500;
 

@@ -99,7 +99,9 @@ impl Hand {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => Payload::Absent,
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => Payload::Absent,
         };
         self.feed(Event::Order {
             mail: MailHandle(self.sequence),
@@ -117,6 +119,7 @@ impl Hand {
             bundle: Digest::of(b"b"),
             bundle_bytes: 1,
             software_version,
+            scheduled: false,
         }))
     }
 
@@ -141,6 +144,7 @@ impl Hand {
                 has_script: true,
                 modules: vec![module()],
                 unpacked_bytes: 1,
+                test: None,
             })),
         });
         self.read(ReadFor::Install(order), b"old");
@@ -226,7 +230,9 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => None,
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));
 }

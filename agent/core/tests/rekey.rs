@@ -247,7 +247,9 @@ fn kinds(site: &Site) -> Vec<(KeyName, &'static str)> {
         | Report::Ended(_)
         | Report::Cancelled(_)
         | Report::Faults(_)
-        | Report::Counters(_) => "other",
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => "other",
     };
     site.sent.iter().map(|(_, signer, report)| (*signer, name(report))).collect()
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 use agent_core::{AgentCore, BootId, Event, LEASE_MAX_DEFAULT, LeaseEnd, Profile, Program, Rules, State};
 use mailfleet::config::Config;
 use mailfleet::import;
-use mailfleet_agent::lease;
 use mailfleet_agent::ledger::{self, Unreadable};
+use mailfleet_agent::{lease, wish};
 use manager_core::select::{Facts, Selection};
 use shared::bundle::BundleSpec;
 use shared::limits::SLOTS_MAX_COUNT;
-use shared::{AgentId, Label, UnixMillis};
+use shared::{AgentId, EnvelopeId, Label, UnixMillis};
 
 use crate::harness::{harmless, told, told_operator};
 use crate::texts::stays_below;
@@ -139,6 +139,22 @@ pub(crate) fn lease(data: &[u8]) -> bool {
         ),
     }
     true
+}
+
+/// A wish of a person at the site.
+pub(crate) fn wish(data: &[u8]) -> bool {
+    let order = EnvelopeId([7; 16]);
+    match wish::parse(order, &String::from_utf8_lossy(data)) {
+        Ok(wish) => {
+            assert_eq!(wish.order, order);
+            harmless(wish.by.as_str());
+            true
+        }
+        Err(err) => {
+            told(&err);
+            false
+        }
+    }
 }
 
 /// `agent.toml`.

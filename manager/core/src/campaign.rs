@@ -6,10 +6,13 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Reported, Waiting};
+use shared::message::{Reported, TestResult, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
+use crate::consent::Consent;
+use crate::probe::Expectation;
 use crate::reason::Reason;
+use crate::rollout::{Rollout, WaveKind};
 
 /// Numbers a campaign in commands and files: 1, 2, 3 …
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +35,8 @@ pub struct Campaign {
     pub bundle: BundleFacts,
     /// How patient it is.
     pub settings: Settings,
+    /// Its way through its targets.
+    pub rollout: Rollout,
     /// Whether it still acts.
     pub state: CampaignState,
     /// When it was started.
@@ -51,6 +56,8 @@ pub struct BundleFacts {
     pub from: Vec<SoftwareVersion>,
     /// The classes it is for; empty: all.
     pub classes: Vec<Label>,
+    /// What its test says if it works (N7); `None`: it has none.
+    pub test: Option<Expectation>,
 }
 
 /// How patient a campaign is.
@@ -69,8 +76,14 @@ pub struct Settings {
 /// Whether a campaign still acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CampaignState {
+    /// It is laid out, and the operator has not started it.
+    Planned,
     /// Some target has no end state yet, or may be tried again.
     Running,
+    /// The operator has stopped it for a while: nothing new is mailed, answers are taken.
+    Paused,
+    /// A gate or the operator has stopped it: nothing new is mailed, and orders that agents have not begun are called back.
+    Halted,
     /// Every target has an end state.
     Finished,
     /// The operator has stopped it.
@@ -79,8 +92,14 @@ pub enum CampaignState {
 
 impl CampaignState {
     /// All states with their names.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Running, "running"), (Self::Finished, "finished"), (Self::Cancelled, "cancelled")];
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Planned, "planned"),
+        (Self::Running, "running"),
+        (Self::Paused, "paused"),
+        (Self::Halted, "halted"),
+        (Self::Finished, "finished"),
+        (Self::Cancelled, "cancelled"),
+    ];
 
     /// Its name in the store, JSON and tables.
     #[must_use]
@@ -135,11 +154,17 @@ pub enum TargetState {
     /// The order's life ended before anything came of it. An end.
     #[n(11)]
     Expired,
+    /// Its administrator was asked, and has not answered.
+    #[n(12)]
+    Asked,
+    /// Its administrator does not want it, or did not say so in time. An end.
+    #[n(13)]
+    Declined,
 }
 
 impl TargetState {
     /// All states with their names.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::Pending, "pending"),
         (Self::Queued, "queued"),
         (Self::Mailed, "mailed"),
@@ -152,6 +177,8 @@ impl TargetState {
         (Self::Undeliverable, "undeliverable"),
         (Self::Cancelled, "cancelled"),
         (Self::Expired, "expired"),
+        (Self::Asked, "asked"),
+        (Self::Declined, "declined"),
     ];
 
     /// Its name in the store, JSON, CSV and tables.
@@ -175,8 +202,10 @@ impl TargetState {
             | Self::Silent
             | Self::Undeliverable
             | Self::Cancelled
-            | Self::Expired => true,
+            | Self::Expired
+            | Self::Declined => true,
             Self::Pending
+            | Self::Asked
             | Self::Queued
             | Self::Mailed
             | Self::Received
@@ -248,6 +277,36 @@ pub struct Target {
     /// whether or not the relay's answer was ever written down.
     #[n(16)]
     pub tried_at: Option<UnixMillis>,
+    /// Its wave, from 0.
+    #[cbor(n(17), default)]
+    pub wave: u32,
+    /// It is not mailed before this: a retry that was put off, or an administrator who said "later".
+    #[n(18)]
+    pub not_before: Option<UnixMillis>,
+    /// How its administrator was asked, and what the answer was.
+    #[n(19)]
+    pub consent: Option<Consent>,
+    /// The schedule of this round.
+    #[n(20)]
+    pub schedule: Option<Ask>,
+    /// From when on the schedule lets it install.
+    #[n(21)]
+    pub install_from: Option<UnixMillis>,
+    /// When the agent asked for the bundle.
+    #[n(22)]
+    pub fetch_asked_at: Option<UnixMillis>,
+    /// The order to run the bundle's test.
+    #[n(23)]
+    pub test: Option<Ask>,
+    /// What came of the test.
+    #[n(24)]
+    pub tested: Option<TestResult>,
+    /// When that came.
+    #[n(25)]
+    pub tested_at: Option<UnixMillis>,
+    /// Its order was called back because the campaign halted: it is mailed again when that goes on.
+    #[cbor(n(26), default)]
+    pub called_back: bool,
 }
 
 /// Mail that the relay did not take yet.
@@ -310,7 +369,24 @@ impl Target {
             cancel: None,
             heard: 0,
             tried_at: None,
+            wave: 0,
+            not_before: None,
+            consent: None,
+            schedule: None,
+            install_from: None,
+            fetch_asked_at: None,
+            test: None,
+            tested: None,
+            tested_at: None,
+            called_back: false,
         }
+    }
+
+    /// The same in another wave.
+    #[must_use]
+    pub fn in_wave(mut self, wave: u32) -> Self {
+        self.wave = wave;
+        self
     }
 
     /// The order of this round.
@@ -340,5 +416,40 @@ impl Target {
         self.settle_from = None;
         self.query = None;
         self.tried_at = None;
+        self.schedule = None;
+        self.install_from = None;
+        self.fetch_asked_at = None;
+        self.test = None;
+        self.tested = None;
+        self.tested_at = None;
+        self.called_back = false;
+    }
+
+    /// When something was last done for it or heard of it in this round.
+    pub(crate) fn last_moved(&self) -> Option<UnixMillis> {
+        let asked = self.query.as_ref().and_then(|ask| ask.sent_at);
+        [self.ordered_at, self.mailed_at, asked, self.reported_at].into_iter().flatten().max()
+    }
+}
+
+impl Campaign {
+    /// What decides who comes first.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.bundle.digest.0
+    }
+
+    /// The vendor's own agents, on which it is tried first.
+    pub fn agents_to_try_first(&self) -> impl Iterator<Item = &AgentId> {
+        let is_test = |wave: u32| self.rollout.wave(wave).is_some_and(|wave| wave.kind == WaveKind::Test);
+        self.targets.iter().filter(move |(_, target)| is_test(target.wave)).map(|(agent, _)| agent)
+    }
+
+    /// True if a target that has ended is mailed again without the operator.
+    #[must_use]
+    pub fn tries_again(&self, target: &Target) -> bool {
+        self.rollout.retry.after.contains(&target.state)
+            && target.attempts < target.attempts_allowed
+            && target.reason.as_ref().is_some_and(Reason::allows_automatic_retry)
     }
 }

@@ -9,23 +9,32 @@
 
 pub mod alert;
 pub mod apply;
+pub mod audit;
 pub mod campaign;
 pub mod chain;
+pub mod consent;
 pub mod counter_rows;
 pub mod device_rows;
 pub mod enrol;
+pub mod letter;
+pub mod notice;
+pub mod penalty;
 pub mod plan;
+pub mod probe;
 pub mod reason;
 pub mod rekey;
+pub mod rollout;
 pub mod rows;
 pub mod select;
 pub mod supply;
 pub mod trust;
+pub mod window;
 
 pub use apply::{Applied, TargetEvent};
 pub use campaign::{
     Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Settings, Target, TargetState,
 };
 pub use enrol::{EnrolDecision, EnrolRefusal, Enrolment};
-pub use plan::{Action, AgentFacts, Fleet, Plan, WaitingFor, plan};
+pub use plan::{Action, AgentFacts, Fleet, GraveFault, Plan, WaitingFor, asks, left_out, plan};
 pub use reason::Reason;
+pub use rollout::Rollout;

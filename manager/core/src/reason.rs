@@ -50,6 +50,25 @@ pub enum Reason {
     /// The order's life ended; the agent's last word on it, if any.
     #[n(11)]
     OrderExpired(#[n(0)] Option<Waiting>),
+    /// The registry says that updates are not wanted. Not mailed.
+    #[n(12)]
+    NotWanted,
+    /// Consent is needed, and there is no administrator to ask. Not mailed.
+    #[n(13)]
+    NobodyToAsk,
+    /// The administrator did not answer in time. Not mailed.
+    #[n(14)]
+    NoConsent {
+        /// When the question was asked.
+        #[n(0)]
+        asked_at: UnixMillis,
+    },
+    /// The administrator does not want it. Not mailed.
+    #[n(15)]
+    SaysNo,
+    /// Its site's window does not open before the order would expire. Not mailed.
+    #[n(16)]
+    NoWindow,
 }
 
 impl Reason {
@@ -74,11 +93,52 @@ impl Reason {
                 | Refusal::NotSigned
                 | Refusal::Cancelled
                 | Refusal::SpecialMode(_)
-                | Refusal::OtherAgent(_),
+                | Refusal::OtherAgent(_)
+                | Refusal::Declined,
             )
             | Self::MailRefused(_)
             | Self::Cancelled(_)
-            | Self::OrderExpired(_) => false,
+            | Self::OrderExpired(_)
+            | Self::NotWanted
+            | Self::NobodyToAsk
+            | Self::NoConsent { .. }
+            | Self::SaysNo
+            | Self::NoWindow => false,
+        }
+    }
+
+    /// True if it speaks against the bundle: a gate counts it as a failure. Others say something of the agent, its mail or
+    /// its people.
+    #[must_use]
+    pub fn blames_release(&self) -> bool {
+        match self {
+            Self::RolledBack(_)
+            | Self::Damaged(_)
+            | Self::OtherVersion(_)
+            | Self::Refused(
+                Refusal::NotSigned | Refusal::BadBundle(_) | Refusal::SpecialMode(_) | Refusal::OtherAgent(_),
+            ) => true,
+            Self::WrongClass
+            | Self::WrongFromVersion(_)
+            | Self::NotEnrolled
+            | Self::Refused(
+                Refusal::Superseded
+                | Refusal::WrongClass
+                | Refusal::WrongFromVersion
+                | Refusal::Cancelled
+                | Refusal::QueueFull
+                | Refusal::Declined,
+            )
+            | Self::NoAnswer { .. }
+            | Self::MailRefused(_)
+            | Self::Bounced(_)
+            | Self::Cancelled(_)
+            | Self::OrderExpired(_)
+            | Self::NotWanted
+            | Self::NobodyToAsk
+            | Self::NoConsent { .. }
+            | Self::SaysNo
+            | Self::NoWindow => false,
         }
     }
 }
@@ -99,6 +159,13 @@ impl fmt::Display for Reason {
             Self::Cancelled(None) => f.write_str("cancelled; the agent did not answer"),
             Self::Cancelled(Some(result)) => result.fmt(f),
             Self::OrderExpired(None) => f.write_str("the order expired before anything came of it"),
+            Self::NotWanted => f.write_str("updates are not wanted there"),
+            Self::NobodyToAsk => f.write_str("there is no administrator to ask for consent"),
+            Self::NoConsent { asked_at } => {
+                write!(f, "its administrator, asked at {asked_at}, has not answered in time")
+            }
+            Self::NoWindow => f.write_str("its site's window does not open before the order expires"),
+            Self::SaysNo => f.write_str("its administrator does not want it"),
             Self::OrderExpired(Some(waiting)) => write!(f, "the order expired while {waiting}"),
         }
     }

@@ -7,150 +7,22 @@
     reason = "tests"
 )]
 
+mod desk;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use manager_core::{
-    Action, AgentFacts, Applied, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Fleet, Reason,
-    Settings, Target, TargetEvent, TargetState, WaitingFor, plan,
+    Action, Applied, CampaignState, Delay, Reason, TargetEvent, TargetState, WaitingFor, plan,
 };
 use proptest::prelude::*;
 use shared::message::{
-    CancelAnswer, CancelResult, Cause, Ended, Failure, Outcome, Phase, Progress, Refusal, Report, Reported,
-    Step, VersionReport, Versions, WaitReason, Waiting,
+    CancelAnswer, CancelResult, Ended, Outcome, Progress, Refusal, Report, Reported, Step, Versions,
+    WaitReason, Waiting,
 };
-use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
+use shared::{EnvelopeId, Label};
 
-const T0: UnixMillis = UnixMillis(1_795_000_000_000);
-const SETTLE: Duration = Duration::from_secs(600);
-const TIMEOUT: Duration = Duration::from_secs(1800);
-const LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
-
-fn version(text: &str) -> SoftwareVersion {
-    SoftwareVersion::parse(text).unwrap()
-}
-
-fn id(n: usize) -> AgentId {
-    AgentId::parse(&format!("A{n:04}")).unwrap()
-}
-
-/// A campaign with its fleet, its clock and a counter for envelope IDs: what the daemon would hold.
-struct Desk {
-    campaign: Campaign,
-    fleet: Fleet,
-    now: UnixMillis,
-    ids: u8,
-    sequence: u64,
-    mailed: Vec<(EnvelopeId, Vec<AgentId>, &'static str)>,
-}
-
-impl Desk {
-    fn new(agents: usize, retries: u32) -> Self {
-        let facts = AgentFacts { classes: vec![Label::lossy("office")], enrolled: true, version: None };
-        Self {
-            campaign: Campaign {
-                id: CampaignId(1),
-                name: Label::lossy("spring"),
-                bundle: BundleFacts {
-                    digest: Digest([0; 32]),
-                    software_version: version("1.0.02-0"),
-                    from: vec![],
-                    classes: vec![],
-                },
-                settings: Settings { settle: SETTLE, reply_timeout: TIMEOUT, retries, order_life: LIFE },
-                state: CampaignState::Running,
-                created: T0,
-                targets: (1..=agents).map(|n| (id(n), Target::new(None, retries))).collect(),
-            },
-            fleet: (1..=agents).map(|n| (id(n), facts.clone())).collect(),
-            now: T0,
-            ids: 0,
-            sequence: 0,
-            mailed: vec![],
-        }
-    }
-
-    /// Plans until nothing is due; what is mailed is taken by the relay at once.
-    fn tick(&mut self) -> BTreeMap<AgentId, WaitingFor> {
-        for _ in 0..20 {
-            let made = plan(&self.campaign, &self.fleet, self.now);
-            assert_eq!(made, plan(&self.campaign, &self.fleet, self.now));
-            if made.actions.is_empty() {
-                return made.waiting;
-            }
-            for action in made.actions {
-                self.carry_out(action);
-            }
-        }
-        panic!("the plan does not come to rest");
-    }
-
-    fn carry_out(&mut self, action: Action) {
-        match action {
-            Action::Install { agents } => self.mail(agents, "install", TargetEvent::OrderQueued),
-            Action::Query { agents } => self.mail(agents, "query", TargetEvent::QueryQueued),
-            Action::Withdraw { agents } => self.mail(agents, "cancel", TargetEvent::CancelQueued),
-            Action::End { agent, state, reason } => self.campaign.end(&agent, state, reason),
-            Action::Retry { agents } => self.campaign.restart(&agents),
-            Action::Finish => self.campaign.state = CampaignState::Finished,
-        }
-    }
-
-    fn mail(&mut self, agents: Vec<AgentId>, what: &'static str, queued: fn(EnvelopeId) -> TargetEvent) {
-        self.ids += 1;
-        let envelope = EnvelopeId([self.ids; 16]);
-        for agent in &agents {
-            self.campaign.apply(self.now, agent, &queued(envelope));
-            self.campaign.apply(self.now, agent, &TargetEvent::Sent(envelope));
-        }
-        self.mailed.push((envelope, agents, what));
-    }
-
-    fn report(&mut self, n: usize, report: Report) -> Applied {
-        self.sequence += 1;
-        let event = TargetEvent::Report { report: Box::new(report), sequence: self.sequence };
-        self.campaign.apply(self.now, &id(n), &event)
-    }
-
-    fn versions(&mut self, n: usize, software: Reported) -> Applied {
-        let query = self.target(n).query.as_ref().and_then(|ask| ask.ids.first().copied());
-        self.report(n, Report::Versions(Versions { query, versions: report_of(software) }))
-    }
-
-    fn ended(&mut self, n: usize, outcome: Outcome, software: Reported) -> Applied {
-        let order = self.target(n).order().unwrap();
-        self.report(n, Report::Ended(Ended { order, outcome, output: None, versions: report_of(software) }))
-    }
-
-    fn target(&self, n: usize) -> &Target {
-        &self.campaign.targets[&id(n)]
-    }
-
-    fn state(&self, n: usize) -> TargetState {
-        self.target(n).state
-    }
-
-    fn pass(&mut self, d: Duration) -> BTreeMap<AgentId, WaitingFor> {
-        self.now = self.now.plus(d);
-        self.tick()
-    }
-
-    fn mails(&self, what: &str) -> Vec<usize> {
-        self.mailed.iter().filter(|(_, _, w)| *w == what).map(|(_, agents, _)| agents.len()).collect()
-    }
-}
-
-fn report_of(software: Reported) -> VersionReport {
-    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: T0 }
-}
-
-fn goal() -> Reported {
-    Reported::Exact(version("1.0.02-0"))
-}
-
-fn failure() -> Outcome {
-    Outcome::RolledBack(Failure { phase: Phase::Verify, cause: Cause::ScriptExit(1), undo_failed: false })
-}
+use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, report_of, version};
 
 #[test]
 fn all_targets_get_one_order_and_after_the_settle_time_one_query() {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use manager_core::{
-    Applied, Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Reason, Settings, Target,
+    Applied, Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Reason, Rollout, Settings, Target,
     TargetEvent, TargetState,
 };
 use shared::message::{
@@ -170,6 +170,7 @@ fn campaign(target: Target) -> (AgentId, Campaign) {
             software_version: version(),
             from: vec![],
             classes: vec![],
+            test: None,
         },
         settings: Settings {
             settle: Duration::from_secs(600),
@@ -177,6 +178,7 @@ fn campaign(target: Target) -> (AgentId, Campaign) {
             retries: 0,
             order_life: Duration::from_secs(600),
         },
+        rollout: Rollout::at_once(),
         state: CampaignState::Running,
         created: UnixMillis(0),
         targets: BTreeMap::from([(agent.clone(), target)]),

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use mailfleet::home::Home;
 use mailfleet::import::{AgentRow, RowError};
+use mailfleet::registry::{self, Terms};
 use mailfleet::store::{AgentRecord, AgentState, NewAgent, Store, Tx, TxResult};
-use mailfleet::system::{now, random};
+use mailfleet::system::{now, random, who};
+use manager_core::select::ATTRIBUTE;
 use shared::invitation::Invitation;
 use shared::limits::{INVITATION_LIFE, INVITATION_MAX_BYTES};
 use shared::{AgentId, Digest, MailAddress, UnixMillis};
@@ -178,6 +180,13 @@ fn same(record: &AgentRecord, row: &AgentRow) -> Result<(), String> {
         ("note", record.note.to_string(), row.note.to_string()),
         ("admin", admin(&record.admin), admin(&row.admin)),
     ];
+    let attributes = row.terms.attributes.keys().map(|name| format!("{ATTRIBUTE}{name}"));
+    let keys: Vec<String> = registry::KEYS.iter().map(ToString::to_string).chain(attributes).collect();
+    // A file need not have the columns that were not there when the agent was added.
+    let unset = Terms::default();
+    for key in keys.iter().filter(|key| row.terms.get(key) != unset.get(key)) {
+        pairs.push((key, record.terms.get(key), row.terms.get(key)));
+    }
     // An enrolled agent has told itself where it reads its mail.
     if record.state != AgentState::Enrolled {
         pairs.insert(0, ("mail", record.mail.to_string(), row.mail.to_string()));
@@ -185,8 +194,8 @@ fn same(record: &AgentRecord, row: &AgentRow) -> Result<(), String> {
     match pairs.into_iter().find(|(_, has, found)| has != found) {
         None => Ok(()),
         Some((column, has, found)) => Err(format!(
-            "{column}: {} is there already with \"{has}\", found \"{found}\"; an agent's data is not changed \
-             this way",
+            "{column}: {} is there already with \"{has}\", found \"{found}\"; `mailfleet agent set` changes \
+             an agent's data",
             record.id
         )),
     }
@@ -211,10 +220,12 @@ fn enter(
             site: row.site.clone(),
             note: row.note.clone(),
             admin: row.admin.clone(),
+            terms: row.terms.clone(),
             secret_digest: Digest::of(invitation.secret.as_slice()),
             invite_expires: invitation.expires,
         };
         tx.add_agent(&agent, invitation.created)?;
+        tx.audit(invitation.created, &who(), &format!("agent {} added, mail {}", agent.id, agent.mail))?;
         counted(&mut enlisted.added);
         return Ok(Some(invitation));
     };
@@ -249,7 +260,10 @@ pub(crate) fn renew(
     let invitation = inviter.invite(&record.id, &record.mail, &record.classes);
     let digest = Digest::of(invitation.secret.as_slice());
     store
-        .write(|tx| tx.renew_invitation(&record.id, digest, invitation.expires))
+        .write(|tx| {
+            tx.audit(invitation.created, &who(), &format!("agent {} invited anew", record.id))?;
+            tx.renew_invitation(&record.id, digest, invitation.expires)
+        })
         .map_err(open::store_failed)?;
     write_files(&[ToWrite { path: path.to_owned(), invitation }]).map(drop)
 }

@@ -53,7 +53,7 @@ impl MailOut {
             }
             self.rate.wait().await;
             // Read anew: while this loop waited for its turn, an operator may have cancelled.
-            if let Some((due, body)) = self.store.write(|tx| claim(tx, now()))? {
+            if let Some((due, body)) = self.store.write(|tx| claim(tx, &self.shared, now()))? {
                 self.send(&due, &body).await?;
             }
         }
@@ -165,7 +165,7 @@ impl MailOut {
         let outcomes: Vec<_> = due.recipients.iter().map(|r| (r, outcome(r))).collect();
         self.store.write(|tx| {
             for (recipient, (outcome, event)) in &outcomes {
-                note_one(tx, due, recipient, outcome, event.as_ref(), at)?;
+                note_one(tx, &self.shared, due, recipient, outcome, event.as_ref(), at)?;
             }
             Ok(())
         })?;
@@ -175,12 +175,12 @@ impl MailOut {
 
 /// Takes the next order that is due and writes down that the relay is about to be asked. Whoever cancels
 /// after this knows that the order may be out there; whoever cancelled before it has stopped it.
-fn claim(tx: &Tx<'_>, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
+fn claim(tx: &Tx<'_>, shared: &Shared, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
     let Some(due) = tx.next_due(at)? else { return Ok(None) };
     for recipient in &due.recipients {
         tx.count_attempt(due.envelope, &recipient.agent)?;
         if let Some(id) = due.campaign {
-            apply(tx, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
+            apply(tx, shared, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
         }
     }
     let body = tx.body(due.body)?;
@@ -189,6 +189,7 @@ fn claim(tx: &Tx<'_>, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
 
 fn note_one(
     tx: &Tx<'_>,
+    shared: &Shared,
     due: &Due,
     recipient: &Recipient,
     outcome: &RecipientOutcome,
@@ -200,7 +201,7 @@ fn note_one(
         tx.log(at, recipient.agent.as_str(), &format!("mail refused: {answer}"))?;
     }
     match (due.campaign, event) {
-        (Some(id), Some(event)) => apply(tx, id, &recipient.agent, event, at),
+        (Some(id), Some(event)) => apply(tx, shared, id, &recipient.agent, event, at),
         _ => Ok(()),
     }
 }

@@ -5,10 +5,12 @@
 
 mod alert_out;
 mod answers;
+mod carry;
 mod devices_in;
 mod mail_in;
 mod mail_out;
 mod pause;
+mod people;
 mod rekey;
 mod seal;
 mod tick;

@@ -6,8 +6,10 @@
 
 mod agents;
 mod alerts;
+mod audit;
 mod campaigns;
 mod cli_queries;
+mod consents;
 mod devices;
 mod events;
 mod faults;
@@ -26,6 +28,7 @@ pub use agents::{AgentRecord, AgentState, NewAgent};
 pub use alerts::{AlertOutcome, AlertRecord, AlertTrouble};
 pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
 pub use cli_queries::AgentTarget;
+pub use consents::ConsentRecord;
 pub use devices::DeviceRecord;
 pub use events::Event;
 pub use faults::{FaultNews, FaultRecord};
@@ -54,6 +57,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_standing.sql"),
     include_str!("migrations/0004_agent_keys.sql"),
     include_str!("migrations/0005_devices.sql"),
+    include_str!("migrations/0006_rollouts.sql"),
 ];
 
 /// The open store.

@@ -77,10 +77,14 @@ pub enum OrderKind {
     Acknowledge,
     /// Report counters.
     Counters,
+    /// Say when a bundle may be installed.
+    Schedule,
+    /// Run the installed bundle's test.
+    Test,
 }
 
 impl OrderKind {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Install, "install"),
         (Self::Query, "query"),
         (Self::Cancel, "cancel"),
@@ -89,6 +93,8 @@ impl OrderKind {
         (Self::Rekey, "rekey"),
         (Self::Acknowledge, "acknowledge"),
         (Self::Counters, "counters"),
+        (Self::Schedule, "schedule"),
+        (Self::Test, "test"),
     ];
 
     /// Its name in the store and in the mail's subject.

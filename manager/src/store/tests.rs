@@ -11,6 +11,7 @@ pub(crate) fn invited(n: usize) -> NewAgent {
         site: Label::lossy("Tokyo"),
         note: Label::default(),
         admin: None,
+        terms: crate::registry::Terms::default(),
         secret_digest: Digest::of(&[1; 32]),
         invite_expires: UnixMillis(1_000),
     }

@@ -21,6 +21,7 @@ mod dice;
 mod headquarters;
 pub mod lab;
 mod persona;
+mod planned;
 mod post;
 pub mod station;
 mod world;

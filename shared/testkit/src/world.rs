@@ -5,7 +5,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::{BundleFacts, Module};
-use manager_core::{Campaign, CampaignId, CampaignState, Settings, TargetState};
+use manager_core::rollout::Times;
+use manager_core::{Campaign, CampaignId, CampaignState, Rollout, Settings, TargetState};
 use shared::bundle::ModuleKind;
 use shared::limits::ORDER_LIFE;
 use shared::{AgentId, Digest, Label, ModulePath, SoftwareVersion, UnixMillis};
@@ -14,6 +15,7 @@ use crate::boxes::{Bundles, Line, SimBox, agent_path};
 use crate::dice::Dice;
 use crate::headquarters::Headquarters;
 use crate::persona::Persona;
+use crate::planned::a_test;
 use crate::post::{Habits, Post};
 
 const T0: UnixMillis = UnixMillis(1_795_000_000_000);
@@ -42,6 +44,10 @@ pub struct Figures {
     pub readings: u64,
     /// Times that a disk with readings was put back.
     pub put_back: u64,
+    /// Installs that began when their schedules let them.
+    pub in_time: u64,
+    /// Tests that boxes ran.
+    pub tests: u64,
 }
 
 impl Figures {
@@ -57,6 +63,8 @@ impl Figures {
         self.faults += other.faults;
         self.readings += other.readings;
         self.put_back += other.put_back;
+        self.in_time += other.in_time;
+        self.tests += other.tests;
     }
 }
 
@@ -71,6 +79,10 @@ pub struct World {
     agenda: BTreeSet<(UnixMillis, Turn)>,
     /// Running digest of what happened: equal for equal seeds.
     trace: Digest,
+}
+
+fn version(n: u32) -> SoftwareVersion {
+    SoftwareVersion::parse(&format!("{n}.0.00-0")).unwrap()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +133,12 @@ impl World {
     /// Starts a campaign that brings version `n`.0.00-0 to all boxes; three modules, a script, and with each even version an
     /// agent.
     pub fn start_campaign(&mut self, n: u32, retries: u32) {
-        let version = SoftwareVersion::parse(&format!("{n}.0.00-0")).unwrap();
+        self.start_campaign_at(n, retries, Times::default());
+    }
+
+    /// The same, with times that boxes have to keep to.
+    pub fn start_campaign_at(&mut self, n: u32, retries: u32, times: Times) {
+        let version = version(n);
         let module = |name: &str| Module {
             name: Label::lossy(name),
             version: Label::lossy(&n.to_string()),
@@ -144,6 +161,7 @@ impl World {
             has_script: true,
             unpacked_bytes: modules.len() as u64,
             modules,
+            test: Some(a_test()),
         };
         self.bundles.insert(digest, facts);
         let id = i64::try_from(self.hq.store.campaigns.len()).unwrap() + 1;
@@ -155,7 +173,9 @@ impl World {
                 software_version: version,
                 from: vec![],
                 classes: vec![],
+                test: None,
             },
+            rollout: Rollout { times, ..Rollout::at_once() },
             settings: Settings {
                 settle: Duration::from_secs(1800),
                 reply_timeout: Duration::from_secs(6 * 3600),
@@ -394,6 +414,23 @@ impl World {
         self.hq.installs_mailed
     }
 
+    /// The operator has all agents run the test of version `n`.0.00-0.
+    pub fn order_tests(&mut self, n: u32) {
+        self.hq.order_tests(self.now, &version(n));
+    }
+
+    /// Times of a campaign: none mostly, else an update time, the sites' nights, or bundles that are asked for.
+    fn times(&self, seed: u64) -> Times {
+        let hours = |n: u64| Some(self.now.plus(Duration::from_secs(n * 3600)));
+        let times = Times { expires_at: hours(72), ..Times::default() };
+        match seed % 8 {
+            1 => Times { install_at: hours(6), defer_max_ms: Some(8 * 3_600_000), ..times },
+            3 => Times { windows: true, defer_max_ms: Some(30 * 3_600_000), ..times },
+            5 => Times { install_at: hours(6), fetch: true, ..times },
+            _ => Times::default(),
+        }
+    }
+
     /// True if the box has exactly the files of version `n`.0.00-0.
     #[must_use]
     pub fn has_version(&self, agent: &AgentId, n: u32) -> bool {
@@ -414,12 +451,13 @@ impl World {
     pub fn live(seed: u64, count: usize) -> (Figures, Digest) {
         let mut world = Self::seeded(seed, count);
         world.run_for(Duration::from_secs(2 * 86_400));
-        world.start_campaign(1, 2);
+        world.start_campaign_at(1, 2, world.times(seed));
         world.run_for(Duration::from_secs(86_400));
         world.start_campaign(2, 1);
         world.ask_for_keys();
         world.run_until_settled();
         world.ask_for_keys();
+        world.order_tests(2);
         world.start_campaign(3, 0);
         world.run_for(Duration::from_secs(3600 * (1 + seed % 24)));
         // The order key was stolen, say; what it has signed and is on its way counts no more.
@@ -432,12 +470,19 @@ impl World {
         world.ask_for_keys();
         // Old mail arrives, and what boxes owe is sent.
         world.run_for(Duration::from_secs(6 * 86_400));
-        world.start_campaign(4, 3);
+        let update_time = Some(world.now.plus(Duration::from_secs(3600 * (seed % 5))));
+        world.start_campaign_at(4, 3, Times { install_at: update_time, ..Times::default() });
         for _ in 0..6 {
             world.run_until_settled();
             world.retry(3);
         }
         world.run_until_settled();
+        let tests = seed.is_multiple_of(2);
+        if tests {
+            world.order_tests(4);
+            // Long enough for who looks at the mailbox once a day.
+            world.run_for(Duration::from_secs(26 * 3600));
+        }
         world.run_until_devices_are_told(&world.recovering());
         let verified = world.in_state(3, TargetState::Verified);
         for agent in world.recovering() {
@@ -447,6 +492,9 @@ impl World {
                 world.boxes[&agent].persona
             );
             assert!(world.has_version(&agent, 4));
+            let site = &world.boxes[&agent];
+            let passed = site.tests.passed(&version(4), site.persona.power_cuts > 0);
+            assert!(passed || !tests, "{agent} has not passed its test: {site:?}");
             let keys = &world.boxes[&agent].core.state().keys;
             assert!(world.keys_are_settled(&agent), "{agent}: keys are not settled in the end: {keys:?}");
             world.check_devices(&agent);
@@ -478,6 +526,8 @@ impl World {
             faults: sum(|b| b.beside.faults().len() as u64),
             readings: self.boxes.keys().map(|agent| self.hq.behind(agent).readings.len() as u64).sum(),
             put_back: sum(|b| b.beside.put_back),
+            in_time: sum(|b| b.in_time),
+            tests: sum(|b| b.tests.ran),
         }
     }
 }

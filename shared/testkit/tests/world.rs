@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use manager_core::TargetState;
+use manager_core::rollout::Times;
 use shared::AgentId;
 use shared::message::Phase;
 use testkit::{Figures, Habits, Line, Persona, World};
@@ -35,6 +36,7 @@ fn fleets_survive_whatever_hundreds_of_seeds_bring() {
     println!("200 seeds: {total:?}");
     let lively = total.power_cuts > 500 && total.installs > 2_000 && total.key_changes > 2_000;
     let lively = lively && total.faults > 1_000 && total.readings > 10_000 && total.put_back > 50;
+    let lively = lively && total.in_time > 1_000 && total.tests > 500;
     assert!(lively, "the world is too kind: {total:?}");
 }
 
@@ -308,4 +310,27 @@ fn an_agent_that_does_not_prove_itself_is_tried_again_and_its_order_only_after_t
     world.run_until_settled();
     assert_eq!(world.in_state(0, TargetState::Verified).len(), 3);
     world.check_end();
+}
+
+#[test]
+fn boxes_keep_to_the_nights_of_their_sites_and_ask_for_what_they_are_offered() {
+    let busy = Persona { not_now: 8, ..Persona::healthy() };
+    let asked = Persona { people: 1000, ..Persona::healthy() };
+    for fetch in [false, true] {
+        let mut world = world_of(vec![Persona::healthy(), busy.clone(), asked.clone()]);
+        // The world begins at half past eleven in the morning, UTC.
+        let times = Times { windows: true, fetch, ..Times::default() };
+        world.start_campaign_at(1, 0, times);
+        world.run_for(Duration::from_secs(10 * 3600));
+        assert_eq!(world.figures().installs, 0, "it is not yet ten in the evening");
+        world.run_until_settled();
+        let verified = world.in_state(0, TargetState::Verified);
+        assert!(verified.len() >= 2 && world.figures().in_time >= 2, "{verified:?}");
+        // One mail each: nobody had to be sent the bundle twice.
+        assert_eq!(world.installs_mailed(), 3);
+        world.order_tests(1);
+        world.run_for(DAY);
+        assert_eq!(world.figures().tests, verified.len() as u64);
+        world.check_end();
+    }
 }
