@@ -62,7 +62,19 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         _ => format!("{} is there already; {} is its invitation.", args.id, path.display()),
     };
     show::say(&text)?;
+    note_sharing(&enlisted);
     Ok(Done::All)
+}
+
+/// Not refused: a list or a forwarding gives each agent behind an address a copy of its own.
+fn note_sharing(enlisted: &Enlisted) {
+    if enlisted.sharing > 0 {
+        show::note(&format!(
+            "note: {} with the same address as another. Each must get its own copy of every mail there (a list, a forwarding); \
+             agents that read one mailbox take each other's mail.",
+            show::count(enlisted.sharing, "agent")
+        ));
+    }
 }
 
 fn invitation_path(output: Option<&Path>, id: &AgentId) -> PathBuf {
@@ -101,6 +113,7 @@ pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
         show::count(done.written, "invitation"),
         args.output.display(),
     ))?;
+    note_sharing(&done);
     Ok(Done::All)
 }
 
@@ -219,6 +232,7 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
         "window": record.terms.windows.as_ref().map(ToString::to_string),
         "consent": record.terms.consent.as_str(),
         "language": record.terms.language.as_str(),
+        "fallback_mail": record.terms.fallback.as_ref().map(shared::MailAddress::as_str),
         "attributes": record.terms.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<BTreeMap<_, _>>(),
         "held_up_until": time(record.penalty_until),
         "state": record.state.as_str(),
@@ -297,6 +311,7 @@ fn describe(record: &AgentRecord, behind: &Behind) -> String {
     let lines = [
         ("Agent", record.id.to_string()),
         ("Mail", record.mail.to_string()),
+        ("Second address", record.terms.get("fallback_mail")),
         ("Classes", classes.join(", ")),
         ("Site", record.site.to_string()),
         ("Note", record.note.to_string()),

@@ -145,10 +145,11 @@ pub(crate) enum Agent {
         after_help = "Example:\n  mailfleet agent list --where 'version < 1.0.02-0 and site ~ \"Osaka*\"'"
     )]
     List(AgentList),
-    /// Write down other facts of agents: class, site, note, admin, vendor, tag, zone, window, consent, language, attr.NAME
+    /// Write down other facts of agents: class, site, note, admin, vendor, tag, zone, window, consent, language, fallback_mail, attr.NAME
     #[command(
         after_help = "Several classes or tags are separated by ';'; an empty value takes a fact away. A window is a time of the day \
                             in the agent's zone, with days if wanted: '22:00-05:00 mon-fri'. consent is ask, always or never. \
+                            fallback_mail is where an agent gets an order that its own address does not take. \
                             pardon=now lets an agent that failed too often take part again.\n\nExample:\n  \
                             mailfleet agent set --where 'site = Tokyo*' zone=Asia/Tokyo 'window=22:00-05:00 mon-fri'"
     )]
@@ -188,7 +189,7 @@ pub(crate) struct AgentAdd {
     /// Mail address of the site's administrator
     #[arg(long, value_name = "ADDRESS", value_parser = MailAddress::parse)]
     pub(crate) admin: Option<MailAddress>,
-    /// Another fact, as `agent set` takes it: vendor, tag, zone, window, consent, language, attr.NAME
+    /// Another fact, as `agent set` takes it: vendor, tag, zone, window, consent, language, fallback_mail, attr.NAME
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) terms: Vec<String>,
     /// The invitation file [default: ID.invite]
