@@ -30,6 +30,8 @@ pub struct Config {
     pub root: PathBuf,
     /// Account, servers, password source.
     pub mail: MailSettings,
+    /// A second mailbox, for what the manager could not deliver to the first.
+    pub fallback_inbox: Option<MailSettings>,
     /// Where reports go.
     pub manager: MailAddress,
     /// How often the mailbox is looked at.
@@ -127,7 +129,42 @@ struct Raw {
     rom_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rom_version_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_inbox: Option<RawInbox>,
     manager: RawManager,
+}
+
+/// A second mailbox. What it does not say is as in the account of the first.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInbox {
+    receive: String,
+    address: Option<String>,
+    ca: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    password_credential: Option<String>,
+    token_command: Option<Vec<String>>,
+}
+
+impl RawInbox {
+    /// The account that reads it. A mailbox of its own mostly has a password of its own.
+    fn account(self, first: &Account) -> Account {
+        let mut account = Account { receive: self.receive, ..first.clone() };
+        account.address = self.address.unwrap_or(account.address);
+        account.ca = self.ca.or(account.ca);
+        let own_secret = self.password_file.is_some()
+            || self.password_env.is_some()
+            || self.password_credential.is_some()
+            || self.token_command.is_some();
+        if own_secret {
+            account.password_file = self.password_file;
+            account.password_env = self.password_env;
+            account.password_credential = self.password_credential;
+            account.token_command = self.token_command;
+        }
+        account
+    }
 }
 
 /// Where the manager reads its mail. Whom the agent believes is in its state, because it can change by mail.
@@ -209,6 +246,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         readings_room: None,
         rom_version: None,
         rom_version_file: None,
+        fallback_inbox: None,
         manager: RawManager { address: invitation.manager.to_string() },
     };
     // Plain strings and lists always have a TOML form. Settings stand above the table, so the defaults do too.
@@ -293,12 +331,15 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         tls: raw.tls,
         junk: raw.junk,
     };
+    let second = raw.fallback_inbox.map(|second| second.account(&account));
+    let fallback_inbox = second.map(|second| in_file.mail(second, JunkPolicy::Delete)).transpose()?;
     // The mailbox is the agent's own (M6), and nobody empties a box's junk folder.
     let mail = in_file.mail(account, JunkPolicy::Delete)?;
     Ok(Config {
         agent: in_file.value("agent", AgentId::parse(&raw.agent))?,
         classes: labels.collect::<Result<_, _>>()?,
         mail,
+        fallback_inbox,
         manager: in_file.value("manager.address", MailAddress::parse(&raw.manager.address))?,
         poll: in_file.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
         script_timeout: in_file.duration(
