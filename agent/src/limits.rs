@@ -37,3 +37,7 @@ pub const RESTART_COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// Times that a script's programs are looked for and killed: the first finds nearly all, a few more those that
 /// were started meanwhile. What forks faster than that is not ended by signals.
 pub const KILL_ROUNDS_MAX_COUNT: u32 = 100;
+
+/// Managers that get copies of reports (M18). Each is a slot of 88 bytes in every such report, and one more delivery; the
+/// source asks for one for faults and one for counters.
+pub(crate) const COPIES_MAX_COUNT: usize = 4;

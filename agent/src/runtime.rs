@@ -125,7 +125,7 @@ impl Shell {
             readings,
             core: AgentCore::new(profile_of(&config), loaded.state),
             inbox: Inbox::new(mailbox, second, home.clone(), config.max_bundle_bytes, alive.clone()),
-            post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
+            post: Post::new(home.outbox(), &config),
             recovered: loaded.recovered.is_some(),
             summary: Summary::default(),
             #[cfg(debug_assertions)]

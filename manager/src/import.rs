@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+use shared::keys::{SealingKey, VerifyingKey};
 use shared::{AgentId, Label, MailAddress};
 
 use crate::registry::{self, Terms};
 
 /// The columns that every file may have, in the order of the manual; beside them those of the registry. Which are there, and in which
 /// order, is told by the header row.
-const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
+pub const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
+
+/// The columns with an enrolled agent's keys, as `agent export` writes them.
+pub const KEY_COLUMNS: [&str; 2] = ["sign_key", "seal_key"];
 
 /// A checked row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct AgentRow {
     pub admin: Option<MailAddress>,
     /// What else is written down about its site.
     pub terms: Terms,
+    /// The keys that it has at the manager whose export this is: one that makes invitations has no use for them.
+    pub keys: Option<(VerifyingKey, SealingKey)>,
 }
 
 /// What is wrong, and where.
@@ -95,7 +101,8 @@ impl Header {
         for (at, name) in record.iter().enumerate() {
             // Excel begins a UTF-8 file with a byte order mark.
             let name = name.trim_start_matches('\u{feff}').to_ascii_lowercase();
-            if !COLUMNS.contains(&name.as_str()) && !Terms::knows(&name) {
+            let known = COLUMNS.contains(&name.as_str()) || KEY_COLUMNS.contains(&name.as_str());
+            if !known && !Terms::knows(&name) {
                 return Err(format!(
                     "expected the columns {}, and if wanted {} or attr.NAME, found \"{name}\"",
                     COLUMNS.join(","),
@@ -149,7 +156,17 @@ impl Header {
             note: label("note")?,
             admin: if self.cell(record, "admin").is_empty() { None } else { Some(address("admin")?) },
             terms,
+            keys: self.keys(record)?,
         })
+    }
+
+    fn keys(&self, record: &StringRecord) -> Result<Option<(VerifyingKey, SealingKey)>, String> {
+        let [sign, seal] = KEY_COLUMNS.map(|column| self.cell(record, column));
+        if sign.is_empty() || seal.is_empty() {
+            return Ok(None);
+        }
+        let sign = VerifyingKey::parse_text(sign).map_err(|err| format!("sign_key: {err}"))?;
+        Ok(Some((sign, SealingKey::parse_text(seal).map_err(|err| format!("seal_key: {err}"))?)))
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn fact_of(text: &str) -> Result<(&str, &str), Fail> {
 }
 
 pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let row = AgentRow {
         id: args.id.clone(),
         mail: args.mail.clone(),
@@ -46,6 +46,7 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         note: args.note.clone(),
         admin: args.admin.clone(),
         terms: terms(&args.terms)?,
+        keys: None,
     };
     let path = invitation_path(args.output.as_deref(), &args.id);
     let enlisted = enlist(&home, &[(0, row)], &|_| path.clone())?.map_err(|errors| {
@@ -86,7 +87,7 @@ fn carry(path: &Path) -> String {
 }
 
 pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let file = File::open(&args.file).or_usage(format!("cannot read {}", args.file.display()))?;
     let rows = import::read(file).map_err(|errors| bad_rows(&args.file, &errors))?;
     if rows.is_empty() {
@@ -117,7 +118,7 @@ pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
     Ok(Done::All)
 }
 
-fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
+pub(crate) fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
     let mut list: String =
         errors.iter().take(ROWS_SHOWN).map(|e| format!("\n  line {}: {}", e.line, e.why)).collect();
     let more = errors.len().saturating_sub(ROWS_SHOWN);
@@ -129,7 +130,7 @@ fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
 }
 
 pub(crate) fn invite(home: Option<&Path>, args: &AgentInvite) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let mut store = open::store(&home)?;
     let record = existing(&mut store, &args.id)?;
     let path = invitation_path(args.output.as_deref(), &args.id);

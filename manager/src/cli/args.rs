@@ -137,6 +137,15 @@ pub(crate) enum Agent {
                             mailfleet agent import agents.csv -o invites"
     )]
     Import(AgentImport),
+    /// Write all agents as CSV, with the keys of those that are enrolled
+    #[command(after_help = "Example:\n  mailfleet agent export -o agents.csv")]
+    Export(AgentExport),
+    /// Let a manager that only listens know the agents of another
+    #[command(
+        after_help = "The file is the other manager's `agent export`. Run it again when agents were added or have new keys. \
+                            Needs listens_only = true in manager.toml.\n\nExample:\n  mailfleet --home desk agent introduce agents.csv"
+    )]
+    Introduce(AgentIntroduce),
     /// Write a new invitation for an agent whose box is replaced; the old one no longer counts
     #[command(after_help = "Example:\n  mailfleet agent invite A0001 -o A0001.invite")]
     Invite(AgentInvite),
@@ -223,6 +232,20 @@ pub(crate) struct AgentImport {
     /// The folder for the invitation files, one ID.invite each
     #[arg(short, long = "output", value_name = "DIR")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentExport {
+    /// The file to write [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE.csv")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentIntroduce {
+    /// The CSV file
+    #[arg(value_name = "FILE.csv")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

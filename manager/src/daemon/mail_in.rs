@@ -184,12 +184,22 @@ fn take_attachment(tx: &Tx<'_>, shared: &Shared, bytes: &[u8], now: UnixMillis) 
         Err(err) => return junk(chain(&err)),
     };
     let Some(sender) = tx.sender(sender)? else {
+        if shared.config.listens_only {
+            return junk("of an agent that was not introduced here".to_owned());
+        }
         return match open_stranger(bytes, &shared.keys.open) {
             Ok((opened, request)) => enrol(tx, shared, &opened, &request, now),
             Err(err) => junk(chain(&err)),
         };
     };
     match open_report(bytes, &shared.keys.open, &sender.key) {
+        // PROTOCOL 8.7
+        Ok(opened)
+            if shared.config.listens_only
+                && !matches!(opened.report, Report::Faults(_) | Report::Counters(_)) =>
+        {
+            junk(format!("from {}: no fault and no counters, and this manager only listens", sender.agent))
+        }
         Ok(Opened { report: Report::Enrol(request), envelope, sequence, sender, message }) => {
             let opened =
                 Opened { report: Report::Enrol(request.clone()), envelope, sequence, sender, message };
