@@ -216,21 +216,27 @@ const TARGETS: &[Case] = &[
         "nobody2@lab.test",
         &["fallback_mail=agent0002@lab.test"],
         "mailed",
-        &["settling", "mailed to the second address, as the first is no good (unknown mailbox: 550 5.1.1"],
+        &[
+            "settling",
+            "mailed to the second address, as the first did not take it (unknown mailbox: 550 5.1.1",
+        ],
     ),
     (
         "J-gone-second",
         "gone+j@lab.test",
         &["fallback_mail=agent0003@lab.test"],
         "mailed",
-        &["settling", "mailed to the second address, as the first is no good (unknown mailbox: 550 5.1.1"],
+        &[
+            "settling",
+            "mailed to the second address, as the first did not take it (unknown mailbox: 550 5.1.1",
+        ],
     ),
     (
         "K-both-bad",
         "nobody3@lab.test",
         &["fallback_mail=denied@lab.test"],
         "undeliverable",
-        &["mail refused, refused by policy", "as the first is no good (unknown mailbox"],
+        &["mail refused, refused by policy", "as the first did not take it (unknown mailbox"],
     ),
 ];
 

@@ -320,7 +320,7 @@ impl Target {
             match self.state {
                 TargetState::Queued => self.state = TargetState::Mailed,
                 // The operator cancelled while the mail was being handed over: it must be called back.
-                TargetState::Cancelled => {
+                TargetState::Cancelled if self.tried_at.is_none() => {
                     self.state = TargetState::Mailed;
                     self.reason = None;
                 }
@@ -336,6 +336,7 @@ impl Target {
                 | TargetState::Failed
                 | TargetState::Silent
                 | TargetState::Undeliverable
+                | TargetState::Cancelled
                 | TargetState::Expired => {}
             }
         }

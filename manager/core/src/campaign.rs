@@ -482,7 +482,7 @@ impl Target {
         match &self.rerouted {
             Some(trouble) if self.state != TargetState::Verified => {
                 let why = why.map_or(String::new(), |why| format!("{why}; "));
-                Some(format!("{why}mailed to the second address, as the first is no good ({trouble})"))
+                Some(format!("{why}mailed to the second address, as the first did not take it ({trouble})"))
             }
             Some(_) | None => why,
         }

@@ -443,7 +443,7 @@ proptest! {
 
     #[test]
     fn every_target_reaches_an_end_and_verified_needs_a_report_of_the_target_version(
-        events in prop::collection::vec((1usize..4, 0u8..10, 0u64..4_000), 0..40),
+        events in prop::collection::vec((1usize..4, 0u8..13, 0u64..4_000), 0..40),
         retries in 0u32..3,
     ) {
         let mut desk = Desk::new(3, retries);
@@ -465,6 +465,12 @@ proptest! {
                 (7, Some(_)) => { desk.ended(n, Outcome::Refused(Refusal::Cancelled), Reported::Nothing); }
                 (8, Some(order)) => { desk.report(n, Report::Cancelled(CancelAnswer { order, result: CancelResult::Unknown })); }
                 (6, Some(order)) => { desk.report(n, Report::Progress(Progress { order, step: Step::Received })); }
+                (9, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Stuck(order, trouble(Cause::NoRoute))); }
+                (10, Some(envelope)) => {
+                    let (trouble, at, to_second) = (trouble(Cause::MailboxFull), desk.now.plus(SETTLE), seconds % 2 == 0);
+                    desk.campaign.apply(desk.now, &id(n), &TargetEvent::Remailed { envelope, trouble, at, to_second });
+                }
+                (11, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Sent(order)); }
                 _ => {}
             }
             if before == TargetState::Verified {

@@ -14,10 +14,9 @@ use core::time::Duration;
 use manager_core::delivery::{Cause, FULL_PAUSE};
 use manager_core::rollout::{Gate, HoldReason, Share, Survey};
 use manager_core::{Applied, CampaignState, Reason, TargetEvent, TargetState, WaitingFor};
-use shared::message::{Progress, Report, Step};
+use shared::message::{Outcome, Progress, Refusal, Report, Reported, Step};
 
 use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, trouble};
-use shared::message::Reported;
 
 /// A mail server on the way says of the order to agent `n` that it still tries.
 fn stuck(desk: &mut Desk, n: usize, cause: Cause) -> Applied {
@@ -103,7 +102,7 @@ fn what_is_heard_of_the_mail_after_the_verdict_explains_the_silence() {
         Applied::Ignored,
         "it had said that the order came"
     );
-    desk.ended(2, shared::message::Outcome::Installed, goal());
+    desk.ended(2, Outcome::Installed, goal());
     assert_eq!(desk.state(2), TargetState::Verified, "a signed report outweighs it (PROTOCOL 8.4)");
 }
 
@@ -171,7 +170,7 @@ fn an_order_that_goes_to_the_second_address_counts_as_the_same_attempt_and_says_
     let why = desk.target(1).why(Some("settling".to_owned())).unwrap();
     assert_eq!(
         why,
-        "settling; mailed to the second address, as the first is no good (unknown mailbox: said a mail server)"
+        "settling; mailed to the second address, as the first did not take it (unknown mailbox: said a mail server)"
     );
     bounced(&mut desk, 1, Cause::RefusedByPolicy);
     let why = desk.target(1).why(None).unwrap();
@@ -234,4 +233,16 @@ fn reasons_of_stores_from_before_there_were_causes_are_read() {
     let reason: Reason = minicbor::decode(&old).unwrap();
     assert_eq!(reason, Reason::Bounced("5.1.1 gone".to_owned(), Cause::Other));
     assert_eq!(reason.to_string(), "mail bounced: 5.1.1 gone");
+}
+
+#[test]
+fn a_mail_that_was_sent_again_does_not_wake_a_target_that_has_said_it_is_cancelled() {
+    let mut desk = Desk::new(1, 1);
+    desk.tick();
+    again(&mut desk, 1, Cause::MailboxFull, false);
+    // The mail of before had arrived, and a person did not want it.
+    desk.ended(1, Outcome::Refused(Refusal::Cancelled), Reported::Nothing);
+    let order = desk.target(1).order().unwrap();
+    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Sent(order));
+    assert_eq!(desk.state(1), TargetState::Cancelled);
 }
