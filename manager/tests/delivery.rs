@@ -13,10 +13,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use mailfleet::store::OrderKind;
+use mailio::mime::extract::Extractor;
 use mailio::{MailSettings, Mailbox};
 use manager_core::delivery::Cause;
 use manager_core::{CampaignId, Reason, TargetState};
 use office::{Box7, Office, goal, versions};
+use shared::envelope::RawHead;
 use shared::message::{Ended, Order, Outcome, Report};
 use shared::{EnvelopeId, MailAddress};
 
@@ -87,6 +89,16 @@ fn new_mails(office: &Office, agent: &Box7) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
+/// True if this mail of the manager has a slot for the agent.
+fn opens(mail: &[u8], agent: &Box7) -> bool {
+    let mut bytes = Vec::new();
+    let mut extractor = Extractor::new(10_000_000, &mut bytes);
+    extractor.push(mail).unwrap();
+    extractor.finish().unwrap();
+    let (_, head) = RawHead::read_introduced(&mut bytes.as_slice()).unwrap();
+    head.decode_unverified().unwrap().open_slot(&agent.open, head.sender()).is_ok()
+}
+
 /// A campaign that tries twice, with orders that live for two weeks.
 fn retried(office: &Office, agents: &[Box7]) -> CampaignId {
     let id = office.campaign(agents, 1_000);
@@ -145,15 +157,20 @@ fn a_bounce_of_an_address_is_about_every_agent_behind_it_and_nobody_else() {
 }
 
 #[test]
-fn several_agents_behind_one_address_get_one_copy_that_names_them_all() {
-    let (office, boxes, ..) = mailed(40, |_| Some("list@lab.test".to_owned()));
+fn many_agents_behind_one_address_get_one_copy_per_batch_that_names_its_agents() {
+    let (office, boxes, id, order) = mailed(110, |_| Some("list@lab.test".to_owned()));
     let mails = new_mails(&office, &boxes[0]);
-    assert_eq!(mails.len(), 1, "one bundle for forty agents");
-    let copy = fs::read(&mails[0]).unwrap();
-    for agent in &boxes {
-        fs::write(&mails[0], &copy).unwrap();
-        assert_eq!(installs(&office, agent).len(), 1, "{}", agent.id);
+    assert_eq!(mails.len(), 3, "one bundle for fifty agents");
+    let copies: Vec<_> = mails.iter().map(|path| fs::read(path).unwrap()).collect();
+    mails.iter().for_each(|path| fs::remove_file(path).unwrap());
+    // Each can open its own: the first, the last, and one between.
+    for agent in [&boxes[0], &boxes[60], &boxes[109]] {
+        let opened = copies.iter().filter(|copy| opens(copy, agent)).count();
+        assert_eq!(opened, 1, "{}", agent.id);
     }
+    bounce(&office, order, &[line("list@lab.test", GONE)]);
+    let counts = office.store().read(|tx| tx.target_counts(id)).unwrap();
+    assert_eq!(counts[&TargetState::Undeliverable], 50, "those behind that envelope");
 }
 
 #[test]

@@ -435,8 +435,7 @@ impl Target {
 
     /// The order has arrived after all: only now its time to settle begins.
     fn arrived(&mut self, now: UnixMillis) {
-        if self.waits_for_mail() {
-            self.delay = None;
+        if self.delay.take().is_some() {
             self.query = None;
             self.settle_from = Some(now);
         }

@@ -10,7 +10,7 @@ use shared::message::{Reported, TestResult, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
 use crate::consent::Consent;
-use crate::delivery::{Cause, Trouble};
+use crate::delivery::{Cause, RELAY_PATIENCE, Trouble};
 use crate::probe::Expectation;
 use crate::reason::Reason;
 use crate::rollout::{Rollout, WaveKind};
@@ -344,6 +344,11 @@ impl Delay {
         Self { text, next_try, cause, since: Some(since.unwrap_or(now)) }
     }
 
+    /// When what mail servers on the way say is not believed any more; `None`: it is tried again from here.
+    pub(crate) fn over_at(&self) -> Option<UnixMillis> {
+        self.since.filter(|_| self.next_try.is_none()).map(|since| since.plus(RELAY_PATIENCE))
+    }
+
     /// What is wrong, without since when.
     pub(crate) fn trouble(&self) -> Trouble {
         Trouble { cause: self.cause, text: self.text.clone() }
@@ -471,8 +476,10 @@ impl Target {
     }
 
     /// True if its order is known not to have reached its mailbox yet: nothing can be asked or judged before it has.
-    pub(crate) fn waits_for_mail(&self) -> bool {
-        matches!(self.state, TargetState::Queued | TargetState::Mailed) && self.delay.is_some()
+    pub(crate) fn waits_for_mail(&self, now: UnixMillis) -> bool {
+        let waits = |delay: &Delay| delay.over_at().is_none_or(|over| now < over);
+        matches!(self.state, TargetState::Queued | TargetState::Mailed)
+            && self.delay.as_ref().is_some_and(waits)
     }
 
     /// Why it is not verified: its reason, or what it waits for, and by which way its mail goes if not by the first.

@@ -14,6 +14,10 @@ pub use words::{Words, cause};
 /// A mailbox that was full is tried again after this: somebody has to clear it first, and every try is a mail that bounces.
 pub const FULL_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
+/// Relays give up after four or five days (RFC 5321 §4.5.4.1), and say so. One that says that it still tries, and then nothing for
+/// longer than this, has lost the mail.
+pub const RELAY_PATIENCE: Duration = Duration::from_secs(6 * 24 * 3600);
+
 /// Why a mail did not reach its mailbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]

@@ -244,8 +244,11 @@ impl Planner<'_> {
                     }
                 }
                 // PROTOCOL 8.6: nobody is called silent whose order is known not to have arrived.
-                TargetState::Mailed if target.waits_for_mail() => {
+                TargetState::Mailed if target.waits_for_mail(self.now) => {
                     if !self.expires(agent, target) {
+                        if let Some(over) = target.delay.as_ref().and_then(Delay::over_at) {
+                            self.wake(over, "a mail server has had its time");
+                        }
                         self.wait(agent, WaitingFor::Mail(target.delay.clone()));
                     }
                 }
@@ -300,7 +303,8 @@ impl Planner<'_> {
         let until = sent_at.plus(timeout);
         if self.now >= until {
             let received = target.state != TargetState::Mailed;
-            let reason = Reason::NoAnswer { asked_at: sent_at, received, mail: None };
+            let mail = target.delay.as_ref().map(Delay::trouble);
+            let reason = Reason::NoAnswer { asked_at: sent_at, received, mail };
             self.end(agent, TargetState::Silent, reason);
             return;
         }
@@ -329,7 +333,7 @@ impl Planner<'_> {
             .filter(|(agent, t)| {
                 matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed)
                     && t.query.is_none()
-                    && !t.waits_for_mail()
+                    && !t.waits_for_mail(self.now)
                     && is_enrolled(self.fleet, agent)
             })
             .filter_map(|(agent, t)| {

@@ -185,7 +185,7 @@ impl fmt::Display for Reason {
             Self::OtherVersion(reported) => write!(f, "reports {reported}"),
             Self::NoAnswer { asked_at, received: _, mail } => {
                 write!(f, "no answer to the version query of {asked_at}")?;
-                mail.as_ref().map_or(Ok(()), |mail| write!(f, "; its mail is on its way still ({mail})"))
+                mail.as_ref().map_or(Ok(()), |mail| write!(f, "; its mail was still on its way ({mail})"))
             }
             Self::MailRefused(text, cause) => mail_text(f, "mail refused", text, *cause),
             Self::Bounced(text, cause) => mail_text(f, "mail bounced", text, *cause),

@@ -11,12 +11,12 @@ mod desk;
 
 use core::time::Duration;
 
-use manager_core::delivery::{Cause, FULL_PAUSE};
+use manager_core::delivery::{Cause, FULL_PAUSE, RELAY_PATIENCE};
 use manager_core::rollout::{Gate, HoldReason, Share, Survey};
 use manager_core::{Applied, CampaignState, Reason, TargetEvent, TargetState, WaitingFor};
 use shared::message::{Outcome, Progress, Refusal, Report, Reported, Step};
 
-use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, trouble};
+use desk::{Desk, SETTLE, T0, TIMEOUT, failure, goal, id, trouble};
 
 /// A mail server on the way says of the order to agent `n` that it still tries.
 fn stuck(desk: &mut Desk, n: usize, cause: Cause) -> Applied {
@@ -71,13 +71,30 @@ fn an_order_that_is_stuck_on_its_way_waits_with_its_reason_and_is_not_called_sil
 #[test]
 fn an_order_that_stays_stuck_expires_with_the_reason() {
     let mut desk = Desk::new(1, 0);
+    let life = RELAY_PATIENCE / 2;
+    desk.campaign.settings.order_life = life;
     desk.tick();
     stuck(&mut desk, 1, Cause::NoRoute);
-    desk.pass(LIFE);
+    desk.pass(life);
     assert_eq!(desk.state(1), TargetState::Expired);
     let reason = desk.target(1).why(None).unwrap();
     assert_eq!(reason, "the order expired before it arrived: no route: said a mail server");
     assert_eq!(Survey::of(&desk.campaign, 0).silent, 0);
+}
+
+#[test]
+fn a_mail_server_that_says_it_still_tries_and_then_nothing_is_not_believed_for_ever() {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    stuck(&mut desk, 1, Cause::NoRoute);
+    desk.pass(RELAY_PATIENCE - Duration::from_secs(1));
+    assert!(desk.mails("query").is_empty());
+    desk.pass(Duration::from_secs(1));
+    assert_eq!(desk.mails("query"), [1]);
+    desk.pass(TIMEOUT);
+    assert_eq!(desk.state(1), TargetState::Silent);
+    let reason = desk.target(1).why(None).unwrap();
+    assert!(reason.contains("; its mail was still on its way (no route: "), "{reason}");
 }
 
 #[test]
@@ -91,7 +108,7 @@ fn what_is_heard_of_the_mail_after_the_verdict_explains_the_silence() {
     stuck(&mut desk, 1, Cause::Greylisted);
     assert_eq!(desk.state(1), TargetState::Silent);
     let reason = desk.target(1).why(None).unwrap();
-    assert!(reason.ends_with("; its mail is on its way still (greylisted: said a mail server)"), "{reason}");
+    assert!(reason.ends_with("; its mail was still on its way (greylisted: said a mail server)"), "{reason}");
     bounced(&mut desk, 1, Cause::Expired);
     bounced(&mut desk, 2, Cause::UnknownMailbox);
     assert_eq!([1, 2].map(|n| desk.state(n)), [TargetState::Undeliverable; 2]);

@@ -56,7 +56,7 @@ impl Planner<'_> {
                 .collect();
             let Some(last) = again.iter().map(|(_, at)| *at).max() else { continue };
             // Who waits for a mail server may do so for days, and holds up nobody.
-            let ended = members().all(|(_, target)| target.state.is_end() || target.waits_for_mail());
+            let ended = members().all(|(_, target)| target.state.is_end() || target.waits_for_mail(self.now));
             if ended && last <= self.now {
                 let agents = again.into_iter().map(|(agent, _)| agent.clone()).collect();
                 self.plan.actions.push(Action::Retry { agents });
