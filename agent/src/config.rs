@@ -14,10 +14,12 @@ use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
 use shared::invitation::Invitation;
+use shared::keys::SealingKey;
 use shared::time::format_duration;
 use shared::{AgentId, Label, MailAddress};
 
 use crate::files::write_whole;
+use crate::limits::COPIES_MAX_COUNT;
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -30,8 +32,12 @@ pub struct Config {
     pub root: PathBuf,
     /// Account, servers, password source.
     pub mail: MailSettings,
+    /// A second mailbox, for what the manager could not deliver to the first.
+    pub fallback_inbox: Option<MailSettings>,
     /// Where reports go.
     pub manager: MailAddress,
+    /// Who gets copies of some of them.
+    pub copies: Vec<Listener>,
     /// How often the mailbox is looked at.
     pub poll: Duration,
     /// How long one phase of an install script may take.
@@ -58,6 +64,19 @@ pub struct Config {
     pub readings_room_bytes: u64,
     rom_version: Option<Label>,
     rom_version_file: PathBuf,
+}
+
+/// A manager that gets copies of some reports (M18), and whose word counts for nothing here.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it reads its mail.
+    pub to: MailAddress,
+    /// Copies are sealed to this key as well.
+    pub key: SealingKey,
+    /// It gets faults.
+    pub faults: bool,
+    /// It gets counters.
+    pub counters: bool,
 }
 
 /// How often devices are asked.
@@ -127,7 +146,69 @@ struct Raw {
     rom_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rom_version_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_inbox: Option<RawInbox>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    copy: Vec<RawCopy>,
     manager: RawManager,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCopy {
+    of: Vec<String>,
+    to: String,
+    key: String,
+}
+
+impl RawCopy {
+    fn listener(self, in_file: &Values<'_>) -> Result<Listener, ConfigError> {
+        if let Some(other) = self.of.iter().find(|of| !matches!(of.as_str(), "faults" | "counters")) {
+            return Err(
+                in_file.bad("copy.of", format!("expected \"faults\" or \"counters\", found \"{other}\""))
+            );
+        }
+        let of = |kind: &str| self.of.iter().any(|of| of == kind);
+        Ok(Listener {
+            faults: of("faults"),
+            counters: of("counters"),
+            to: in_file.value("copy.to", MailAddress::parse(&self.to))?,
+            key: in_file.value("copy.key", SealingKey::parse_text(&self.key))?,
+        })
+    }
+}
+
+/// A second mailbox. What it does not say is as in the account of the first.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInbox {
+    receive: String,
+    address: Option<String>,
+    ca: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    password_credential: Option<String>,
+    token_command: Option<Vec<String>>,
+}
+
+impl RawInbox {
+    /// The account that reads it. A mailbox of its own mostly has a password of its own.
+    fn account(self, first: &Account) -> Account {
+        let mut account = Account { receive: self.receive, ..first.clone() };
+        account.address = self.address.unwrap_or(account.address);
+        account.ca = self.ca.or(account.ca);
+        let own_secret = self.password_file.is_some()
+            || self.password_env.is_some()
+            || self.password_credential.is_some()
+            || self.token_command.is_some();
+        if own_secret {
+            account.password_file = self.password_file;
+            account.password_env = self.password_env;
+            account.password_credential = self.password_credential;
+            account.token_command = self.token_command;
+        }
+        account
+    }
 }
 
 /// Where the manager reads its mail. Whom the agent believes is in its state, because it can change by mail.
@@ -209,6 +290,8 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         readings_room: None,
         rom_version: None,
         rom_version_file: None,
+        fallback_inbox: None,
+        copy: Vec::new(),
         manager: RawManager { address: invitation.manager.to_string() },
     };
     // Plain strings and lists always have a TOML form. Settings stand above the table, so the defaults do too.
@@ -293,12 +376,21 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         tls: raw.tls,
         junk: raw.junk,
     };
+    if raw.copy.len() > COPIES_MAX_COUNT {
+        let why = format!("expected at most {COPIES_MAX_COUNT}, found {}", raw.copy.len());
+        return Err(in_file.bad("copy", why));
+    }
+    let copies = raw.copy.into_iter().map(|copy| copy.listener(&in_file)).collect::<Result<_, _>>()?;
+    let second = raw.fallback_inbox.map(|second| second.account(&account));
+    let fallback_inbox = second.map(|second| in_file.mail(second, JunkPolicy::Delete)).transpose()?;
     // The mailbox is the agent's own (M6), and nobody empties a box's junk folder.
     let mail = in_file.mail(account, JunkPolicy::Delete)?;
     Ok(Config {
         agent: in_file.value("agent", AgentId::parse(&raw.agent))?,
         classes: labels.collect::<Result<_, _>>()?,
         mail,
+        fallback_inbox,
+        copies,
         manager: in_file.value("manager.address", MailAddress::parse(&raw.manager.address))?,
         poll: in_file.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
         script_timeout: in_file.duration(

@@ -176,6 +176,10 @@ async fn check_mail(findings: &mut Findings, config: &Config) {
     findings.line(Area::Outside, "send", send.map_err(|err| chain(&err)));
     let receive = Mailbox::new(config.mail.clone()).probe().await;
     findings.line(Area::Outside, "receive", receive.map_err(|err| chain(&err)));
+    if let Some(second) = &config.fallback_inbox {
+        let receive = Mailbox::new(second.clone()).probe().await;
+        findings.line(Area::Outside, "fallback_inbox", receive.map_err(|err| chain(&err)));
+    }
 }
 
 fn mega(bytes: u64) -> u64 {

@@ -43,3 +43,7 @@ pub const DEVICE_SECRET_MAX_BYTES: u64 = 1_024;
 
 /// Addresses that are asked at a time when devices are looked for: small enough for a slow line and a small switch.
 pub const DISCOVER_AT_A_TIME: usize = 64;
+
+/// Managers that get copies of reports (M18). Each is a slot of 88 bytes in every such report, and one more delivery; the
+/// source asks for one for faults and one for counters.
+pub(crate) const COPIES_MAX_COUNT: usize = 4;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use agent_core::{AgentCore, Effect, Event, Profile};
-use mailio::{Mailbox, Progress, Timeouts};
+use mailio::{MailSettings, Mailbox, Progress, Timeouts};
 use service::Service;
 use shared::device::DeviceName;
 use shared::error::chain;
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::files::{now, random};
 use crate::home::{Home, Lock};
-use crate::inbox::{Inbox, Left, Taken};
+use crate::inbox::{Inbox, Left, Taken, Which};
 use crate::keys::Keys;
 use crate::ledger::{self, Loaded};
 use crate::limits::TRIAL_LOOK_LIMIT;
@@ -111,6 +111,10 @@ impl Shell {
         config.mail.progress = Progress::to(move || moved.step());
         readings.delivered(loaded.state.watch.delivered);
         let mailbox = Mailbox::new(config.mail.clone());
+        let second = config.fallback_inbox.clone().map(|second| {
+            let (timeouts, progress) = (config.mail.timeouts, config.mail.progress.clone());
+            Mailbox::new(MailSettings { timeouts, progress, ..second })
+        });
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
         }
@@ -120,8 +124,8 @@ impl Shell {
             watcher,
             readings,
             core: AgentCore::new(profile_of(&config), loaded.state),
-            inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes, alive.clone()),
-            post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
+            inbox: Inbox::new(mailbox, second, home.clone(), config.max_bundle_bytes, alive.clone()),
+            post: Post::new(home.outbox(), &config),
             recovered: loaded.recovered.is_some(),
             summary: Summary::default(),
             #[cfg(debug_assertions)]
@@ -288,9 +292,14 @@ impl Shell {
 
     /// Looks at every mail that is there. Returns how many have left the mailbox.
     async fn poll(&mut self) -> Result<u64, RunError> {
+        let first = self.poll_one(Which::First).await?;
+        Ok(first.saturating_add(self.poll_one(Which::Second).await?))
+    }
+
+    async fn poll_one(&mut self, which: Which) -> Result<u64, RunError> {
         self.alive.step();
         let looked = tokio::select! {
-            looked = self.inbox.look() => looked,
+            looked = self.inbox.look(which) => looked,
             () = self.stop.wanted() => return Err(RunError::Stopped),
         };
         let found = match looked {

@@ -14,8 +14,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{World, text, wait_until};
+use mailio::mime::extract::Extractor;
+use shared::MailAddress;
 use shared::device::DeviceName;
-use shared::message::{Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report};
+use shared::envelope::{RawHead, open_body};
+use shared::keys::OpeningKey;
+use shared::message::{Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report, decode_report};
 use shared::reading::{AnomalyKind, Reading, unpack};
 
 /// Writes the list of devices: one program that prints a file.
@@ -283,4 +287,56 @@ fn an_acknowledgement_of_readings_that_a_box_does_not_have_makes_no_difference_t
     let last = counters(&mut w).pop().unwrap();
     assert_eq!((last.after, readings(&last).len()), (None, 1));
     assert_eq!(readings(&last)[0].device, DeviceName::parse("mfp").unwrap());
+}
+
+/// The reports in a listener's mailbox, opened with its key.
+fn copies(w: &World, address: &MailAddress, key: &OpeningKey) -> Vec<Report> {
+    let folder = w.spool().join(address.as_str()).join("new");
+    let open = |path: std::path::PathBuf| {
+        let mut bytes = Vec::new();
+        let mail = fs::read(&path).unwrap();
+        let mut extractor = Extractor::new(10_000_000, &mut bytes);
+        extractor.push(&mail).unwrap();
+        extractor.finish().unwrap();
+        let mut rest = bytes.as_slice();
+        let head = RawHead::read(&mut rest).unwrap();
+        let header = head.decode_unverified().unwrap();
+        let content_key = header.open_slot(key, head.sender()).unwrap();
+        let (message, _) = open_body(&header, &content_key, rest).unwrap();
+        decode_report(&message).unwrap()
+    };
+    fs::read_dir(folder).unwrap().map(|entry| open(entry.unwrap().path())).collect()
+}
+
+#[test]
+fn faults_go_to_one_listener_and_counters_to_another_and_both_to_the_manager() {
+    let mut w = quick();
+    beside(&w, &["mfp"]);
+    says(&w, "mfp", 100, true);
+    let listeners = [("desk@lab.test", "faults", [41; 32]), ("bills@lab.test", "counters", [42; 32])]
+        .map(|(to, of, seed)| (MailAddress::parse(to).unwrap(), of, OpeningKey::from_seed(&seed)));
+    let config = w.home().join("agent.toml");
+    let mut text = fs::read_to_string(&config).unwrap();
+    for (to, of, key) in &listeners {
+        mailio::Mailbox::create_spool(&w.spool(), to).unwrap();
+        text += &format!(
+            "\n[[copy]]\nof = [\"{of}\"]\nto = \"{to}\"\nkey = \"{}\"\n",
+            key.sealing_key().to_text()
+        );
+    }
+    fs::write(&config, text).unwrap();
+    let mut agent = w.spawn(&["run"]);
+    wait_until("the jam is told", || !faults(&mut w).is_empty());
+    w.send(&Order::QueryCounters);
+    wait_until("the counters are sent", || !counters(&mut w).is_empty());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let [desk, bills] = listeners.map(|(to, _, key)| copies(&w, &to, &key));
+    // PROTOCOL 8.7: what the manager got, and nothing else.
+    assert!(!desk.is_empty() && desk.iter().all(|report| matches!(report, Report::Faults(_))), "{desk:?}");
+    assert!(
+        !bills.is_empty() && bills.iter().all(|report| matches!(report, Report::Counters(_))),
+        "{bills:?}"
+    );
+    assert!(w.reports.contains(&desk[0]) && w.reports.contains(&bills[0]));
 }

@@ -41,6 +41,8 @@ pub struct Config {
     pub operator: Option<MailAddress>,
     /// Whether administrators are told when an update is done (N5).
     pub tell_administrators: bool,
+    /// It takes in copies of other managers' reports, and mails agents nothing (M18).
+    pub listens_only: bool,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +69,7 @@ struct Raw {
     keep_readings: Option<String>,
     operator: Option<String>,
     tell_administrators: Option<bool>,
+    listens_only: Option<bool>,
     alert: Option<Vec<alert::RawAlert>>,
 }
 
@@ -128,7 +131,8 @@ pub fn new_text(choices: &Choices) -> String {
          # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n\
          # keep_readings = \"{keep}\"       # signed readings of devices, and faults that have ended\n\
          # operator = \"ops@example.com\"  # is told when a campaign halts or ends\n\
-         # tell_administrators = true   # of sites, when an update is done there\n\n\
+         # tell_administrators = true   # of sites, when an update is done there\n\
+         # listens_only = false         # true: takes copies of faults and counters, gives no orders\n\n\
          # Who is told of faults of devices; as many as wanted. What is not named counts for all.\n\
          # [[alert]]\n\
          # to = \"desk@example.com\"       # addresses, or \"site\": the administrator of the agent's site\n\
@@ -222,6 +226,7 @@ impl Config {
                 .transpose()
                 .map_err(|err| at.bad("operator", err.to_string()))?,
             tell_administrators: raw.tell_administrators.unwrap_or(true),
+            listens_only: raw.listens_only.unwrap_or(false),
         })
     }
 

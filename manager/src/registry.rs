@@ -1,12 +1,13 @@
 //! What the operator writes down about an agent's site beside its name (N1, N2): whose it is, when and whether it may be changed,
-//! in which language its administrator reads. Texts in, checked values out; the store keeps them, `agent set` and the import fill them.
+//! in which language its administrator reads, where else the
+//! agent gets mail. Texts in, checked values out; the store keeps them, `agent set` and the import fill them.
 
 use std::collections::BTreeMap;
 
 use manager_core::consent::{Language, Standing};
 use manager_core::select::ATTRIBUTE;
 use manager_core::window::{Windows, Zone};
-use shared::Label;
+use shared::{Label, MailAddress};
 
 /// Tags, or values of the operator's own, of one agent.
 const LIST_MAX_COUNT: usize = 50;
@@ -15,7 +16,7 @@ const LIST_MAX_COUNT: usize = 50;
 const NAME_MAX_BYTES: usize = 40;
 
 /// The names of the terms, as columns of the import and keys of `agent set`; beside them [`ATTRIBUTE`] with a name.
-pub const KEYS: [&str; 6] = ["vendor", "tag", "zone", "window", "consent", "language"];
+pub const KEYS: [&str; 7] = ["vendor", "tag", "zone", "window", "consent", "language", "fallback_mail"];
 
 /// What is written down about a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Terms {
     pub consent: Standing,
     /// What its administrator reads.
     pub language: Language,
+    /// Where the agent gets a mail that its own address does not take.
+    pub fallback: Option<MailAddress>,
 }
 
 impl Default for Terms {
@@ -46,6 +49,7 @@ impl Default for Terms {
             windows: None,
             consent: Standing::default(),
             language: Language::default(),
+            fallback: None,
         }
     }
 }
@@ -87,6 +91,10 @@ impl Terms {
                 self.language = Language::parse(text)
                     .ok_or_else(|| format!("language: expected en or ja, found \"{text}\""))?;
             }
+            "fallback_mail" if text.is_empty() => self.fallback = None,
+            "fallback_mail" => {
+                self.fallback = Some(MailAddress::parse(text).map_err(|err| format!("{key}: {err}"))?);
+            }
             _ => self.set_attribute(key, text)?,
         }
         Ok(())
@@ -121,6 +129,7 @@ impl Terms {
             "window" => self.windows.as_ref().map_or(String::new(), ToString::to_string),
             "consent" => self.consent.as_str().to_owned(),
             "language" => self.language.as_str().to_owned(),
+            "fallback_mail" => self.fallback.as_ref().map_or(String::new(), ToString::to_string),
             _ => {
                 let name = key.strip_prefix(ATTRIBUTE).unwrap_or_default();
                 self.attributes.get(name).map_or(String::new(), ToString::to_string)
@@ -149,6 +158,7 @@ mod tests {
             ("window", "22:00-05:00 mon-fri"),
             ("consent", "always"),
             ("language", "ja"),
+            ("fallback_mail", "north@site.test"),
             ("attr.floor", "3"),
         ] {
             assert!(Terms::knows(key));
@@ -167,12 +177,13 @@ mod tests {
             (
                 "colour",
                 "red",
-                "expected one of vendor, tag, zone, window, consent, language or attr.NAME (letters, digits, '-', '_'), found \"colour\"",
+                "expected one of vendor, tag, zone, window, consent, language, fallback_mail or attr.NAME (letters, digits, '-', '_'), found \"colour\"",
             ),
             ("attr.Floor", "3", "found \"attr.Floor\""),
             ("zone", "Tokyo", "zone: expected a time zone such as Asia/Tokyo or UTC, found \"Tokyo\""),
             ("window", "22:00-22:00", "window: expected a window that opens and closes"),
             ("consent", "maybe", "consent: expected ask, always or never, found \"maybe\""),
+            ("fallback_mail", "nobody", "fallback_mail: expected a mail address"),
             ("language", "de", "language: expected en or ja, found \"de\""),
         ] {
             let found = terms.set(key, text).unwrap_err();

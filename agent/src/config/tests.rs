@@ -97,3 +97,18 @@ fn the_rom_version_comes_from_os_release_or_a_plain_file() {
     }
     assert_eq!(rom_version_in(&folder.path().join("none")).as_str(), "unknown");
 }
+
+#[test]
+fn a_second_mailbox_has_the_login_of_the_first_unless_it_says_otherwise() {
+    let parsed = |table: &str| {
+        let text = format!("password_env = \"FIRST\"\n{}\n[fallback_inbox]\n{table}", text());
+        parse(Path::new("agent.toml"), &text).unwrap_or_else(|err| panic!("{err}"))
+    };
+    let same = parsed("receive = \"imaps://spare@lab.test/INBOX\"\n").fallback_inbox.unwrap();
+    assert!(matches!(same.secret, mailio::SecretSource::Env(name) if name == "FIRST"));
+    let other = parsed("receive = \"imaps://spare@lab.test/INBOX\"\npassword_file = \"/p\"\n");
+    assert!(matches!(other.fallback_inbox.unwrap().secret, mailio::SecretSource::File(_)));
+    assert!(matches!(other.mail.secret, mailio::SecretSource::Env(_)));
+    let err = error(&format!("{}\n[fallback_inbox]\nreceive = \"nowhere\"\n", text()));
+    assert!(err.contains("receive"), "{err}");
+}

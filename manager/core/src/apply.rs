@@ -5,6 +5,7 @@ use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
 use crate::consent::{Answer, Consent};
+use crate::delivery::Trouble;
 use crate::reason::Reason;
 use crate::rollout::{Forgiven, Held, HoldReason, Survey};
 
@@ -29,12 +30,25 @@ pub enum TargetEvent {
     Trying(EnvelopeId),
     /// The relay has taken this envelope for it.
     Sent(EnvelopeId),
-    /// The relay did not take this envelope yet.
-    Delayed(EnvelopeId, Delay),
-    /// The relay has refused this envelope for good.
-    Refused(EnvelopeId, String),
-    /// A bounce names this envelope and this agent. Unsigned: anyone on the way can write one.
-    Bounced(EnvelopeId, String),
+    /// The relay did not take this envelope yet; when it is asked again.
+    Delayed(EnvelopeId, Trouble, UnixMillis),
+    /// The relay has refused this envelope for good, and it is given up.
+    Refused(EnvelopeId, Trouble),
+    /// A bounce gives this envelope up for this agent. Unsigned, as the next two can be: anyone on the way can write one.
+    Bounced(EnvelopeId, Trouble),
+    /// A mail server on the way says that it still tries to deliver this envelope.
+    Stuck(EnvelopeId, Trouble),
+    /// This envelope did not reach its mailbox, and is mailed once more.
+    Remailed {
+        /// The envelope.
+        envelope: EnvelopeId,
+        /// What was wrong.
+        trouble: Trouble,
+        /// When.
+        at: UnixMillis,
+        /// To the agent's second address.
+        to_second: bool,
+    },
     /// The agent has new keys (its box was replaced): its reports are numbered from 1 again.
     Reenrolled,
     /// A signed report of the agent, verified and newer than its last.
@@ -82,16 +96,16 @@ impl Campaign {
                 }
             }
             TargetEvent::Sent(id) => target.sent(now, *id),
-            TargetEvent::Delayed(id, delay) => {
+            TargetEvent::Delayed(id, trouble, next_try) => {
                 if target.order() == Some(*id) && target.state == TargetState::Queued {
-                    target.delay = Some(delay.clone());
+                    target.delay = Some(Delay::new(target.delay.as_ref(), trouble, Some(*next_try), now));
                 }
             }
-            TargetEvent::Refused(id, text) => target.refused(*id, text),
-            TargetEvent::Bounced(id, text) => {
-                // PROTOCOL 8.4: only while nothing was heard from the agent itself.
-                let unheard = [TargetState::Queued, TargetState::Mailed];
-                target.undeliverable(*id, &unheard, Reason::Bounced(text.clone()));
+            TargetEvent::Refused(id, trouble) => target.refused(*id, trouble),
+            TargetEvent::Bounced(id, trouble) => target.bounced(*id, trouble),
+            TargetEvent::Stuck(id, trouble) => target.stuck(now, *id, trouble),
+            TargetEvent::Remailed { envelope, trouble, at, to_second } => {
+                target.remailed(now, *envelope, trouble, *at, *to_second);
             }
             TargetEvent::Reenrolled => target.replaced(now),
             TargetEvent::Report { report, sequence } => {
@@ -306,7 +320,7 @@ impl Target {
             match self.state {
                 TargetState::Queued => self.state = TargetState::Mailed,
                 // The operator cancelled while the mail was being handed over: it must be called back.
-                TargetState::Cancelled => {
+                TargetState::Cancelled if self.tried_at.is_none() => {
                     self.state = TargetState::Mailed;
                     self.reason = None;
                 }
@@ -322,6 +336,7 @@ impl Target {
                 | TargetState::Failed
                 | TargetState::Silent
                 | TargetState::Undeliverable
+                | TargetState::Cancelled
                 | TargetState::Expired => {}
             }
         }
@@ -334,22 +349,95 @@ impl Target {
         }
     }
 
-    fn refused(&mut self, id: EnvelopeId, text: &str) {
+    fn refused(&mut self, id: EnvelopeId, trouble: &Trouble) {
+        let reason = Reason::MailRefused(trouble.text.clone(), trouble.cause);
         let unsent = |ask: &Option<Ask>| {
             ask.as_ref().is_some_and(|ask| ask.ids.contains(&id) && ask.sent_at.is_none())
         };
         let asks = [&self.query, &self.cancel, &self.schedule];
         if asks.into_iter().any(unsent) && !self.state.is_end() {
             // What cannot be mailed is not answered, so there is nothing to wait for.
-            self.end(TargetState::Undeliverable, Some(Reason::MailRefused(text.to_owned())));
-        } else {
-            self.undeliverable(id, &[TargetState::Queued], Reason::MailRefused(text.to_owned()));
+            self.end(TargetState::Undeliverable, Some(reason));
+        } else if self.order() == Some(id) && self.state == TargetState::Queued {
+            self.end(TargetState::Undeliverable, Some(reason));
         }
     }
 
-    fn undeliverable(&mut self, id: EnvelopeId, from: &[TargetState], reason: Reason) {
-        if self.order() == Some(id) && from.contains(&self.state) {
+    /// PROTOCOL 8.4: a mail server's word counts only while nothing was heard from the agent itself. That may be known long after the
+    /// verdict: relays try for days.
+    fn is_unheard(&self) -> bool {
+        match self.state {
+            TargetState::Queued | TargetState::Mailed => true,
+            TargetState::Silent => matches!(self.reason, Some(Reason::NoAnswer { received: false, .. })),
+            TargetState::Pending
+            | TargetState::Asked
+            | TargetState::Received
+            | TargetState::Deferred
+            | TargetState::Installed
+            | TargetState::Verified
+            | TargetState::Failed
+            | TargetState::Undeliverable
+            | TargetState::Cancelled
+            | TargetState::Expired
+            | TargetState::Declined => false,
+        }
+    }
+
+    fn bounced(&mut self, id: EnvelopeId, trouble: &Trouble) {
+        if self.order() == Some(id) && self.is_unheard() {
+            let reason = Reason::Bounced(trouble.text.clone(), trouble.cause);
             self.end(TargetState::Undeliverable, Some(reason));
+        }
+    }
+
+    fn stuck(&mut self, now: UnixMillis, id: EnvelopeId, trouble: &Trouble) {
+        if self.order() != Some(id) || !self.is_unheard() {
+            return;
+        }
+        if self.state == TargetState::Mailed {
+            self.delay = Some(Delay::new(self.delay.as_ref(), trouble, None, now));
+        }
+        // The verdict stays, and is explained.
+        if let Some(Reason::NoAnswer { mail, .. }) = &mut self.reason {
+            *mail = Some(trouble.clone());
+        }
+    }
+
+    fn remailed(
+        &mut self,
+        now: UnixMillis,
+        id: EnvelopeId,
+        trouble: &Trouble,
+        at: UnixMillis,
+        to_second: bool,
+    ) {
+        if self.order() != Some(id) || !self.is_unheard() {
+            return;
+        }
+        if to_second {
+            self.rerouted = Some(trouble.clone());
+        }
+        let delay = Delay::new(self.delay.as_ref(), trouble, Some(at), now);
+        // Who was called silent stays it until a report says more; the mail goes out all the same.
+        if self.state == TargetState::Silent || self.delay.as_ref() == Some(&delay) {
+            return;
+        }
+        self.delay = Some(delay);
+        self.state = TargetState::Queued;
+        self.tried_at = self.tried_at.or(Some(now));
+        if !to_second {
+            self.attempts = self.attempts.saturating_add(1);
+        }
+        self.mailed_at = None;
+        self.settle_from = None;
+        self.query = None;
+    }
+
+    /// The order has arrived after all: only now its time to settle begins.
+    fn arrived(&mut self, now: UnixMillis) {
+        if self.delay.take().is_some() {
+            self.query = None;
+            self.settle_from = Some(now);
         }
     }
 
@@ -424,6 +512,7 @@ impl Target {
         if self.state.is_end() || self.state == TargetState::Installed {
             return;
         }
+        self.arrived(now);
         match step {
             Step::Received => self.state = TargetState::Received,
             Step::Waiting(waiting) => {

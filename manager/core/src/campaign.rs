@@ -10,6 +10,7 @@ use shared::message::{Reported, TestResult, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
 use crate::consent::Consent;
+use crate::delivery::{Cause, RELAY_PATIENCE, Trouble};
 use crate::probe::Expectation;
 use crate::reason::Reason;
 use crate::rollout::{Rollout, WaveKind};
@@ -307,18 +308,65 @@ pub struct Target {
     /// Its order was called back because the campaign halted: it is mailed again when that goes on.
     #[cbor(n(26), default)]
     pub called_back: bool,
+    /// What was wrong with its first address; since then its order goes to the second.
+    #[n(27)]
+    pub rerouted: Option<Trouble>,
 }
 
-/// Mail that the relay did not take yet.
+/// Mail that has not reached its mailbox yet.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Delay {
-    /// What the relay said.
+    /// What a mail server said.
     #[n(0)]
     pub text: String,
-    /// When it is tried again.
+    /// When it is tried again; `None`: mail servers on the way do so when they like.
     #[n(1)]
-    pub next_try: UnixMillis,
+    pub next_try: Option<UnixMillis>,
+    /// What the words mean.
+    #[cbor(n(2), default)]
+    pub cause: Cause,
+    /// Since when it is so; `None`: it was not written down.
+    #[n(3)]
+    pub since: Option<UnixMillis>,
+}
+
+impl Delay {
+    /// The same trouble as before goes on; another one begins now.
+    pub(crate) fn new(
+        before: Option<&Self>,
+        trouble: &Trouble,
+        next_try: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Self {
+        let Trouble { cause, text } = trouble.clone();
+        let since = before.filter(|before| before.cause == cause).and_then(|before| before.since);
+        Self { text, next_try, cause, since: Some(since.unwrap_or(now)) }
+    }
+
+    /// When what mail servers on the way say is not believed any more; `None`: it is tried again from here.
+    pub(crate) fn over_at(&self) -> Option<UnixMillis> {
+        self.since.filter(|_| self.next_try.is_none()).map(|since| since.plus(RELAY_PATIENCE))
+    }
+
+    /// What is wrong, without since when.
+    pub(crate) fn trouble(&self) -> Trouble {
+        Trouble { cause: self.cause, text: self.text.clone() }
+    }
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause.name().unwrap_or("mail server"))?;
+        if let Some(since) = self.since {
+            write!(f, " since {since}")?;
+        }
+        write!(f, ": {}; ", self.text)?;
+        match self.next_try {
+            Some(at) => write!(f, "next try {at}"),
+            None => f.write_str("mail servers go on trying"),
+        }
+    }
 }
 
 /// Something that was asked of an agent and waits for its answer.
@@ -379,6 +427,7 @@ impl Target {
             tested: None,
             tested_at: None,
             called_back: false,
+            rerouted: None,
         }
     }
 
@@ -423,6 +472,27 @@ impl Target {
         self.tested = None;
         self.tested_at = None;
         self.called_back = false;
+        self.rerouted = None;
+    }
+
+    /// True if its order is known not to have reached its mailbox yet: nothing can be asked or judged before it has.
+    pub(crate) fn waits_for_mail(&self, now: UnixMillis) -> bool {
+        let waits = |delay: &Delay| delay.over_at().is_none_or(|over| now < over);
+        matches!(self.state, TargetState::Queued | TargetState::Mailed)
+            && self.delay.as_ref().is_some_and(waits)
+    }
+
+    /// Why it is not verified: its reason, or what it waits for, and by which way its mail goes if not by the first.
+    #[must_use]
+    pub fn why(&self, waits: Option<String>) -> Option<String> {
+        let why = self.reason.as_ref().map(ToString::to_string).or(waits);
+        match &self.rerouted {
+            Some(trouble) if self.state != TargetState::Verified => {
+                let why = why.map_or(String::new(), |why| format!("{why}; "));
+                Some(format!("{why}mailed to the second address, as the first did not take it ({trouble})"))
+            }
+            Some(_) | None => why,
+        }
     }
 
     /// When something was last done for it or heard of it in this round.
@@ -443,6 +513,24 @@ impl Campaign {
     pub fn agents_to_try_first(&self) -> impl Iterator<Item = &AgentId> {
         let is_test = |wave: u32| self.rollout.wave(wave).is_some_and(|wave| wave.kind == WaveKind::Test);
         self.targets.iter().filter(move |(_, target)| is_test(target.wave)).map(|(agent, _)| agent)
+    }
+
+    /// True if its install orders are still to reach their agents, by whatever address: also those of agents that were called silent.
+    #[must_use]
+    pub fn wants_mail(&self) -> bool {
+        matches!(self.state, CampaignState::Running | CampaignState::Paused | CampaignState::Finished)
+    }
+
+    /// True if the order of a target whose mailbox was full may be mailed once more: the campaign goes on, and so does the patience
+    /// with targets that cannot be reached.
+    #[must_use]
+    pub fn may_mail_again(&self, agent: &AgentId) -> bool {
+        self.state == CampaignState::Running
+            && self.rollout.retry.after.contains(&TargetState::Undeliverable)
+            && self.targets.get(agent).is_some_and(|target| {
+                matches!(target.state, TargetState::Queued | TargetState::Mailed)
+                    && target.attempts < target.attempts_allowed
+            })
     }
 
     /// True if a target that has ended is mailed again without the operator.

@@ -125,7 +125,7 @@ pub enum Action {
 /// Why a target waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitingFor {
-    /// Its mail is in the outbox; what the relay said last, if it was asked.
+    /// Its mail is in the outbox, or with mail servers on the way; what was said last, if anything.
     Mail(Option<Delay>),
     /// The settle time (M14), and then for the others that are settling.
     Settling {
@@ -170,7 +170,7 @@ impl fmt::Display for WaitingFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mail(None) => f.write_str("its mail is in the outbox"),
-            Self::Mail(Some(delay)) => write!(f, "mail server: {}; next try {}", delay.text, delay.next_try),
+            Self::Mail(Some(delay)) => delay.fmt(f),
             Self::Settling { until } => write!(f, "settling, asked for its version by {until}"),
             Self::QueryMail => f.write_str("the version query is in the outbox"),
             Self::Answer { until } => write!(f, "asked for its version, answer expected by {until}"),
@@ -243,6 +243,15 @@ impl Planner<'_> {
                         self.wait(agent, WaitingFor::Agent(waiting.clone()));
                     }
                 }
+                // PROTOCOL 8.6: nobody is called silent whose order is known not to have arrived.
+                TargetState::Mailed if target.waits_for_mail(self.now) => {
+                    if !self.expires(agent, target) {
+                        if let Some(over) = target.delay.as_ref().and_then(Delay::over_at) {
+                            self.wake(over, "a mail server has had its time");
+                        }
+                        self.wait(agent, WaitingFor::Mail(target.delay.clone()));
+                    }
+                }
                 TargetState::Mailed | TargetState::Received | TargetState::Installed => {
                     if let Some(ask) = &target.query {
                         self.asked(agent, target, ask);
@@ -277,7 +286,8 @@ impl Planner<'_> {
             self.wake(expiry, "an order expires");
             return false;
         }
-        self.end(agent, TargetState::Expired, Reason::OrderExpired(target.waiting.clone()));
+        let mail = target.delay.as_ref().map(Delay::trouble);
+        self.end(agent, TargetState::Expired, Reason::OrderExpired(target.waiting.clone(), mail));
         true
     }
 
@@ -292,7 +302,10 @@ impl Planner<'_> {
         let timeout = self.campaign.settings.reply_timeout;
         let until = sent_at.plus(timeout);
         if self.now >= until {
-            self.end(agent, TargetState::Silent, Reason::NoAnswer { asked_at: sent_at });
+            let received = target.state != TargetState::Mailed;
+            let mail = target.delay.as_ref().map(Delay::trouble);
+            let reason = Reason::NoAnswer { asked_at: sent_at, received, mail };
+            self.end(agent, TargetState::Silent, reason);
             return;
         }
         // One mail in a thousand is lost; asking again costs less than sending the bundle again.
@@ -320,6 +333,7 @@ impl Planner<'_> {
             .filter(|(agent, t)| {
                 matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed)
                     && t.query.is_none()
+                    && !t.waits_for_mail(self.now)
                     && is_enrolled(self.fleet, agent)
             })
             .filter_map(|(agent, t)| {

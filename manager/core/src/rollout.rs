@@ -1,5 +1,5 @@
 //! How a campaign goes about its targets: in waves, with a gate behind each. Only says what a rollout is and who is in which
-//! wave; whether a gate opens is found in [`judge`], what is due then in `plan`.
+//! wave; whether a gate opens is found in [`judge()`], what is due then in `plan`.
 
 mod judge;
 mod size;

@@ -12,8 +12,9 @@ mod desk;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use manager_core::delivery::Cause;
 use manager_core::{
-    Action, Applied, CampaignState, Delay, Reason, TargetEvent, TargetState, WaitingFor, plan,
+    Action, Applied, CampaignState, Reason, TargetEvent, TargetState, Trouble, WaitingFor, plan,
 };
 use proptest::prelude::*;
 use shared::message::{
@@ -22,7 +23,7 @@ use shared::message::{
 };
 use shared::{EnvelopeId, Label};
 
-use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, report_of, version};
+use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, report_of, trouble, version};
 
 #[test]
 fn all_targets_get_one_order_and_after_the_settle_time_one_query() {
@@ -126,8 +127,8 @@ fn a_relay_that_delays_one_mail_does_not_hold_up_the_others() {
         desk.campaign.apply(T0, &id(n), &TargetEvent::OrderQueued(order));
     }
     desk.campaign.apply(T0, &id(1), &TargetEvent::Sent(order));
-    let delay = Delay { text: "450 4.3.0 try again".to_owned(), next_try: T0.plus(SETTLE) };
-    desk.campaign.apply(T0, &id(2), &TargetEvent::Delayed(order, delay));
+    let trouble = Trouble { cause: Cause::Other, text: "450 4.3.0 try again".to_owned() };
+    desk.campaign.apply(T0, &id(2), &TargetEvent::Delayed(order, trouble, T0.plus(SETTLE)));
     let waiting = desk.pass(SETTLE);
     assert_eq!(desk.mails("query"), [1]);
     assert!(waiting[&id(2)].to_string().contains("450 4.3.0"));
@@ -145,7 +146,7 @@ fn a_query_that_cannot_be_mailed_ends_its_target() {
     for n in 1..=2 {
         desk.campaign.apply(desk.now, &id(n), &TargetEvent::QueryQueued(query));
     }
-    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Refused(query, "550 5.1.1".to_owned()));
+    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Refused(query, trouble(Cause::UnknownMailbox)));
     assert_eq!(desk.state(1), TargetState::Undeliverable);
     assert_eq!(desk.tick()[&id(2)], WaitingFor::QueryMail);
     desk.pass(LIFE);
@@ -255,18 +256,18 @@ fn a_bounce_says_nothing_of_an_install_and_a_signed_report_outweighs_it() {
     let mut desk = Desk::new(2, 2);
     desk.tick();
     let order = desk.target(1).order().unwrap();
-    let bounce = |text: &str| TargetEvent::Bounced(order, text.to_owned());
+    let bounce = || TargetEvent::Bounced(order, trouble(Cause::UnknownMailbox));
     assert_eq!(
-        desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(EnvelopeId([77; 16]), String::new())),
+        desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(EnvelopeId([77; 16]), Trouble::default())),
         Applied::Ignored
     );
-    desk.campaign.apply(T0, &id(1), &bounce("5.1.1 gone"));
+    desk.campaign.apply(T0, &id(1), &bounce());
     assert_eq!(desk.state(1), TargetState::Undeliverable);
     desk.ended(1, Outcome::Installed, goal());
     assert_eq!(desk.state(1), TargetState::Verified);
     // Once the agent itself was heard, a bounce is only noise.
     desk.report(2, Report::Progress(Progress { order, step: Step::Received }));
-    assert_eq!(desk.campaign.apply(T0, &id(2), &bounce("late")), Applied::Ignored);
+    assert_eq!(desk.campaign.apply(T0, &id(2), &bounce()), Applied::Ignored);
     assert_eq!(desk.state(2), TargetState::Received);
 }
 
@@ -387,7 +388,7 @@ fn a_withdrawal_that_cannot_be_mailed_is_not_waited_for() {
     desk.campaign.cancel();
     let withdrawal = EnvelopeId([98; 16]);
     desk.campaign.apply(T0, &id(1), &TargetEvent::CancelQueued(withdrawal));
-    desk.campaign.apply(T0, &id(1), &TargetEvent::Refused(withdrawal, "550 5.1.1".to_owned()));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Refused(withdrawal, trouble(Cause::UnknownMailbox)));
     assert_eq!(desk.state(1), TargetState::Undeliverable);
 }
 
@@ -415,11 +416,11 @@ fn a_bounced_order_is_mailed_again_with_the_failed_ones() {
     let mut desk = Desk::new(1, 1);
     desk.tick();
     let order = desk.target(1).order().unwrap();
-    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, "5.2.2 mailbox is full".to_owned()));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, trouble(Cause::NoRoute)));
     desk.tick();
     assert_eq!((desk.mails("install"), desk.state(1)), (vec![1, 1], TargetState::Mailed));
     let order = desk.target(1).order().unwrap();
-    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, "5.2.2 mailbox is full".to_owned()));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, trouble(Cause::NoRoute)));
     desk.tick();
     assert_eq!((desk.state(1), desk.campaign.state), (TargetState::Undeliverable, CampaignState::Finished));
 }
@@ -442,7 +443,7 @@ proptest! {
 
     #[test]
     fn every_target_reaches_an_end_and_verified_needs_a_report_of_the_target_version(
-        events in prop::collection::vec((1usize..4, 0u8..10, 0u64..4_000), 0..40),
+        events in prop::collection::vec((1usize..4, 0u8..13, 0u64..4_000), 0..40),
         retries in 0u32..3,
     ) {
         let mut desk = Desk::new(3, retries);
@@ -460,10 +461,16 @@ proptest! {
                     let waiting = Waiting { reason: WaitReason::NoSpace, until: desk.now.plus(SETTLE), about: None };
                     desk.report(n, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
                 }
-                (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, String::new())); }
+                (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, Trouble::default())); }
                 (7, Some(_)) => { desk.ended(n, Outcome::Refused(Refusal::Cancelled), Reported::Nothing); }
                 (8, Some(order)) => { desk.report(n, Report::Cancelled(CancelAnswer { order, result: CancelResult::Unknown })); }
                 (6, Some(order)) => { desk.report(n, Report::Progress(Progress { order, step: Step::Received })); }
+                (9, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Stuck(order, trouble(Cause::NoRoute))); }
+                (10, Some(envelope)) => {
+                    let (trouble, at, to_second) = (trouble(Cause::MailboxFull), desk.now.plus(SETTLE), seconds % 2 == 0);
+                    desk.campaign.apply(desk.now, &id(n), &TargetEvent::Remailed { envelope, trouble, at, to_second });
+                }
+                (11, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Sent(order)); }
                 _ => {}
             }
             if before == TargetState::Verified {

@@ -11,8 +11,9 @@ mod desk;
 
 use core::time::Duration;
 
-use desk::{Desk, SETTLE, TIMEOUT, failure, goal, id, version};
+use desk::{Desk, SETTLE, TIMEOUT, failure, goal, id, trouble, version};
 use manager_core::consent::{Answer, Standing};
+use manager_core::delivery::Cause;
 use manager_core::probe::Expectation;
 use manager_core::rollout::{ConsentTerms, Gate, HoldReason, Share, Survey, Wave, WaveKind};
 use manager_core::{Applied, CampaignState, GraveFault, Reason, TargetEvent, TargetState, WaitingFor};
@@ -155,7 +156,7 @@ fn a_bounce_says_nothing_of_the_release() {
     desk.tick();
     for n in 1..=4 {
         let order = desk.target(n).order().unwrap();
-        let bounced = TargetEvent::Bounced(order, "5.1.1 unknown".to_owned());
+        let bounced = TargetEvent::Bounced(order, trouble(Cause::UnknownMailbox));
         desk.campaign.apply(desk.now, &id(n), &bounced);
     }
     verify(&mut desk, 5..=10);

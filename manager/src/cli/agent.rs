@@ -37,7 +37,7 @@ pub(crate) fn fact_of(text: &str) -> Result<(&str, &str), Fail> {
 }
 
 pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let row = AgentRow {
         id: args.id.clone(),
         mail: args.mail.clone(),
@@ -46,6 +46,7 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         note: args.note.clone(),
         admin: args.admin.clone(),
         terms: terms(&args.terms)?,
+        keys: None,
     };
     let path = invitation_path(args.output.as_deref(), &args.id);
     let enlisted = enlist(&home, &[(0, row)], &|_| path.clone())?.map_err(|errors| {
@@ -62,7 +63,19 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         _ => format!("{} is there already; {} is its invitation.", args.id, path.display()),
     };
     show::say(&text)?;
+    note_sharing(&enlisted);
     Ok(Done::All)
+}
+
+/// Not refused: a list or a forwarding gives each agent behind an address a copy of its own.
+fn note_sharing(enlisted: &Enlisted) {
+    if enlisted.sharing > 0 {
+        show::note(&format!(
+            "note: {} with the same address as another. Each must get its own copy of every mail there (a list, a forwarding); \
+             agents that read one mailbox take each other's mail.",
+            show::count(enlisted.sharing, "agent")
+        ));
+    }
 }
 
 fn invitation_path(output: Option<&Path>, id: &AgentId) -> PathBuf {
@@ -74,7 +87,7 @@ fn carry(path: &Path) -> String {
 }
 
 pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let file = File::open(&args.file).or_usage(format!("cannot read {}", args.file.display()))?;
     let rows = import::read(file).map_err(|errors| bad_rows(&args.file, &errors))?;
     if rows.is_empty() {
@@ -101,10 +114,11 @@ pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
         show::count(done.written, "invitation"),
         args.output.display(),
     ))?;
+    note_sharing(&done);
     Ok(Done::All)
 }
 
-fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
+pub(crate) fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
     let mut list: String =
         errors.iter().take(ROWS_SHOWN).map(|e| format!("\n  line {}: {}", e.line, e.why)).collect();
     let more = errors.len().saturating_sub(ROWS_SHOWN);
@@ -116,7 +130,7 @@ fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
 }
 
 pub(crate) fn invite(home: Option<&Path>, args: &AgentInvite) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let mut store = open::store(&home)?;
     let record = existing(&mut store, &args.id)?;
     let path = invitation_path(args.output.as_deref(), &args.id);
@@ -219,6 +233,7 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
         "window": record.terms.windows.as_ref().map(ToString::to_string),
         "consent": record.terms.consent.as_str(),
         "language": record.terms.language.as_str(),
+        "fallback_mail": record.terms.fallback.as_ref().map(shared::MailAddress::as_str),
         "attributes": record.terms.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<BTreeMap<_, _>>(),
         "held_up_until": time(record.penalty_until),
         "state": record.state.as_str(),
@@ -297,6 +312,7 @@ fn describe(record: &AgentRecord, behind: &Behind) -> String {
     let lines = [
         ("Agent", record.id.to_string()),
         ("Mail", record.mail.to_string()),
+        ("Second address", record.terms.get("fallback_mail")),
         ("Classes", classes.join(", ")),
         ("Site", record.site.to_string()),
         ("Note", record.note.to_string()),

@@ -137,6 +137,15 @@ pub(crate) enum Agent {
                             mailfleet agent import agents.csv -o invites"
     )]
     Import(AgentImport),
+    /// Write all agents as CSV, with the keys of those that are enrolled
+    #[command(after_help = "Example:\n  mailfleet agent export -o agents.csv")]
+    Export(AgentExport),
+    /// Let a manager that only listens know the agents of another
+    #[command(
+        after_help = "The file is the other manager's `agent export`. Run it again when agents were added or have new keys. \
+                            Needs listens_only = true in manager.toml.\n\nExample:\n  mailfleet --home desk agent introduce agents.csv"
+    )]
+    Introduce(AgentIntroduce),
     /// Write a new invitation for an agent whose box is replaced; the old one no longer counts
     #[command(after_help = "Example:\n  mailfleet agent invite A0001 -o A0001.invite")]
     Invite(AgentInvite),
@@ -145,10 +154,11 @@ pub(crate) enum Agent {
         after_help = "Example:\n  mailfleet agent list --where 'version < 1.0.02-0 and site ~ \"Osaka*\"'"
     )]
     List(AgentList),
-    /// Write down other facts of agents: class, site, note, admin, vendor, tag, zone, window, consent, language, attr.NAME
+    /// Write down other facts of agents: class, site, note, admin, vendor, tag, zone, window, consent, language, fallback_mail, attr.NAME
     #[command(
         after_help = "Several classes or tags are separated by ';'; an empty value takes a fact away. A window is a time of the day \
                             in the agent's zone, with days if wanted: '22:00-05:00 mon-fri'. consent is ask, always or never. \
+                            fallback_mail is where an agent gets an order that its own address does not take. \
                             pardon=now lets an agent that failed too often take part again.\n\nExample:\n  \
                             mailfleet agent set --where 'site = Tokyo*' zone=Asia/Tokyo 'window=22:00-05:00 mon-fri'"
     )]
@@ -188,7 +198,7 @@ pub(crate) struct AgentAdd {
     /// Mail address of the site's administrator
     #[arg(long, value_name = "ADDRESS", value_parser = MailAddress::parse)]
     pub(crate) admin: Option<MailAddress>,
-    /// Another fact, as `agent set` takes it: vendor, tag, zone, window, consent, language, attr.NAME
+    /// Another fact, as `agent set` takes it: vendor, tag, zone, window, consent, language, fallback_mail, attr.NAME
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) terms: Vec<String>,
     /// The invitation file [default: ID.invite]
@@ -222,6 +232,20 @@ pub(crate) struct AgentImport {
     /// The folder for the invitation files, one ID.invite each
     #[arg(short, long = "output", value_name = "DIR")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentExport {
+    /// The file to write [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE.csv")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentIntroduce {
+    /// The CSV file
+    #[arg(value_name = "FILE.csv")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@
 //! with a new secret unless the file that is there is the one that counts. The other order would leave
 //! invitations about that the manager does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,8 @@ pub(crate) struct Enlisted {
     pub(crate) written: usize,
     pub(crate) kept: usize,
     pub(crate) enrolled: usize,
+    /// Rows with the address of another agent.
+    pub(crate) sharing: usize,
 }
 
 /// What every invitation of this manager says.
@@ -135,20 +137,16 @@ fn decide(
     file_of: &dyn Fn(&AgentId) -> PathBuf,
 ) -> TxResult<Decided> {
     let there: BTreeMap<AgentId, AgentRecord> = tx.agents()?.into_iter().map(|a| (a.id.clone(), a)).collect();
-    let mailboxes: BTreeMap<String, AgentId> =
-        there.values().map(|a| (a.mail.as_str().to_ascii_lowercase(), a.id.clone())).collect();
     let mut errors = Vec::new();
     let mut files: Vec<Option<Invitation>> = Vec::new();
     for (line, row) in rows {
-        let owner = mailboxes.get(&row.mail.as_str().to_ascii_lowercase());
-        let checked = match (there.get(&row.id), owner) {
-            (Some(record), _) => same(record, row),
-            (None, Some(other)) => Err(format!("mail: {} is the mailbox of {other}", row.mail)),
-            (None, None) if tx.agent(&row.id)?.is_some() => Err(format!(
+        let checked = match there.get(&row.id) {
+            Some(record) => same(record, row),
+            None if tx.agent(&row.id)?.is_some() => Err(format!(
                 "id: {} was removed; IDs are not used again, so that old mail fits nobody",
                 row.id
             )),
-            (None, None) => Ok(()),
+            None => Ok(()),
         };
         match checked.and_then(|()| inviter.may_write(&file_of(&row.id), &row.id)) {
             Ok(file) => files.push(file),
@@ -158,7 +156,7 @@ fn decide(
     if !errors.is_empty() {
         return Ok(Err(errors));
     }
-    let mut enlisted = Enlisted::default();
+    let mut enlisted = Enlisted { sharing: sharing(&there, rows), ..Enlisted::default() };
     let mut to_write = Vec::new();
     for ((_, row), file) in rows.iter().zip(files) {
         let record = there.get(&row.id);
@@ -167,6 +165,19 @@ fn decide(
         }
     }
     Ok(Ok((enlisted, to_write)))
+}
+
+/// How many rows have the address of another agent.
+fn sharing(there: &BTreeMap<AgentId, AgentRecord>, rows: &[(u64, AgentRow)]) -> usize {
+    let mut at: BTreeMap<String, BTreeSet<&AgentId>> = BTreeMap::new();
+    let known = there.values().map(|agent| (&agent.mail, &agent.id));
+    for (mail, id) in known.chain(rows.iter().map(|(_, row)| (&row.mail, &row.id))) {
+        at.entry(mail.as_str().to_ascii_lowercase()).or_default().insert(id);
+    }
+    let shared = |mail: &MailAddress| {
+        at.get(&mail.as_str().to_ascii_lowercase()).is_some_and(|agents| agents.len() > 1)
+    };
+    rows.iter().filter(|(_, row)| shared(&row.mail)).count()
 }
 
 /// True to the word: the same row twice is fine, another one for the same agent is not.

@@ -23,6 +23,7 @@ mod files;
 mod follow;
 mod init;
 mod inspect;
+mod introduce;
 mod keys;
 mod names;
 mod open;
@@ -63,6 +64,8 @@ fn run(cli: Cli) -> Outcome {
             Agent::Add(args) => agent::add(home, &args),
             Agent::Import(args) => agent::import(home, &args),
             Agent::Invite(args) => agent::invite(home, &args),
+            Agent::Export(args) => introduce::export(home, &args),
+            Agent::Introduce(args) => introduce::introduce(home, &args),
             Agent::List(args) => agents::list(home, &args),
             Agent::Set(args) => agent_set::set(home, &args),
             Agent::Show(args) => agent::show(home, &args),

@@ -31,7 +31,7 @@ use super::{follow, open, show};
 const SETTLE_DEFAULT: Duration = Duration::from_secs(600);
 
 pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let mut store = open::store(&home)?;
     let id = match (&args.plan, &args.file, &args.selection) {
         (Some(number), ..) => start_planned(&mut store, *number)?,
@@ -57,7 +57,7 @@ pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
 
 /// Lays a campaign out, keeps it, and shows it; nothing is sent.
 pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let mut store = open::store(&home)?;
     let draft = Draft::new(&home, &mut store, &args.file, &args.selection, &args.terms, &args.rollout)?;
     keep(&home, &draft.looked)?;

@@ -68,7 +68,7 @@ impl View {
     fn reason(&self, agent: &AgentId, target: &Target) -> Option<String> {
         let waits = || self.plan.waiting.get(agent).map(ToString::to_string);
         let mailed_soon = || (target.state == TargetState::Pending).then(|| "not mailed yet".to_owned());
-        target.reason.as_ref().map(ToString::to_string).or_else(waits).or_else(mailed_soon)
+        target.why(waits().or_else(mailed_soon))
     }
 
     fn counts(&self) -> BTreeMap<TargetState, usize> {
@@ -270,6 +270,7 @@ impl View {
                     "target_version": campaign.bundle.software_version.as_str(),
                     "reported_version": target.reported.as_ref().map(ToString::to_string),
                     "attempts": target.attempts,
+                    "second_address": target.rerouted.is_some(),
                     "mailed_at": time(target.mailed_at),
                     "reported_at": time(target.reported_at),
                 })

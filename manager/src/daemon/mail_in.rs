@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mailio::{Bounce, BounceAction, Class, Disposal, FetchError, Found, MailKey, Mailbox};
+use mailio::{Bounce, Class, Disposal, FetchError, Found, MailKey, Mailbox};
 use manager_core::consent::token_in;
 use manager_core::enrol::{EnrolDecision, decide};
 use manager_core::rekey::Belief;
@@ -16,6 +16,7 @@ use shared::{AgentId, EnvelopeId, UnixMillis};
 use super::devices_in::{self, From};
 use super::people::{self, Reply};
 use super::rekey;
+use super::undelivered::take_line;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::watched::MAIL_IN;
 use super::{DaemonError, Shared, carry};
@@ -183,12 +184,22 @@ fn take_attachment(tx: &Tx<'_>, shared: &Shared, bytes: &[u8], now: UnixMillis) 
         Err(err) => return junk(chain(&err)),
     };
     let Some(sender) = tx.sender(sender)? else {
+        if shared.config.listens_only {
+            return junk("of an agent that was not introduced here".to_owned());
+        }
         return match open_stranger(bytes, &shared.keys.open) {
             Ok((opened, request)) => enrol(tx, shared, &opened, &request, now),
             Err(err) => junk(chain(&err)),
         };
     };
     match open_report(bytes, &shared.keys.open, &sender.key) {
+        // PROTOCOL 8.7
+        Ok(opened)
+            if shared.config.listens_only
+                && !matches!(opened.report, Report::Faults(_) | Report::Counters(_)) =>
+        {
+            junk(format!("from {}: no fault and no counters, and this manager only listens", sender.agent))
+        }
         Ok(Opened { report: Report::Enrol(request), envelope, sequence, sender, message }) => {
             let opened =
                 Opened { report: Report::Enrol(request.clone()), envelope, sequence, sender, message };
@@ -289,6 +300,10 @@ pub(super) fn apply(
         && let Some(target) = campaign.targets.get(agent)
     {
         carry::save_changed(tx, shared, id, agent, before.as_ref(), target, now)?;
+        // A mail that was to be sent again some day has nobody who waits for it.
+        if target.state.is_end() && before.is_some_and(|before| !before.state.is_end()) {
+            tx.drop_queued(id, core::slice::from_ref(agent))?;
+        }
     }
     Ok(())
 }
@@ -390,15 +405,9 @@ fn take_bounce(tx: &Tx<'_>, shared: &Shared, bounce: &Bounce, now: UnixMillis) -
     }
     let mut ours = false;
     for recipient in &bounce.recipients {
-        let Some((agent, campaign)) = tx.recipient_by_mail(envelope, &recipient.address)? else { continue };
-        ours = true;
-        if recipient.action != BounceAction::Failed {
-            continue;
-        }
-        let text = format!("{} {}", recipient.status, recipient.text).trim().to_owned();
-        tx.log(now, agent.as_str(), &format!("mail bounced: {text}"))?;
-        if let Some(id) = campaign {
-            apply(tx, shared, id, &agent, &TargetEvent::Bounced(envelope, text), now)?;
+        for about in tx.recipients_at(envelope, &recipient.address, now)? {
+            ours = true;
+            take_line(tx, shared, envelope, recipient, &about, now)?;
         }
     }
     Ok(if ours { Disposal::Done } else { Disposal::Junk })

@@ -14,6 +14,7 @@ mod people;
 mod rekey;
 mod seal;
 mod tick;
+mod undelivered;
 mod unseal;
 mod watched;
 

@@ -62,6 +62,9 @@ impl Tick {
             self.forgot_at = Some(now);
         }
         let answered = self.answer(now)?;
+        if self.shared.config.listens_only {
+            return Ok(Ticked { acted: answered, ..Ticked::default() });
+        }
         let (mut next, beaten) = self.beat(now)?;
         let asked = self.ask_for_keys(now)?;
         next = [next, self.store.read(|tx| tx.next_owed())?].into_iter().flatten().min();
@@ -92,8 +95,14 @@ impl Tick {
         if !due {
             return Ok(false);
         }
+        let listens_only = self.shared.config.listens_only;
         Ok(self.store.write(|tx| {
             let mut answered = false;
+            // PROTOCOL 8.7: agents hear of the manager that they obey, and of no other.
+            if listens_only {
+                tx.owe_nothing()?;
+                return write_alerts(tx, now);
+            }
             // More than one message holds may be owed to an agent.
             while acknowledge(tx, now)? {
                 answered = true;

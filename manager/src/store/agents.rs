@@ -11,7 +11,7 @@ use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
 use super::campaigns::standing;
 use super::rows::{
-    agent_id, bad, cbor, label, labels, lines, mail, opt_time, signed, time, to_cbor, unsigned,
+    agent_id, bad, cbor, label, labels, lines, mail, opt_mail, opt_time, signed, time, to_cbor, unsigned,
 };
 use super::{Tx, TxResult};
 use crate::registry::Terms;
@@ -141,6 +141,7 @@ fn terms(row: &Row<'_>) -> TxResult<Terms> {
         },
         consent: standing(row)?,
         language: Language::parse(&language).ok_or_else(|| bad("language", language))?,
+        fallback: opt_mail(row, "fallback_mail")?,
     })
 }
 
@@ -220,7 +221,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached(
                 "UPDATE agents SET vendor = ?2, tags = ?3, attributes = ?4, zone = ?5, windows = ?6, consent = ?7,
-                     language = ?8 WHERE id = ?1",
+                     language = ?8, fallback_mail = ?9 WHERE id = ?1",
             )?
             .execute(params![
                 id.as_str(),
@@ -231,6 +232,7 @@ impl Tx<'_> {
                 terms.windows.as_ref().map_or("", Windows::as_str),
                 terms.consent.as_str(),
                 terms.language.as_str(),
+                terms.fallback.as_ref().map_or("", MailAddress::as_str),
             ])?;
         Ok(())
     }

@@ -10,6 +10,7 @@ mod audit;
 mod campaigns;
 mod cli_queries;
 mod consents;
+mod delivery;
 mod devices;
 mod events;
 mod faults;
@@ -29,6 +30,7 @@ pub use alerts::{AlertOutcome, AlertRecord, AlertTrouble};
 pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
 pub use cli_queries::AgentTarget;
 pub use consents::ConsentRecord;
+pub use delivery::{Bounced, MailedAgain};
 pub use devices::DeviceRecord;
 pub use events::Event;
 pub use faults::{FaultNews, FaultRecord};
@@ -58,6 +60,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_agent_keys.sql"),
     include_str!("migrations/0005_devices.sql"),
     include_str!("migrations/0006_rollouts.sql"),
+    include_str!("migrations/0007_second_addresses.sql"),
 ];
 
 /// The open store.

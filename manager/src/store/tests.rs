@@ -126,7 +126,7 @@ fn sequence_numbers_of_orders_only_rise() {
                     };
                     tx.queue(&order)?;
                     let due = tx.next_due(UnixMillis(1))?.unwrap();
-                    tx.recipient_outcome(due.envelope, &due.recipients[0].agent, &RecipientOutcome::Sent)?;
+                    tx.recipient_outcome(due.envelope, &due.recipients[0].agent, 0, &RecipientOutcome::Sent)?;
                     Ok(due.sequence)
                 })
                 .unwrap()

@@ -207,6 +207,19 @@ impl Tx<'_> {
             .map(|(chain, index)| ReadingMark { chain: chain.cast_unsigned(), index: index.cast_unsigned() }))
     }
 
+    /// Somebody else acknowledges: nothing is owed to anybody here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn owe_nothing(&self) -> TxResult<()> {
+        self.0.execute("DELETE FROM owed_numbers", [])?;
+        self.0.execute(
+            "UPDATE watches SET owed_chain = NULL, owed_index = NULL, owed_at = NULL WHERE owed_at IS NOT NULL",
+            [],
+        )?;
+        Ok(())
+    }
+
     /// An acknowledgement is in the outbox: nothing of it is owed any more.
     ///
     /// # Errors

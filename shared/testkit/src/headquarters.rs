@@ -6,12 +6,13 @@ use std::rc::Rc;
 
 use agent_core::{EnvelopeFacts, KeyName};
 use manager_core::consent::Standing;
+use manager_core::delivery::Cause;
 use manager_core::enrol::{EnrolDecision, Enrolment, decide};
 use manager_core::rekey::{Belief, FormerKey, rekey_due};
 use manager_core::trust::heartbeat_due;
 use manager_core::window::{Windows, Zone};
 use manager_core::{
-    Action, AgentFacts, Campaign, CampaignState, Delay, Fleet, Target, TargetEvent, TargetState, plan,
+    Action, AgentFacts, Campaign, CampaignState, Fleet, Target, TargetEvent, TargetState, Trouble, plan,
 };
 use shared::keys::SigningKey;
 use shared::limits::{FORMER_SIGNING_KEY_LIFE, INTERVALS_MAX_COUNT, ORDER_LIFE};
@@ -330,7 +331,7 @@ impl Store {
                 self.take_report(now, &Signed { signer, key, envelope, sequence, report, sent }, dice);
             }
             Content::Bounce { envelope, agent } => {
-                let event = TargetEvent::Bounced(*envelope, "5.1.1 no such mailbox".to_owned());
+                let event = TargetEvent::Bounced(*envelope, trouble(Cause::NoRoute));
                 for campaign in &mut self.campaigns {
                     campaign.apply(now, agent, &event);
                 }
@@ -606,12 +607,12 @@ impl Store {
             }
             Answer::Never => {
                 out.queued.remove(agent);
-                TargetEvent::Refused(out.envelope, "550 5.1.1".to_owned())
+                TargetEvent::Refused(out.envelope, trouble(Cause::UnknownMailbox))
             }
             Answer::Later => {
                 let next_try = now.plus(RETRY_MIN * 2u32.pow(attempts.min(6)));
                 out.queued.insert(agent.clone(), (next_try, attempts + 1));
-                TargetEvent::Delayed(out.envelope, Delay { text: "450".to_owned(), next_try })
+                TargetEvent::Delayed(out.envelope, trouble(Cause::Greylisted), next_try)
             }
         };
         if let Some(campaign) = out.campaign {
@@ -632,6 +633,10 @@ impl Store {
         let targets = self.campaigns[campaign].targets.iter();
         targets.filter(|(_, t)| t.state == state).map(|(agent, _)| agent.clone()).collect()
     }
+}
+
+fn trouble(cause: Cause) -> Trouble {
+    Trouble { cause, text: "said a mail server".to_owned() }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {

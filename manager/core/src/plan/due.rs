@@ -34,7 +34,7 @@ impl Planner<'_> {
         }
         let times = &self.campaign.rollout.times;
         if times.expires_at.is_some_and(|at| self.now >= at) {
-            return self.end(agent, TargetState::Expired, Reason::OrderExpired(None));
+            return self.end(agent, TargetState::Expired, Reason::OrderExpired(None, None));
         }
         if self.campaign.state != CampaignState::Running {
             return self.wait(agent, WaitingFor::Held(self.campaign.state));

@@ -6,6 +6,8 @@ use shared::{AgentId, UnixMillis};
 
 use super::{Action, Planner, WaitingFor};
 use crate::campaign::{Target, TargetState};
+use crate::delivery::{Cause, FULL_PAUSE};
+use crate::reason::Reason;
 use crate::rollout::{Verdict, judge};
 
 impl Planner<'_> {
@@ -53,7 +55,8 @@ impl Planner<'_> {
                 .map(|(agent, target)| (agent, self.tried_again_at(target)))
                 .collect();
             let Some(last) = again.iter().map(|(_, at)| *at).max() else { continue };
-            let ended = members().all(|(_, target)| target.state.is_end());
+            // Who waits for a mail server may do so for days, and holds up nobody.
+            let ended = members().all(|(_, target)| target.state.is_end() || target.waits_for_mail(self.now));
             if ended && last <= self.now {
                 let agents = again.into_iter().map(|(agent, _)| agent.clone()).collect();
                 self.plan.actions.push(Action::Retry { agents });
@@ -71,7 +74,9 @@ impl Planner<'_> {
 
     fn tried_again_at(&self, target: &Target) -> UnixMillis {
         let since = target.last_moved().unwrap_or(self.campaign.created);
-        since.plus(Duration::from_millis(self.campaign.rollout.retry.delay_ms))
+        let pause = Duration::from_millis(self.campaign.rollout.retry.delay_ms);
+        let full = target.reason.as_ref().and_then(Reason::mail_cause) == Some(Cause::MailboxFull);
+        since.plus(if full { pause.max(FULL_PAUSE) } else { pause })
     }
 
     /// A halted campaign calls back what agents have not begun.

@@ -65,9 +65,9 @@ impl Survey {
                 _ => &mut self.other,
             },
             TargetState::Silent => &mut self.silent,
-            // Nobody was there to say "not now" either.
+            // Nobody was there to say "not now" either. What is known not to have arrived has broken nothing.
             TargetState::Expired => match &target.reason {
-                Some(Reason::OrderExpired(Some(_))) => &mut self.other,
+                Some(Reason::OrderExpired(Some(_), _) | Reason::OrderExpired(_, Some(_))) => &mut self.other,
                 _ => &mut self.silent,
             },
             TargetState::Undeliverable | TargetState::Cancelled => &mut self.other,

@@ -188,6 +188,10 @@ pub(crate) fn goal() -> Reported {
     Reported::Exact(version("1.0.02-0"))
 }
 
+pub(crate) fn trouble(cause: manager_core::delivery::Cause) -> manager_core::Trouble {
+    manager_core::Trouble { cause, text: "said a mail server".to_owned() }
+}
+
 pub(crate) fn failure() -> Outcome {
     Outcome::RolledBack(Failure { phase: Phase::Verify, cause: Cause::ScriptExit(1), undo_failed: false })
 }
