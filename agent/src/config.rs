@@ -13,6 +13,7 @@ use agent_core::{LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
 use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
+use shared::error::TomlFault;
 use shared::invitation::Invitation;
 use shared::time::format_duration;
 use shared::{AgentId, Label, MailAddress};
@@ -269,8 +270,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// Something that is not allowed.
 pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
-    let raw: Raw = toml::from_str(text)
-        .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+    let raw: Raw =
+        toml::from_str(text).map_err(|err| ConfigError::Toml(file.to_owned(), TomlFault::of(text, &err)))?;
     let in_file = Values::of(file);
     let labels = raw.class.iter().map(|c| in_file.value("class", Label::parse(c)));
     if !raw.root.is_absolute() {

@@ -48,6 +48,7 @@ use serde::Deserialize;
 use shared::device::{DeviceClass, DeviceName};
 use shared::limits::DEVICES_MAX_COUNT;
 use shared::time::parse_duration;
+use shared::error::TomlFault;
 use thiserror::Error;
 use toml::Spanned;
 
@@ -178,9 +179,9 @@ pub enum Privacy {
 /// `devices.toml` that cannot be used.
 #[derive(Debug, Error)]
 pub enum DevicesError {
-    /// Not TOML, or an unknown key; the message has line and column.
+    /// Not TOML, or an unknown key.
     #[error("not a list of devices")]
-    Toml(#[source] Box<toml::de::Error>),
+    Toml(#[source] TomlFault),
     /// A device is wrong.
     #[error("line {line}, device \"{device}\": {why}")]
     Device {
@@ -243,7 +244,7 @@ pub fn read_devices(text: &str) -> Result<Vec<Device>, DevicesError> {
 
 /// The devices, each with the line of its head.
 fn read_with_lines(text: &str) -> Result<Vec<(usize, Device)>, DevicesError> {
-    let file: File = toml::from_str(text).map_err(|err| DevicesError::Toml(Box::new(err)))?;
+    let file: File = toml::from_str(text).map_err(|err| DevicesError::Toml(TomlFault::of(text, &err)))?;
     if file.device.len() > DEVICES_MAX_COUNT {
         return Err(DevicesError::TooMany(file.device.len()));
     }

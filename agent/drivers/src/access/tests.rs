@@ -80,3 +80,22 @@ fn a_wrong_device_is_named_with_its_line() {
     let err = read_devices(&format!("{head}driver = \"snmp\"\nadress = \"a\"\n")).unwrap_err();
     assert!(shared::error::chain(&err).contains("line 5"), "{}", shared::error::chain(&err));
 }
+
+#[test]
+fn an_error_in_the_line_of_a_secret_does_not_tell_it() {
+    let head = "[[device]]\nname = \"mfp\"\ndriver = \"snmp\"\naddress = \"a\"\n";
+    for line in [
+        "community = s4711",
+        "community = 4711",
+        "community = \"s4711",
+        "community = \"s4711\" \"x\"",
+        "auth = \"s4711\"",
+        "auth_pasword = \"s4711\"",
+        "community = [\"s4711\"]",
+    ] {
+        let err = read_devices(&format!("{head}{line}\n")).unwrap_err();
+        let told = shared::error::chain(&err);
+        assert!(told.contains("line 5, column") && !told.contains("4711"), "{line}: {told}");
+        assert!(!format!("{err:?}").contains("4711"), "{line}: {err:?}");
+    }
+}
