@@ -106,12 +106,12 @@ fn list(home: &Home, devices: &[Device], json: bool) -> anyhow::Result<()> {
         })
         .collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "devices": listed }))?);
+        say!("{}", serde_json::to_string_pretty(&serde_json::json!({ "devices": listed }))?);
     } else if listed.is_empty() {
-        println!("No devices: {} has none.", home.devices().display());
+        say!("No devices: {} has none.", home.devices().display());
     }
     for device in listed.iter().filter(|_| !json) {
-        println!("{:<24}{:<8}{}", device.device, device.driver, device.address);
+        say!("{:<24}{:<8}{}", device.device, device.driver, device.address);
     }
     Ok(())
 }
@@ -157,7 +157,7 @@ async fn poll(
         for (name, result) in &looks {
             match result {
                 Ok(seen) => show(name.as_str(), seen),
-                Err(fault) => println!("{name}: {fault}\n"),
+                Err(fault) => say!("{name}: {fault}\n"),
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::exit::Usage;
 use crate::files::now;
 use crate::home::Home;
 use crate::ledger;
+use crate::say;
 
 /// New keys are made and reported.
 const NEW_KEYS_WAIT: &str = "new ones wait until the manager uses them";
@@ -97,9 +98,9 @@ pub(crate) fn status(home: &Home, json: bool) -> anyhow::Result<()> {
     let (config, state) = load(home)?;
     let document = document(&config, &state, &read_versions(&config, &state));
     if json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", text(&document));
+        say::print(format_args!("{}", text(&document)));
     }
     Ok(())
 }
@@ -109,7 +110,7 @@ pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
     let (config, state) = load(home)?;
     let report = read_versions(&config, &state);
     if !json {
-        print!("{report}");
+        say::print(format_args!("{report}"));
         return Ok(());
     }
     let modules = report.modules.iter().map(|m| ModuleDocument {
@@ -128,7 +129,7 @@ pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
         modules: modules.collect(),
         taken_at: report.taken_at.to_string(),
     };
-    println!("{}", serde_json::to_string_pretty(&document)?);
+    say!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 

@@ -144,7 +144,7 @@ pub(crate) async fn add(home: &Home, drivers: &Drivers, args: &AddArgs) -> anyho
     }
     let list = with_device(&read(&path)?, &entry).map_err(|err| named(&path, &err))?;
     write(&path, &list)?;
-    println!("Added to {}. An agent that runs reads it when it starts again.", path.display());
+    say!("Added to {}. An agent that runs reads it when it starts again.", path.display());
     Ok(())
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn remove(home: &Home, args: &RemoveArgs) -> anyhow::Result<()> {
     let name = DeviceName::parse(&args.name).map_err(Usage::because)?;
     let list = without_device(&read(&path)?, &name).map_err(|err| named(&path, &err))?;
     write(&path, &list)?;
-    println!("Taken out of {}. An agent that runs reads it when it starts again.", path.display());
+    say!("Taken out of {}. An agent that runs reads it when it starts again.", path.display());
     Ok(())
 }
 
