@@ -48,4 +48,4 @@ pub use program::{EXIT_PROVEN, Program};
 pub use rekey::{Asked, Former, KeyName, OwnKeys};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use versions::Combination;
-pub use watch::{Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};
+pub use watch::{Bill, BillDays, Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};

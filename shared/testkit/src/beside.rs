@@ -178,7 +178,7 @@ impl Beside {
         self.made.insert((mark, linked.digest), said.clone());
         self.kept.insert(said.clone());
         self.disk.push(Kept { mark, linked, signed, seen, said });
-        Event::ReadingKept { mark }
+        Event::ReadingKept { device: device.clone(), mark }
     }
 
     pub(crate) fn compare(&self, mark: ReadingMark, there: Linked) -> Event {

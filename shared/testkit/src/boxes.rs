@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason, KeyName, Lease,
-    LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult,
-    Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
+    AgentCore, BillDays, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason,
+    KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing,
+    Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
 };
 use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
@@ -320,7 +320,7 @@ impl SimBox {
                 self.dispose(mail, disposal, post);
                 return None;
             }
-            // There is room for all readings, and no counter falls.
+            // There is room for all readings; who is to be asked for everything is so every fourth time.
             Effect::Leave { .. } | Effect::LookAgain { .. } | Effect::DropReadings { .. } => return None,
             Effect::KeepReading { device, seen, anomalies } => self.beside.keep(&device, *seen, anomalies),
             Effect::CompareReading { mark, there } => self.beside.compare(mark, there),
@@ -652,7 +652,8 @@ fn factory_program() -> Digest {
 
 fn profile(id: &AgentId) -> Profile {
     let counters_every = Some(Duration::from_secs(3 * 86_400));
-    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every }
+    let bill = BillDays { days: BTreeSet::from([1, 20, 31]), utc_offset_minutes: 9 * 60 };
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every, bill }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {
