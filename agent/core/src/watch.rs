@@ -182,7 +182,7 @@ impl AgentCore {
 
     /// The manager says what it has.
     pub(crate) fn acknowledged(&mut self, now: UnixMillis, answer: &Acknowledge, out: &mut Vec<Effect>) {
-        self.state.watch.telling.acknowledged(&answer.faults);
+        self.state.watch.telling.acknowledged(answer);
         self.readings_acknowledged(now, answer, out);
     }
 

@@ -77,6 +77,53 @@ fn a_lost_acknowledgement_makes_the_report_come_again_exactly_once() {
 }
 
 #[test]
+fn an_answer_from_before_a_disk_was_put_back_takes_no_other_report_of_its_number() {
+    // PROTOCOL 14.2
+    let mut site = Site::new();
+    let older = site.saved.clone();
+    site.look(&[fault("8")]);
+    site.pass(Duration::from_secs(5));
+    let first = site.told();
+    site.saved = older;
+    site.restart();
+    site.look(&[fault("9")]);
+    site.pass(Duration::from_secs(5));
+    let second = site.told();
+    assert_eq!((first[0].number, second[0].number), (1, 1), "the number is given out again");
+    site.acknowledge_reports(&first);
+    site.pass(MINUTE * 40);
+    assert_eq!(site.told(), second, "it is said again, under the same stamp");
+    site.acknowledge_reports(&second);
+    assert!(site.core.state().watch.telling.changes.is_empty());
+    assert!(site.core.state().watch.telling.reports.is_empty());
+}
+
+#[test]
+fn who_knows_no_stamps_is_answered_and_believed_by_the_number() {
+    // PROTOCOL 14.2: a manager of before, and a report that an agent of before has made.
+    let mut site = Site::new();
+    site.look(&[fault("8")]);
+    site.pass(Duration::from_secs(5));
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![1], ..Acknowledge::default() }));
+    assert!(site.core.state().watch.telling.changes.is_empty());
+    site.look(&[fault("8"), fault("9")]);
+    site.pass(Duration::from_secs(5));
+    let mut state = site.core.state().clone();
+    state.watch.telling.reports[0].stamp = None;
+    site.saved = state.encode();
+    site.restart();
+    let stamps = Some(vec![]);
+    site.order(Order::Acknowledge(Acknowledge {
+        faults: vec![1],
+        stamps: stamps.clone(),
+        ..Acknowledge::default()
+    }));
+    assert_eq!(site.core.state().watch.telling.changes.len(), 1, "not another number");
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![2], stamps, ..Acknowledge::default() }));
+    assert!(site.core.state().watch.telling.changes.is_empty());
+}
+
+#[test]
 fn what_flaps_for_a_day_is_told_a_few_times() {
     let mut site = Site::new();
     for _ in 0..24 * 30 {
@@ -270,11 +317,16 @@ fn counters_go_out_on_request_and_each_day_and_begin_where_the_manager_ends() {
     let on_schedule = counters(&mut site);
     assert!((2..=3).contains(&on_schedule.len()), "{on_schedule:?}");
     let mark = |index| Some(ReadingMark { chain: 9, index });
-    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: mark(5), there: None }));
+    site.order(Order::Acknowledge(Acknowledge {
+        faults: vec![],
+        readings: mark(5),
+        there: None,
+        stamps: None,
+    }));
     let rest = counters(&mut site);
     assert_eq!(rest, [(None, Some(5))], "more is sent when what came is acknowledged");
     let all = mark(site.kept.len() as u64);
-    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all, there: None }));
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all, there: None, stamps: None }));
     assert_eq!(counters(&mut site), []);
     site.order(Order::QueryCounters);
     assert_eq!(counters(&mut site)[0].1, Some(site.kept.len() as u64));
@@ -284,7 +336,7 @@ impl Site {
     /// The manager has the readings up to this one of a chain.
     fn has(&mut self, chain: u64, index: u64, there: Option<Linked>) {
         let readings = Some(ReadingMark { chain, index });
-        self.order(Order::Acknowledge(Acknowledge { faults: vec![], readings, there }));
+        self.order(Order::Acknowledge(Acknowledge { faults: vec![], readings, there, stamps: None }));
     }
 
     /// Ten readings, of which the manager has the first four.

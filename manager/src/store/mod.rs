@@ -54,6 +54,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_standing.sql"),
     include_str!("migrations/0004_agent_keys.sql"),
     include_str!("migrations/0005_devices.sql"),
+    include_str!("migrations/0006_stamps.sql"),
 ];
 
 /// The open store.

@@ -154,6 +154,29 @@ impl SimBox {
         }
     }
 
+    /// The whole disk is put back to the copy that was made of it, as far as it is about devices: what it means for orders is
+    /// not played.
+    pub(crate) fn put_whole_disk_back(
+        &mut self,
+        copy: &(Vec<u8>, Beside),
+        now: UnixMillis,
+        post: &mut Post,
+        bundles: &Bundles,
+    ) {
+        let (saved, beside) = copy;
+        let older = State::decode(saved).expect("what was saved reads back");
+        let mut state = self.saved_state();
+        state.watch = older.watch;
+        self.saved = state.encode();
+        self.beside.put_whole_disk_back(beside);
+        self.start(now, post, bundles);
+    }
+
+    /// A copy of the disk.
+    pub(crate) fn copy_of_disk(&self) -> (Vec<u8>, Beside) {
+        (self.saved.clone(), self.beside.clone())
+    }
+
     /// Looks at the mailbox and at the clock.
     pub(crate) fn poll(&mut self, now: UnixMillis, post: &mut Post, bundles: &Bundles) {
         if self.persona.off {

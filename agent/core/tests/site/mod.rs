@@ -77,6 +77,8 @@ pub(crate) struct Site {
     pub(crate) sent: Vec<Report>,
     /// So many of `sent` were answered.
     pub(crate) answered: usize,
+    /// The last fault report of each number.
+    pub(crate) reports: BTreeMap<u64, FaultReport>,
     /// `KeepReading` does nothing.
     pub(crate) disk_full: bool,
     profile: Profile,
@@ -113,6 +115,7 @@ impl Site {
             asked_again: vec![],
             sent: vec![],
             answered: 0,
+            reports: BTreeMap::new(),
             disk_full: false,
             profile,
         };
@@ -150,6 +153,9 @@ impl Site {
                 match effect {
                     Effect::Save(bytes) => self.saved = bytes,
                     Effect::Post(outgoing) => {
+                        if let Report::Faults(faults) = &outgoing.report {
+                            self.reports.insert(faults.number, faults.clone());
+                        }
                         let result = if self.mail_works {
                             self.sent.push(outgoing.report);
                             PostResult::Done
@@ -199,8 +205,17 @@ impl Site {
         });
     }
 
-    pub(crate) fn acknowledge(&mut self, faults: &[u64]) {
-        self.order(Order::Acknowledge(Acknowledge { faults: faults.to_vec(), readings: None, there: None }));
+    /// The manager has the last reports of these numbers.
+    pub(crate) fn acknowledge(&mut self, numbers: &[u64]) {
+        let reports: Vec<_> = numbers.iter().filter_map(|number| self.reports.get(number)).cloned().collect();
+        self.acknowledge_reports(&reports);
+    }
+
+    /// The manager has these reports.
+    pub(crate) fn acknowledge_reports(&mut self, reports: &[FaultReport]) {
+        let faults = reports.iter().map(|report| report.number).collect();
+        let stamps = Some(reports.iter().filter_map(|report| report.stamp).collect());
+        self.order(Order::Acknowledge(Acknowledge { faults, stamps, ..Acknowledge::default() }));
     }
 
     pub(crate) fn pass(&mut self, time: Duration) {
