@@ -120,7 +120,7 @@ fn list(home: &Home, devices: &[Device], json: bool) -> anyhow::Result<()> {
 fn way(access: &Access) -> (&'static str, String) {
     match access {
         Access::Snmp(snmp) => ("snmp", snmp.address.clone()),
-        Access::Ipp { url, .. } => ("ipp", url.to_string()),
+        Access::Ipp(ipp) => ("ipp", ipp.url.to_string()),
         Access::Host { .. } => ("host", "this box".to_owned()),
         Access::Exec { command } => ("exec", command.join(" ")),
     }

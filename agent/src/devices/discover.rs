@@ -241,7 +241,7 @@ fn known_as(known: &[Device], address: IpAddr) -> Option<String> {
             let host = snmp.address.parse::<SocketAddr>().map(|place| place.ip());
             host.or_else(|_| snmp.address.parse()).is_ok_and(|host| host == address)
         }
-        Access::Ipp { url, .. } => url.host().parse::<IpAddr>().is_ok_and(|host| host == address),
+        Access::Ipp(ipp) => ipp.url.host().parse::<IpAddr>().is_ok_and(|host| host == address),
         Access::Host { .. } | Access::Exec { .. } => false,
     };
     known.iter().find(is_it).map(|device| device.name.to_string())

@@ -24,6 +24,8 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_password: Option<String>,

@@ -27,6 +27,8 @@ fn devices_of_every_driver_are_read() {
         driver = "ipp"
         address = "ipps://192.0.2.19/ipp/print"
         self_signed = true
+        user = "mon"
+        password = "authpass: 456"
 
         [[device]]
         name = "box"
@@ -65,6 +67,15 @@ fn a_wrong_device_is_named_with_its_line() {
         ("driver = \"host\"\nclass = \"fridge\"", "class \"fridge\""),
         ("driver = \"host\"\nwatch_programs = [\"/bin/sh\"]", "watch_programs has \"/bin/sh\""),
         ("driver = \"ipp\"\naddress = \"192.0.2.19\"", "expected ipp://HOST"),
+        ("driver = \"ipp\"\naddress = \"ipp://a\"\nuser = \"u\"\npassword = \"p\"", "a login needs ipps://"),
+        ("driver = \"ipp\"\naddress = \"ipps://a\"\nuser = \"u\"", "user and password belong together"),
+        ("driver = \"ipp\"\naddress = \"ipps://a\"\npassword = \"p\"", "user and password belong together"),
+        ("driver = \"ipp\"\naddress = \"ipps://a\"\nuser = \"u:v\"\npassword = \"p\"", "colon"),
+        (
+            "driver = \"ipp\"\naddress = \"ipps://a\"\nuser = \"u\"\npassword = \"p\\r\\nX: y\"",
+            "nobody can type",
+        ),
+        ("driver = \"snmp\"\naddress = \"a\"\npassword = \"p\"", "password does not belong"),
         ("driver = \"exec\"\ncommand = [\"a\"]\nwatch_programs = []", "watch_programs does not belong"),
         ("driver = \"host\"\ntimeout = \"1h\"", "timeout of 3600s"),
         (
