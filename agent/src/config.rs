@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_core::{LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
+use agent_core::{BillDays, LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
 use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
+use shared::error::TomlFault;
 use shared::invitation::Invitation;
 use shared::keys::SealingKey;
 use shared::time::format_duration;
@@ -60,6 +61,8 @@ pub struct Config {
     pub rhythm: Rhythm,
     /// How often counters are sent unasked; `None`: never.
     pub send_counters: Option<Duration>,
+    /// When counters are read and sent for a bill.
+    pub bill: BillDays,
     /// Room for readings on the disk, in bytes.
     pub readings_room_bytes: u64,
     rom_version: Option<Label>,
@@ -140,6 +143,10 @@ struct Raw {
     read_counters: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     send_counters: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bill_days: Option<Vec<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bill_utc_offset: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     readings_room: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,6 +233,8 @@ const LOOK_FOR_FAULTS_DEFAULT: Duration = Duration::from_secs(60);
 const READ_COUNTERS_DEFAULT: Duration = Duration::from_secs(3_600);
 /// Once a day tells what runs out in time, and costs a thin line some kilobytes.
 const SEND_COUNTERS_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// Where the bill is written nobody knows but the operator.
+const BILL_UTC_OFFSET_DEFAULT: &str = "+00:00";
 /// Twenty devices fill it in about a year without mail.
 const READINGS_ROOM_DEFAULT: &str = "64 MiB";
 const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
@@ -287,6 +296,8 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         look_for_faults: None,
         read_counters: None,
         send_counters: None,
+        bill_days: None,
+        bill_utc_offset: None,
         readings_room: None,
         rom_version: None,
         rom_version_file: None,
@@ -310,6 +321,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         ("look_for_faults", format_duration(LOOK_FOR_FAULTS_DEFAULT)),
         ("read_counters", format_duration(READ_COUNTERS_DEFAULT)),
         ("send_counters", format_duration(SEND_COUNTERS_DEFAULT)),
+        ("bill_utc_offset", BILL_UTC_OFFSET_DEFAULT.to_owned()),
         ("readings_room", READINGS_ROOM_DEFAULT.to_owned()),
         ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
     ] {
@@ -320,6 +332,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         "script_user = \"name\"  # default: the agent's own",
         "restart_command = [\"systemctl\", \"reboot\"]  # default: somebody else restarts the box",
         "allow_setuid = false",
+        "bill_days = [1]  # read and sent on these days of the month; 31: its last; default: none",
     ] {
         let _ = writeln!(text, "# {line}");
     }
@@ -352,8 +365,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// Something that is not allowed.
 pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
-    let raw: Raw = toml::from_str(text)
-        .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+    let raw: Raw =
+        toml::from_str(text).map_err(|err| ConfigError::Toml(file.to_owned(), TomlFault::of(text, &err)))?;
     let in_file = Values::of(file);
     let labels = raw.class.iter().map(|c| in_file.value("class", Label::parse(c)));
     if !raw.root.is_absolute() {
@@ -433,6 +446,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             Some("never") => None,
             every => Some(in_file.duration("send_counters", every, SEND_COUNTERS_DEFAULT)?),
         },
+        bill: bill_of(&in_file, raw.bill_days.as_deref(), raw.bill_utc_offset.as_deref())?,
         readings_room_bytes: in_file.value(
             "readings_room",
             values::size(raw.readings_room.as_deref().unwrap_or(READINGS_ROOM_DEFAULT)),
@@ -444,6 +458,15 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             .transpose()?,
         rom_version_file: raw.rom_version_file.unwrap_or_else(|| ROM_VERSION_FILE_DEFAULT.into()),
         root: raw.root,
+    })
+}
+
+fn bill_of(file: &Values<'_>, days: Option<&[i64]>, offset: Option<&str>) -> Result<BillDays, ConfigError> {
+    let days = days.unwrap_or_default().iter().map(|day| file.value("bill_days", values::day(*day)));
+    let offset = values::utc_offset_minutes(offset.unwrap_or(BILL_UTC_OFFSET_DEFAULT));
+    Ok(BillDays {
+        days: days.collect::<Result<_, _>>()?,
+        utc_offset_minutes: file.value("bill_utc_offset", offset)?,
     })
 }
 

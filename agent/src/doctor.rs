@@ -38,9 +38,9 @@ enum Area {
 impl Findings {
     fn line(&mut self, area: Area, what: &str, result: Result<String, String>) {
         match result {
-            Ok(text) => println!("ok    {what:<8} {text}"),
+            Ok(text) => say!("ok    {what:<8} {text}"),
             Err(text) => {
-                println!("FAIL  {what:<8} {text}");
+                say!("FAIL  {what:<8} {text}");
                 match area {
                     Area::Configuration => self.usage = true,
                     Area::Box => self.failed = true,

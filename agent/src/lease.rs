@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use agent_core::{BootId, Lease, LeaseEnd};
 use serde::{Deserialize, Serialize};
-use shared::error::{chain, quoted};
+use shared::error::{TomlFault, chain, quoted};
 use shared::path::AGENT_FOLDER;
 use shared::{Label, UnixMillis};
 use thiserror::Error;
@@ -184,9 +184,9 @@ fn read_one(folder: &File, owner: &str) -> io::Result<Lease> {
 /// # Errors
 /// It is no lease, or one of another owner than the file is named after.
 pub fn parse(owner: &str, text: &str, taken: UnixMillis) -> io::Result<Lease> {
-    // Other users may write leases: the parser's whole text would quote their lines as they are.
-    let written: Written =
-        toml::from_str(text).map_err(|err| io::Error::other(quoted(err.message(), ERROR_MAX_CHARS)))?;
+    // Other users may write leases: names of keys are theirs.
+    let written: Written = toml::from_str(text)
+        .map_err(|err| io::Error::other(quoted(&TomlFault::of(text, &err).to_string(), ERROR_MAX_CHARS)))?;
     if written.owner != owner {
         let found = quoted(&written.owner, ERROR_MAX_CHARS);
         return Err(io::Error::other(format!("expected the owner \"{owner}\", found \"{found}\"")));

@@ -1,5 +1,10 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "they panic when their reader is gone")]
+
+#[macro_use]
+mod say;
+
 mod alive;
 mod deferring;
 mod devices;
@@ -146,9 +151,13 @@ struct EnrolArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match start_log(&cli).and_then(|()| work(cli)) {
-        Ok(code) => code,
-        Err(err) => {
+    match (start_log(&cli).and_then(|()| work(cli)), say::unwritten()) {
+        (Ok(_), Some(err)) => {
+            complain(&format!("cannot write to standard output: {err}"));
+            ExitCode::from(1)
+        }
+        (Ok(code), None) => code,
+        (Err(err), _) => {
             complain(&format!("{err:#}"));
             ExitCode::from(exit::code(&err))
         }
@@ -156,7 +165,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(text: &str) {
-    eprintln!("{}", journal::error_text(&format!("mailfleet-agent: {text}")));
+    say::complain(&journal::error_text(&format!("mailfleet-agent: {text}")));
 }
 
 /// Calls each printer that is switched off an error, every minute; what of it matters the agent says itself.
@@ -175,7 +184,9 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
         filter = filter.with_target(SNMP_LIBRARY, LevelFilter::OFF);
     }
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // Nobody can be told that nobody reads.
     let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let log = log.log_internal_errors(false);
     let registry = tracing_subscriber::registry();
     if journal::is_read() {
         registry.with(log.event_format(journal::Lines::new(true)).with_filter(filter)).init();

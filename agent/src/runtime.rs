@@ -465,6 +465,7 @@ pub(crate) fn profile_of(config: &Config) -> Profile {
         classes: config.classes.clone(),
         rules: config.rules,
         counters_every: config.send_counters,
+        bill: config.bill.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::exit::Usage;
 use crate::files::now;
 use crate::home::Home;
 use crate::ledger;
+use crate::say;
 
 /// Digits of an order's number that are shown to people: enough to name one of a few.
 const NUMBER_SHOWN: usize = 8;
@@ -115,9 +116,9 @@ pub(crate) fn status(home: &Home, json: bool) -> anyhow::Result<()> {
     let waiting = waiting(&state, home, state.fresh.effective(now()));
     let document = document(&config, &state, &read_versions(&config, &state), waiting);
     if json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", text(&document));
+        say::print(format_args!("{}", text(&document)));
     }
     Ok(())
 }
@@ -127,7 +128,7 @@ pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
     let (config, state) = load(home)?;
     let report = read_versions(&config, &state);
     if !json {
-        print!("{report}");
+        say::print(format_args!("{report}"));
         return Ok(());
     }
     let modules = report.modules.iter().map(|m| ModuleDocument {
@@ -146,7 +147,7 @@ pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
         modules: modules.collect(),
         taken_at: report.taken_at.to_string(),
     };
-    println!("{}", serde_json::to_string_pretty(&document)?);
+    say!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 

@@ -19,7 +19,9 @@ use shared::MailAddress;
 use shared::device::DeviceName;
 use shared::envelope::{RawHead, open_body};
 use shared::keys::OpeningKey;
-use shared::message::{Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report, decode_report};
+use shared::message::{
+    Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report, decode_report,
+};
 use shared::reading::{AnomalyKind, Reading, unpack};
 
 /// Writes the list of devices: one program that prints a file.
@@ -93,7 +95,12 @@ fn a_jam_that_comes_and_goes_is_told_once_each_way() {
     says(&w, "mfp", 100, true);
     wait_until("the jam is told", || !faults(&mut w).is_empty());
     let raised = faults(&mut w).remove(0);
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![raised.number], readings: None, there: None }));
+    w.send(&Order::Acknowledge(Acknowledge {
+        faults: vec![raised.number],
+        readings: None,
+        there: None,
+        stamps: None,
+    }));
     let change = &raised.changes[0];
     assert_eq!((change.device.as_str(), change.fault.text.as_str()), ("mfp", "Misfeed"));
     assert_eq!((change.model.as_ref().unwrap().as_str(), change.cleared_at), ("ACME X1", None));
@@ -135,7 +142,12 @@ fn counters_are_kept_signed_and_sent_when_asked_for_until_they_are_acknowledged(
     assert_eq!(now, [100, 110, 110, 110][..now.len()], "each look of each run");
     assert!(values.windows(2).all(|pair| pair[1].2 == pair[0].2 + 1), "{values:?}");
     let upto = answers[1].upto.unwrap();
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(upto), there: None }));
+    w.send(&Order::Acknowledge(Acknowledge {
+        faults: vec![],
+        readings: Some(upto),
+        there: None,
+        stamps: None,
+    }));
     w.send(&Order::QueryCounters);
     assert_eq!(w.once(), 0);
     let last = counters(&mut w).pop().unwrap();
@@ -247,6 +259,7 @@ fn a_box_whose_disk_was_put_back_begins_another_chain_and_loses_no_reading() {
         faults: vec![],
         readings: Some(lost[at].mark),
         there: Some(Linked { digest: signed[at].digest(), previous: lost[at].previous }),
+        stamps: None,
     };
     w.send(&Order::Acknowledge(acknowledge(1)));
     assert_eq!(w.once(), 0);
@@ -281,7 +294,12 @@ fn an_acknowledgement_of_readings_that_a_box_does_not_have_makes_no_difference_t
     says(&w, "mfp", 100, false);
     assert_eq!(w.once(), 0);
     let wrong = Some(ReadingMark { chain: 1, index: 9_999 });
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![7, 8], readings: wrong, there: None }));
+    w.send(&Order::Acknowledge(Acknowledge {
+        faults: vec![7, 8],
+        readings: wrong,
+        there: None,
+        stamps: None,
+    }));
     w.send(&Order::QueryCounters);
     assert_eq!(w.once(), 0);
     let last = counters(&mut w).pop().unwrap();

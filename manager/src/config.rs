@@ -11,6 +11,7 @@ use mailio::{JunkPolicy, MailSettings};
 use manager_core::alert::{Rule, To};
 use serde::Deserialize;
 use shared::MailAddress;
+use shared::error::TomlFault;
 use shared::limits::{MAIL_MAX_DEFAULT_BYTES, SLOTS_MAX_COUNT};
 use shared::time::format_duration;
 
@@ -178,7 +179,7 @@ impl Config {
     /// Something that is not allowed.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let raw: Raw = toml::from_str(text)
-            .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+            .map_err(|err| ConfigError::Toml(file.to_owned(), TomlFault::of(text, &err)))?;
         let at = Values::of(file);
         let recipients = raw.recipients_per_mail.unwrap_or(RECIPIENTS_DEFAULT);
         if !(1..=SLOTS_MAX_COUNT).contains(&recipients) {

@@ -144,7 +144,7 @@ impl AgentCore {
                 self.follow(head, &mut effects);
             }
             Event::Looked { device, look, result } => self.looked(now, device, look, result, &mut effects),
-            Event::ReadingKept { mark } => self.kept(mark),
+            Event::ReadingKept { device, mark } => self.kept(now, &device, mark),
             Event::ReadingCompared { mark, compared } => self.compared(now, mark, compared, &mut effects),
             Event::ChainBegun { head } => self.chain_begun(now, head),
             Event::Posted { report, result } => self.posted(now, report, result, &mut effects),

@@ -174,7 +174,7 @@ pub enum Effect {
         /// What of it does not follow from the reading before.
         anomalies: Vec<Anomaly>,
     },
-    /// Ask the device once more for everything, soon. Answer: `Looked`.
+    /// Ask the device for everything with its next look. Answer: `Looked`.
     LookAgain {
         /// The device.
         device: DeviceName,

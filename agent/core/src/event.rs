@@ -177,6 +177,8 @@ pub enum Event {
     },
     /// Answers [`Effect::KeepReading`](crate::Effect::KeepReading), if it worked.
     ReadingKept {
+        /// The device.
+        device: DeviceName,
         /// Its place.
         mark: ReadingMark,
     },

@@ -54,5 +54,5 @@ pub use schedule::{KeptSchedule, PutOff};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use test_run::TestRun;
 pub use versions::Combination;
-pub use watch::{Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};
+pub use watch::{Bill, BillDays, Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};
 pub use wish::{NotGranted, Want, Wish};

@@ -108,6 +108,20 @@ pub(crate) const JUMP_ALLOWANCE: u64 = 2_000;
 /// When counters are sent for the first time after a device was first read.
 pub(crate) const COUNTERS_FIRST: Duration = Duration::from_secs(2 * 3_600);
 
+/// How long after its day has begun a bill waits for devices that do not answer: into the evening, so that whatever is switched on
+/// in a day's work is in it, and it still goes out on its day.
+pub(crate) const BILL_WAIT: Duration = Duration::from_secs(18 * 3_600);
+
+/// Eight times the time over which the boxes of a fleet send for a bill.
+pub(crate) const BILL_SPREAD: Duration = Duration::from_secs(8 * 3_600);
+
+/// After so long what has been read late for a bill is sent.
+pub(crate) const BILL_AGAIN: Duration = Duration::from_secs(24 * 3_600);
+
+/// Bills that are remembered as taken up. A clock that goes back by less than two months makes none twice, even with one
+/// each day.
+pub(crate) const BILLS_MAX_COUNT: usize = 64;
+
 /// Chains of readings that are remembered: each was lost with a disk, or begun anew after one was put back.
 pub(crate) const CHAINS_MAX_COUNT: usize = 16;
 

@@ -9,7 +9,7 @@
 )]
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, KeyName, Lease, LeaseEnd,
+    AgentCore, BillDays, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, KeyName, Lease, LeaseEnd,
     MailHandle, Module, ModulesFound, Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd,
     State,
 };
@@ -56,6 +56,7 @@ impl Hand {
             classes: vec![],
             rules: Rules::default(),
             counters_every: None,
+            bill: BillDays::default(),
         };
         let core = AgentCore::new(profile, State::enrolling(request, T0, trust()));
         let mut hand = Self { core, sequence: 0, effects: vec![], sent: vec![] };

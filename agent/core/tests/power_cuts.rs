@@ -12,9 +12,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Enrolment, EnvelopeFacts, Event, InUse,
-    KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult, Profile,
-    Program, ReadFor, Rules, ScriptEnd, State,
+    AgentCore, BillDays, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Enrolment, EnvelopeFacts, Event,
+    InUse, KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult,
+    Profile, Program, ReadFor, Rules, ScriptEnd, State,
 };
 use proptest::prelude::*;
 use shared::bundle::ModuleKind;
@@ -70,6 +70,7 @@ fn profile() -> Profile {
         classes: vec![],
         rules: Rules::default(),
         counters_every: None,
+        bill: BillDays::default(),
     }
 }
 

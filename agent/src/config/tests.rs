@@ -43,6 +43,7 @@ fn a_new_configuration_reads_back() {
     let config = parse(Path::new("agent.toml"), &text()).unwrap_or_else(|err| panic!("{err}"));
     assert_eq!(config.agent.as_str(), "A1");
     assert_eq!((config.poll, config.mail.junk), (POLL_DEFAULT, JunkPolicy::Delete));
+    assert_eq!(config.bill, BillDays::default());
 }
 
 #[test]
@@ -53,6 +54,7 @@ fn every_default_in_a_new_configuration_can_be_taken_out_of_its_comment() {
     assert_eq!(config.script_timeout, SCRIPT_TIMEOUT_DEFAULT);
     assert_eq!((config.rules, config.keep_free_bytes), (Rules::default(), 16 * 1024 * 1024));
     assert_eq!((config.lease_mode, config.restart_command.len()), (0o700, 2));
+    assert_eq!(config.bill, BillDays { days: [1].into(), utc_offset_minutes: 0 });
 }
 
 #[test]
@@ -73,6 +75,8 @@ fn a_bad_value_names_its_setting() {
         ("lease_max = \"0s\"", "lease_max"),
         ("lease_mode = \"0077\"", "lease_mode"),
         ("keep_free = \"16\"", "keep_free"),
+        ("bill_days = [1, 32]", "bill_days"),
+        ("bill_utc_offset = \"9\"", "bill_utc_offset"),
         ("password_env = \"A\"\npassword_file = \"b\"", "password_file"),
     ] {
         let err = error(&format!("{line}\n{}", text()));

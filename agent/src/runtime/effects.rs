@@ -126,9 +126,9 @@ impl Shell {
             tracing::error!("Cannot keep a reading: the signing key is not there");
             return None;
         };
-        let kept = self.readings.keep(&pair.sign, device, seen, anomalies);
+        let kept = self.readings.keep(&pair.sign, device.clone(), seen, anomalies);
         let kept = kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok();
-        kept.map(|mark| Event::ReadingKept { mark })
+        kept.map(|mark| Event::ReadingKept { device, mark })
     }
 
     fn compare_reading(&self, mark: ReadingMark, there: Linked) -> Option<Event> {

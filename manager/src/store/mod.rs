@@ -61,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_devices.sql"),
     include_str!("migrations/0006_rollouts.sql"),
     include_str!("migrations/0007_second_addresses.sql"),
+    include_str!("migrations/0008_stamps.sql"),
 ];
 
 /// The open store.

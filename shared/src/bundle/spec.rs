@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::manifest::{MODE_MASK, ModuleKind, TestEntry, Vendor};
 use crate::address::MailAddress;
+use crate::error::TomlFault;
 use crate::id::Label;
 use crate::limits::{MODULES_MAX_COUNT, NOTES_MAX_BYTES, TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX};
 use crate::path::ModulePath;
@@ -155,9 +156,9 @@ impl BundleSpec {
     /// Not TOML, an unknown or missing key, or a value that is not allowed; with its line.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let lines = Lines(text);
-        let raw: RawSpec = toml::from_str(text).map_err(|err| SpecError {
-            line: err.span().map_or(1, |span| lines.of(&span)),
-            problem: err.message().replace('\n', " "),
+        let raw: RawSpec = toml::from_str(text).map_err(|err| {
+            let TomlFault { line, problem, .. } = TomlFault::of(text, &err);
+            SpecError { line, problem }
         })?;
         if raw.module.is_empty() {
             return Err(SpecError {

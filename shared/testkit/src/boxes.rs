@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason, KeyName, Lease,
-    LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult,
-    Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
+    AgentCore, BillDays, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason,
+    KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing,
+    Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
 };
 use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
@@ -159,6 +159,29 @@ impl SimBox {
         if let Some(watching) = self.beside.watching().filter(|_| self.power_cuts == cuts) {
             self.feed(now, watching, post, bundles);
         }
+    }
+
+    /// The whole disk is put back to the copy that was made of it, as far as it is about devices: what it means for orders is
+    /// not played.
+    pub(crate) fn put_whole_disk_back(
+        &mut self,
+        copy: &(Vec<u8>, Beside),
+        now: UnixMillis,
+        post: &mut Post,
+        bundles: &Bundles,
+    ) {
+        let (saved, beside) = copy;
+        let older = State::decode(saved).expect("what was saved reads back");
+        let mut state = self.saved_state();
+        state.watch = older.watch;
+        self.saved = state.encode();
+        self.beside.put_whole_disk_back(beside);
+        self.start(now, post, bundles);
+    }
+
+    /// A copy of the disk.
+    pub(crate) fn copy_of_disk(&self) -> (Vec<u8>, Beside) {
+        (self.saved.clone(), self.beside.clone())
     }
 
     /// Looks at the mailbox and at the clock.
@@ -328,7 +351,7 @@ impl SimBox {
                 self.dispose(mail, disposal, post);
                 return None;
             }
-            // There is room for all readings, no counter falls, and people here leave no files.
+            // There is room for all readings; who is to be asked for everything is so every fourth time; people here leave no files.
             Effect::Leave { .. }
             | Effect::LookAgain { .. }
             | Effect::DropReadings { .. }
@@ -676,7 +699,8 @@ fn factory_program() -> Digest {
 
 fn profile(id: &AgentId) -> Profile {
     let counters_every = Some(Duration::from_secs(3 * 86_400));
-    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every }
+    let bill = BillDays { days: BTreeSet::from([1, 20, 31]), utc_offset_minutes: 9 * 60 };
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every, bill }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {

@@ -165,6 +165,24 @@ fn a_box_whose_disk_is_put_back_while_no_answer_comes_finds_out_where_its_chain_
 }
 
 #[test]
+fn an_answer_from_before_a_disk_was_put_back_keeps_no_fault_from_the_manager() {
+    // PROTOCOL 14.2: the numbers of fault reports are given out again, and old answers name them.
+    for seed in 0..8 {
+        let mut world = World::new(seed, vec![Persona { devices: 3, ..Persona::healthy() }], Habits::good());
+        world.run_for(DAY);
+        world.keep_orders_back(true);
+        world.put_whole_disk_back_after(&box_1(), DAY * 12);
+        // What is said now is lost.
+        world.set_habits(Habits { drop: 1_000, ..Habits::good() });
+        world.run_for(DAY * 12);
+        world.keep_orders_back(false);
+        world.run_for(DAY);
+        let figures = told_after(1, world).figures();
+        assert!(figures.faults > 3 && figures.put_back == 1, "{figures:?}");
+    }
+}
+
+#[test]
 fn a_post_office_that_loses_most_mails_keeps_no_fault_and_no_reading_from_the_manager() {
     let habits = Habits { drop: 600, duplicate: 200, delay: 500, damage: 100, ..Habits::good() };
     let boxes = vec![Persona { devices: 3, power_cuts: 20, put_back: 1, ..Persona::healthy() }; 4];
