@@ -154,9 +154,9 @@ pub(crate) fn defer(home: &Home, args: &DeferArgs) -> anyhow::Result<()> {
             put_off_until: until.to_string(),
             begins_at: begins_at.to_string(),
         };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        println!("{target} is put off: it begins at {begins_at} at the earliest.");
+        say!("{target} is put off: it begins at {begins_at} at the earliest.");
     }
     Ok(())
 }
@@ -182,9 +182,9 @@ pub(crate) fn cancel(home: &Home, args: &CancelArgs) -> anyhow::Result<()> {
     if args.json {
         let (order, target_version) = (order.to_string(), target.to_string());
         let document = CancelDocument { order, target_version, result: "cancelled" };
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        println!("{target} is cancelled.");
+        say!("{target} is cancelled.");
     }
     Ok(())
 }

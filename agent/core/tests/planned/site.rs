@@ -419,5 +419,6 @@ fn profile() -> Profile {
         classes: vec![],
         rules: Rules::default(),
         counters_every: None,
+        bill: agent_core::BillDays::default(),
     }
 }
