@@ -48,7 +48,11 @@ fn doing(state: &State, poll: Duration) -> String {
     if state.enrolment != Enrolment::Accepted {
         text.push_str(", the manager has not answered the enrolment yet");
     }
-    let Some(install) = &state.active else { return text };
+    let Some(install) = &state.active else {
+        let first = state.queue.iter().find_map(|job| Some((&job.target, job.told.as_ref()?.reason)));
+        let waits = first.map(|(target, why)| format!(", {target} is not installed yet: {why}"));
+        return text + &waits.unwrap_or_default();
+    };
     let target = &install.job().target;
     match install.waiting() {
         None => format!("installing {target}: {}", install.name()),

@@ -9,15 +9,18 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_core::{LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
+use agent_core::{BillDays, LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
 use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
+use shared::error::TomlFault;
 use shared::invitation::Invitation;
+use shared::keys::SealingKey;
 use shared::time::format_duration;
 use shared::{AgentId, Label, MailAddress};
 
 use crate::files::write_whole;
+use crate::limits::COPIES_MAX_COUNT;
 
 /// The checked configuration.
 #[derive(Debug)]
@@ -30,8 +33,12 @@ pub struct Config {
     pub root: PathBuf,
     /// Account, servers, password source.
     pub mail: MailSettings,
+    /// A second mailbox, for what the manager could not deliver to the first.
+    pub fallback_inbox: Option<MailSettings>,
     /// Where reports go.
     pub manager: MailAddress,
+    /// Who gets copies of some of them.
+    pub copies: Vec<Listener>,
     /// How often the mailbox is looked at.
     pub poll: Duration,
     /// How long one phase of an install script may take.
@@ -54,10 +61,25 @@ pub struct Config {
     pub rhythm: Rhythm,
     /// How often counters are sent unasked; `None`: never.
     pub send_counters: Option<Duration>,
+    /// When counters are read and sent for a bill.
+    pub bill: BillDays,
     /// Room for readings on the disk, in bytes.
     pub readings_room_bytes: u64,
     rom_version: Option<Label>,
     rom_version_file: PathBuf,
+}
+
+/// A manager that gets copies of some reports (M18), and whose word counts for nothing here.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it reads its mail.
+    pub to: MailAddress,
+    /// Copies are sealed to this key as well.
+    pub key: SealingKey,
+    /// It gets faults.
+    pub faults: bool,
+    /// It gets counters.
+    pub counters: bool,
 }
 
 /// How often devices are asked.
@@ -122,12 +144,78 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     send_counters: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    bill_days: Option<Vec<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bill_utc_offset: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     readings_room: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rom_version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rom_version_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_inbox: Option<RawInbox>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    copy: Vec<RawCopy>,
     manager: RawManager,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCopy {
+    of: Vec<String>,
+    to: String,
+    key: String,
+}
+
+impl RawCopy {
+    fn listener(self, in_file: &Values<'_>) -> Result<Listener, ConfigError> {
+        if let Some(other) = self.of.iter().find(|of| !matches!(of.as_str(), "faults" | "counters")) {
+            return Err(
+                in_file.bad("copy.of", format!("expected \"faults\" or \"counters\", found \"{other}\""))
+            );
+        }
+        let of = |kind: &str| self.of.iter().any(|of| of == kind);
+        Ok(Listener {
+            faults: of("faults"),
+            counters: of("counters"),
+            to: in_file.value("copy.to", MailAddress::parse(&self.to))?,
+            key: in_file.value("copy.key", SealingKey::parse_text(&self.key))?,
+        })
+    }
+}
+
+/// A second mailbox. What it does not say is as in the account of the first.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInbox {
+    receive: String,
+    address: Option<String>,
+    ca: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+    password_env: Option<String>,
+    password_credential: Option<String>,
+    token_command: Option<Vec<String>>,
+}
+
+impl RawInbox {
+    /// The account that reads it. A mailbox of its own mostly has a password of its own.
+    fn account(self, first: &Account) -> Account {
+        let mut account = Account { receive: self.receive, ..first.clone() };
+        account.address = self.address.unwrap_or(account.address);
+        account.ca = self.ca.or(account.ca);
+        let own_secret = self.password_file.is_some()
+            || self.password_env.is_some()
+            || self.password_credential.is_some()
+            || self.token_command.is_some();
+        if own_secret {
+            account.password_file = self.password_file;
+            account.password_env = self.password_env;
+            account.password_credential = self.password_credential;
+            account.token_command = self.token_command;
+        }
+        account
+    }
 }
 
 /// Where the manager reads its mail. Whom the agent believes is in its state, because it can change by mail.
@@ -145,6 +233,8 @@ const LOOK_FOR_FAULTS_DEFAULT: Duration = Duration::from_secs(60);
 const READ_COUNTERS_DEFAULT: Duration = Duration::from_secs(3_600);
 /// Once a day tells what runs out in time, and costs a thin line some kilobytes.
 const SEND_COUNTERS_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// Where the bill is written nobody knows but the operator.
+const BILL_UTC_OFFSET_DEFAULT: &str = "+00:00";
 /// Twenty devices fill it in about a year without mail.
 const READINGS_ROOM_DEFAULT: &str = "64 MiB";
 const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
@@ -206,9 +296,13 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         look_for_faults: None,
         read_counters: None,
         send_counters: None,
+        bill_days: None,
+        bill_utc_offset: None,
         readings_room: None,
         rom_version: None,
         rom_version_file: None,
+        fallback_inbox: None,
+        copy: Vec::new(),
         manager: RawManager { address: invitation.manager.to_string() },
     };
     // Plain strings and lists always have a TOML form. Settings stand above the table, so the defaults do too.
@@ -227,6 +321,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         ("look_for_faults", format_duration(LOOK_FOR_FAULTS_DEFAULT)),
         ("read_counters", format_duration(READ_COUNTERS_DEFAULT)),
         ("send_counters", format_duration(SEND_COUNTERS_DEFAULT)),
+        ("bill_utc_offset", BILL_UTC_OFFSET_DEFAULT.to_owned()),
         ("readings_room", READINGS_ROOM_DEFAULT.to_owned()),
         ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
     ] {
@@ -237,6 +332,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         "script_user = \"name\"  # default: the agent's own",
         "restart_command = [\"systemctl\", \"reboot\"]  # default: somebody else restarts the box",
         "allow_setuid = false",
+        "bill_days = [1]  # read and sent on these days of the month; 31: its last; default: none",
     ] {
         let _ = writeln!(text, "# {line}");
     }
@@ -269,8 +365,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// Something that is not allowed.
 pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
-    let raw: Raw = toml::from_str(text)
-        .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+    let raw: Raw =
+        toml::from_str(text).map_err(|err| ConfigError::Toml(file.to_owned(), TomlFault::of(text, &err)))?;
     let in_file = Values::of(file);
     let labels = raw.class.iter().map(|c| in_file.value("class", Label::parse(c)));
     if !raw.root.is_absolute() {
@@ -293,12 +389,21 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         tls: raw.tls,
         junk: raw.junk,
     };
+    if raw.copy.len() > COPIES_MAX_COUNT {
+        let why = format!("expected at most {COPIES_MAX_COUNT}, found {}", raw.copy.len());
+        return Err(in_file.bad("copy", why));
+    }
+    let copies = raw.copy.into_iter().map(|copy| copy.listener(&in_file)).collect::<Result<_, _>>()?;
+    let second = raw.fallback_inbox.map(|second| second.account(&account));
+    let fallback_inbox = second.map(|second| in_file.mail(second, JunkPolicy::Delete)).transpose()?;
     // The mailbox is the agent's own (M6), and nobody empties a box's junk folder.
     let mail = in_file.mail(account, JunkPolicy::Delete)?;
     Ok(Config {
         agent: in_file.value("agent", AgentId::parse(&raw.agent))?,
         classes: labels.collect::<Result<_, _>>()?,
         mail,
+        fallback_inbox,
+        copies,
         manager: in_file.value("manager.address", MailAddress::parse(&raw.manager.address))?,
         poll: in_file.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
         script_timeout: in_file.duration(
@@ -341,6 +446,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             Some("never") => None,
             every => Some(in_file.duration("send_counters", every, SEND_COUNTERS_DEFAULT)?),
         },
+        bill: bill_of(&in_file, raw.bill_days.as_deref(), raw.bill_utc_offset.as_deref())?,
         readings_room_bytes: in_file.value(
             "readings_room",
             values::size(raw.readings_room.as_deref().unwrap_or(READINGS_ROOM_DEFAULT)),
@@ -352,6 +458,15 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             .transpose()?,
         rom_version_file: raw.rom_version_file.unwrap_or_else(|| ROM_VERSION_FILE_DEFAULT.into()),
         root: raw.root,
+    })
+}
+
+fn bill_of(file: &Values<'_>, days: Option<&[i64]>, offset: Option<&str>) -> Result<BillDays, ConfigError> {
+    let days = days.unwrap_or_default().iter().map(|day| file.value("bill_days", values::day(*day)));
+    let offset = values::utc_offset_minutes(offset.unwrap_or(BILL_UTC_OFFSET_DEFAULT));
+    Ok(BillDays {
+        days: days.collect::<Result<_, _>>()?,
+        utc_offset_minutes: file.value("bill_utc_offset", offset)?,
     })
 }
 

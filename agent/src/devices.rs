@@ -106,12 +106,12 @@ fn list(home: &Home, devices: &[Device], json: bool) -> anyhow::Result<()> {
         })
         .collect();
     if json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "devices": listed }))?);
+        say!("{}", serde_json::to_string_pretty(&serde_json::json!({ "devices": listed }))?);
     } else if listed.is_empty() {
-        println!("No devices: {} has none.", home.devices().display());
+        say!("No devices: {} has none.", home.devices().display());
     }
     for device in listed.iter().filter(|_| !json) {
-        println!("{:<24}{:<8}{}", device.device, device.driver, device.address);
+        say!("{:<24}{:<8}{}", device.device, device.driver, device.address);
     }
     Ok(())
 }
@@ -120,7 +120,7 @@ fn list(home: &Home, devices: &[Device], json: bool) -> anyhow::Result<()> {
 fn way(access: &Access) -> (&'static str, String) {
     match access {
         Access::Snmp(snmp) => ("snmp", snmp.address.clone()),
-        Access::Ipp { url, .. } => ("ipp", url.to_string()),
+        Access::Ipp(ipp) => ("ipp", ipp.url.to_string()),
         Access::Host { .. } => ("host", "this box".to_owned()),
         Access::Exec { command } => ("exec", command.join(" ")),
     }
@@ -157,7 +157,7 @@ async fn poll(
         for (name, result) in &looks {
             match result {
                 Ok(seen) => show(name.as_str(), seen),
-                Err(fault) => println!("{name}: {fault}\n"),
+                Err(fault) => say!("{name}: {fault}\n"),
             }
         }
     }

@@ -236,5 +236,6 @@ fn facts_of(manifest: &Manifest) -> BundleFacts {
         has_script: manifest.script.is_some(),
         modules: manifest.modules.iter().map(module).collect(),
         unpacked_bytes: manifest.unpacked_bytes,
+        test: manifest.test.clone(),
     }
 }

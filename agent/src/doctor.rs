@@ -38,9 +38,9 @@ enum Area {
 impl Findings {
     fn line(&mut self, area: Area, what: &str, result: Result<String, String>) {
         match result {
-            Ok(text) => println!("ok    {what:<8} {text}"),
+            Ok(text) => say!("ok    {what:<8} {text}"),
             Err(text) => {
-                println!("FAIL  {what:<8} {text}");
+                say!("FAIL  {what:<8} {text}");
                 match area {
                     Area::Configuration => self.usage = true,
                     Area::Box => self.failed = true,
@@ -176,6 +176,10 @@ async fn check_mail(findings: &mut Findings, config: &Config) {
     findings.line(Area::Outside, "send", send.map_err(|err| chain(&err)));
     let receive = Mailbox::new(config.mail.clone()).probe().await;
     findings.line(Area::Outside, "receive", receive.map_err(|err| chain(&err)));
+    if let Some(second) = &config.fallback_inbox {
+        let receive = Mailbox::new(second.clone()).probe().await;
+        findings.line(Area::Outside, "fallback_inbox", receive.map_err(|err| chain(&err)));
+    }
 }
 
 fn mega(bytes: u64) -> u64 {

@@ -81,7 +81,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         &home.state(),
         &State::enrolling(message, invitation.created, invitation.trust.clone()).encode(),
     )?;
-    println!("Agent {} is set up in {}.", invitation.agent, home_path.display());
+    say!("Agent {} is set up in {}.", invitation.agent, home_path.display());
 
     let loaded = ledger::load(&home.state())?;
     let stop = Stop::on_signals()?;
@@ -110,7 +110,7 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
             "the enrolment request is not mailed yet ({why}); mailfleet-agent run will send it"
         )));
     }
-    println!("The enrolment request is mailed to {}.", invitation.manager);
+    say!("The enrolment request is mailed to {}.", invitation.manager);
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand_core::UnwrapErr;
+use rustix::fs::{Mode, OFlags};
 use shared::UnixMillis;
 use shared::bundle::SPECIAL_MODE_BITS;
 use shared::limits::CHUNK_BYTES;
@@ -76,6 +77,54 @@ pub fn durable_folder(path: &Path, mode: u32) -> io::Result<()> {
         Err(err) if was_there && err.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         other => other,
     }
+}
+
+/// Puts `bytes` at `path`, readable by an agent that is another user: whole or not at all. The folder has to be there: a slip in
+/// a path must not make another.
+///
+/// # Errors
+/// Any step failed; the old file is still there, or the new one already.
+pub fn write_readable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mode = fs::Permissions::from_mode(0o644);
+    let mut file = tempfile::Builder::new().prefix(".").permissions(mode).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|err| err.error)?;
+    sync_parent(path)
+}
+
+/// Opens a folder that others may write to: the folder itself, if it is ours and no link.
+///
+/// # Errors
+/// It is not there, a link, or somebody else's.
+pub fn open_shared_folder(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let (owner, own) = (folder.metadata()?.uid(), rustix::process::geteuid().as_raw());
+    if owner != own && owner != 0 {
+        return Err(io::Error::other(format!("the folder belongs to user {owner}, expected {own} or root")));
+    }
+    Ok(folder)
+}
+
+/// Reads a file that somebody else may have put into an open folder, and when it was written.
+///
+/// # Errors
+/// It is no regular file of one name, larger than `most`, or no text.
+pub fn read_shared(folder: &File, name: &str, most: u64) -> io::Result<(String, UnixMillis)> {
+    // NONBLOCK: a FIFO that someone put there must not stop the agent.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    // A second name would make any file of the box that looks like the expected one it.
+    if !found.is_file() || found.nlink() != 1 || found.len() > most {
+        let why = format!("expected a regular file of one name and at most {most} bytes");
+        return Err(io::Error::other(why));
+    }
+    let mut text = String::new();
+    file.take(most).read_to_string(&mut text)?;
+    Ok((text, UnixMillis(found.mtime().saturating_mul(1_000))))
 }
 
 /// Makes the names in the folder of `path` durable.

@@ -11,6 +11,7 @@
 //! devices.toml         the devices beside the box, and what makes them answer; mode 0600
 //! profiles/*.toml      what makers' own objects mean, beside the built-in ones
 //! readings/            readings of counters, signed and chained
+//! wishes/ORDER.toml    what people at the site want of an update; see `wish`
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -24,6 +25,7 @@ use shared::EnvelopeId;
 use thiserror::Error;
 
 use crate::files::{durable_folder, private_folder, sync_folder};
+use crate::wish::Wishes;
 
 /// An agent's home folder.
 #[derive(Clone, Debug)]
@@ -105,12 +107,17 @@ impl Home {
         self.0.join("outbox")
     }
 
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes::in_home(&self.0)
+    }
+
     /// Makes the folders that are not there. All are durable before anything is kept in them: a power cut must
     /// not take a home whose keys the manager has already seen.
     pub(crate) fn create(&self) -> Result<(), HomeError> {
         let make = || -> io::Result<()> {
             durable_folder(&self.0, 0o700)?;
-            for folder in [self.incoming(), self.bundles(), self.outbox()] {
+            for folder in [self.incoming(), self.bundles(), self.outbox(), self.wishes().folder().to_owned()]
+            {
                 private_folder(&folder)?;
             }
             sync_folder(&self.0)

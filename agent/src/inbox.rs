@@ -25,6 +25,10 @@ const LOOK_MAX_COUNT: usize = 200;
 /// The mailbox, and the mail in hand.
 pub(crate) struct Inbox {
     mailbox: Mailbox,
+    /// Where the manager mails what the first does not take.
+    second: Option<Mailbox>,
+    /// Which of them the mails at hand are in.
+    at: Which,
     home: Home,
     max_bundle_bytes: u64,
     last_handle: u64,
@@ -32,6 +36,15 @@ pub(crate) struct Inbox {
     alive: Alive,
     /// Mails that have left the mailbox since the start.
     pub(crate) disposed: u64,
+}
+
+/// One of the agent's mailboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Its own.
+    First,
+    /// The one for what the first does not take.
+    Second,
 }
 
 /// The mail that is being read.
@@ -65,13 +78,41 @@ pub(crate) enum Left {
 }
 
 impl Inbox {
-    pub(crate) fn new(mailbox: Mailbox, home: Home, max_bundle_bytes: u64, alive: Alive) -> Self {
-        Self { mailbox, home, max_bundle_bytes, last_handle: 0, in_hand: None, alive, disposed: 0 }
+    pub(crate) fn new(
+        mailbox: Mailbox,
+        second: Option<Mailbox>,
+        home: Home,
+        max_bundle_bytes: u64,
+        alive: Alive,
+    ) -> Self {
+        Self {
+            mailbox,
+            second,
+            at: Which::First,
+            home,
+            max_bundle_bytes,
+            last_handle: 0,
+            in_hand: None,
+            alive,
+            disposed: 0,
+        }
     }
 
-    /// The mails that are there.
-    pub(crate) async fn look(&mut self) -> Result<Vec<Found>, MailError> {
-        self.mailbox.look(LOOK_MAX_COUNT).await
+    /// The mails that are there; none in a second mailbox that there is not.
+    pub(crate) async fn look(&mut self, which: Which) -> Result<Vec<Found>, MailError> {
+        self.at = which;
+        if which == Which::Second && self.second.is_none() {
+            return Ok(Vec::new());
+        }
+        self.mailbox().look(LOOK_MAX_COUNT).await
+    }
+
+    /// The mailbox that the mails at hand are in.
+    fn mailbox(&mut self) -> &mut Mailbox {
+        match (self.at, &mut self.second) {
+            (Which::Second, Some(second)) => second,
+            (Which::First | Which::Second, _) => &mut self.mailbox,
+        }
     }
 
     /// Whether the mailbox can be read; leaves no connection open.
@@ -82,6 +123,9 @@ impl Inbox {
     /// Ends the connection: the next look may be minutes away.
     pub(crate) async fn close(&mut self) {
         self.mailbox.close().await;
+        if let Some(second) = &mut self.second {
+            second.close().await;
+        }
     }
 
     /// Largest attachment that can hold an order: bundle, message, header, one tag for each chunk.
@@ -121,7 +165,7 @@ impl Inbox {
             Ok(file) => file,
             Err(err) => return Taken::Left(Left::Local(format!("cannot keep a mail: {err}"))),
         };
-        match self.mailbox.fetch(key, limit, &mut file).await {
+        match self.mailbox().fetch(key, limit, &mut file).await {
             Ok(_) => {}
             Err(FetchError::Content(err)) => {
                 tracing::info!(err = chain(&err), "A mail that claims to be ours is not usable");
@@ -230,7 +274,9 @@ impl Inbox {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => {
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent, key)),
@@ -287,7 +333,7 @@ impl Inbox {
                 mailio::Disposal::Junk
             }
         };
-        match self.mailbox.dispose(&[(in_hand.key, what)]).await {
+        match self.mailbox().dispose(&[(in_hand.key, what)]).await {
             Ok(()) => self.disposed = self.disposed.saturating_add(1),
             // It comes again and is then known.
             Err(err) => tracing::warn!(err = chain(&err), "A mail was not removed; it will be seen again"),

@@ -14,19 +14,17 @@
 //! not is left out with a warning, and never blocks.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use agent_core::{BootId, Lease, LeaseEnd};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use shared::error::{chain, quoted};
+use shared::error::{TomlFault, chain, quoted};
 use shared::path::AGENT_FOLDER;
 use shared::{Label, UnixMillis};
 use thiserror::Error;
 
-use crate::files::sync_parent;
+use crate::files::{open_shared_folder, read_shared, write_readable};
 use crate::limits::{LEASE_FILE_MAX_BYTES, LEASE_NAMES_MAX_COUNT, LEASE_OWNER_MAX_BYTES, LEASES_MAX_COUNT};
 
 const EXTENSION: &str = ".toml";
@@ -87,7 +85,7 @@ impl Leases {
     /// All leases that can be read, by owner.
     #[must_use]
     pub fn read(&self) -> Vec<Lease> {
-        let folder = match self.open() {
+        let folder = match open_shared_folder(&self.0) {
             Ok(folder) => folder,
             Err(err) if err.kind() == io::ErrorKind::NotFound => return vec![],
             Err(err) => {
@@ -114,18 +112,6 @@ impl Leases {
             }
         }
         leases
-    }
-
-    /// The folder itself, if it is ours and no link.
-    fn open(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = File::from(rustix::fs::open(&self.0, flags, Mode::empty())?);
-        let (owner, own) = (folder.metadata()?.uid(), rustix::process::geteuid().as_raw());
-        if owner != own && owner != 0 {
-            let why = format!("the folder belongs to user {owner}, expected {own} or root");
-            return Err(io::Error::other(why));
-        }
-        Ok(folder)
     }
 
     fn owners(&self) -> Vec<String> {
@@ -161,19 +147,7 @@ impl Leases {
         if text.len() as u64 > LEASE_FILE_MAX_BYTES {
             return Err(LeaseError::TooLarge(text.len()));
         }
-        self.put(&path, text.as_bytes()).map_err(|err| LeaseError::Io(self.0.clone(), err))
-    }
-
-    /// Whole or not at all, and readable by an agent that is another user. The agent makes the folder: a slip in
-    /// the root's path must not make another.
-    fn put(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = std::fs::Permissions::from_mode(0o644);
-        let mut file = tempfile::Builder::new().prefix(".").permissions(mode).tempfile_in(&self.0)?;
-        file.write_all(text)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|err| err.error)?;
-        sync_parent(path)
+        write_readable(&path, text.as_bytes()).map_err(|err| LeaseError::Io(self.0.clone(), err))
     }
 
     /// Gives a lease back.
@@ -201,20 +175,8 @@ fn is_owner(text: &str) -> bool {
 }
 
 fn read_one(folder: &File, owner: &str) -> io::Result<Lease> {
-    // NONBLOCK: a FIFO that someone put there must not stop the agent.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let name = format!("{owner}{EXTENSION}");
-    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
-    let found = file.metadata()?;
-    // A second name would make any file of the box that looks like a lease one.
-    if !found.is_file() || found.nlink() != 1 || found.len() > LEASE_FILE_MAX_BYTES {
-        return Err(io::Error::other(format!(
-            "expected a regular file of one name and at most {LEASE_FILE_MAX_BYTES} bytes"
-        )));
-    }
-    let mut text = String::new();
-    file.take(LEASE_FILE_MAX_BYTES).read_to_string(&mut text)?;
-    parse(owner, &text, UnixMillis(found.mtime().saturating_mul(1_000)))
+    let (text, taken) = read_shared(folder, &format!("{owner}{EXTENSION}"), LEASE_FILE_MAX_BYTES)?;
+    parse(owner, &text, taken)
 }
 
 /// Reads the text of a lease's file, which was written at `taken`.
@@ -222,9 +184,9 @@ fn read_one(folder: &File, owner: &str) -> io::Result<Lease> {
 /// # Errors
 /// It is no lease, or one of another owner than the file is named after.
 pub fn parse(owner: &str, text: &str, taken: UnixMillis) -> io::Result<Lease> {
-    // Other users may write leases: the parser's whole text would quote their lines as they are.
-    let written: Written =
-        toml::from_str(text).map_err(|err| io::Error::other(quoted(err.message(), ERROR_MAX_CHARS)))?;
+    // Other users may write leases: names of keys are theirs.
+    let written: Written = toml::from_str(text)
+        .map_err(|err| io::Error::other(quoted(&TomlFault::of(text, &err).to_string(), ERROR_MAX_CHARS)))?;
     if written.owner != owner {
         let found = quoted(&written.owner, ERROR_MAX_CHARS);
         return Err(io::Error::other(format!("expected the owner \"{owner}\", found \"{found}\"")));
@@ -320,7 +282,7 @@ mod tests {
             rustix::fs::CWD,
             at("fifo.toml"),
             rustix::fs::FileType::Fifo,
-            Mode::from_raw_mode(0o644),
+            rustix::fs::Mode::from_raw_mode(0o644),
             0,
         )
         .unwrap();

@@ -98,7 +98,7 @@ pub(crate) fn run(home: &Home, command: LeaseCommand) -> anyhow::Result<()> {
         LeaseCommand::Take(args) => take(home, args),
         LeaseCommand::Release { owner, place } => {
             leases(home, place)?.release(&owner).map_err(sorted)?;
-            println!("{owner} has given its lease back.");
+            say!("{owner} has given its lease back.");
             Ok(())
         }
         LeaseCommand::List { json, place } => list(home, json, place),
@@ -151,7 +151,7 @@ fn take(home: &Home, args: TakeArgs) -> anyhow::Result<()> {
         modules: args.modules.iter().map(|m| text("--module", m)).collect::<Result<_, _>>()?,
     };
     leases(home, args.place)?.take(&lease).map_err(sorted)?;
-    println!("{} holds a lease until {}.", lease.owner, end(&lease));
+    say!("{} holds a lease until {}.", lease.owner, end(&lease));
     Ok(())
 }
 
@@ -169,14 +169,14 @@ fn list(home: &Home, json: bool, place: Place) -> anyhow::Result<()> {
     let in_force = |lease: &Lease| lease.in_force(now, &boot, most);
     if json {
         let documents = found.iter().map(|lease| document(lease, in_force(lease)));
-        println!("{}", serde_json::to_string_pretty(&ListDocument { leases: documents.collect() })?);
+        say!("{}", serde_json::to_string_pretty(&ListDocument { leases: documents.collect() })?);
         return Ok(());
     }
     for lease in &found {
         let over = if in_force(lease) { "" } else { " (over)" };
         let modules = lease.modules.iter().map(Label::as_str).collect::<Vec<_>>().join(", ");
         let about = if modules.is_empty() { "all modules".to_owned() } else { modules };
-        println!("{:<20}until {}{over}: {} [{about}]", lease.owner, end(lease), lease.reason);
+        say!("{:<20}until {}{over}: {} [{about}]", lease.owner, end(lease), lease.reason);
     }
     Ok(())
 }

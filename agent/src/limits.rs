@@ -15,6 +15,12 @@ pub const LEASE_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Longest owner of a lease. It is a file's name, and stands in a table.
 pub const LEASE_OWNER_MAX_BYTES: usize = 64;
 
+/// Wishes of people at the site that are looked at together: one for each order that can wait, with room.
+pub const WISHES_MAX_COUNT: usize = 64;
+
+/// One wish: an order, a name and a time.
+pub const WISH_FILE_MAX_BYTES: u64 = 1024;
+
 /// Read of one process's list of mapped files: 65,530 mappings (the kernel's default most) of ~100 bytes, and
 /// as much again for long paths.
 pub const MAPS_MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -37,3 +43,7 @@ pub const DEVICE_SECRET_MAX_BYTES: u64 = 1_024;
 
 /// Addresses that are asked at a time when devices are looked for: small enough for a slow line and a small switch.
 pub const DISCOVER_AT_A_TIME: usize = 64;
+
+/// Managers that get copies of reports (M18). Each is a slot of 88 bytes in every such report, and one more delivery; the
+/// source asks for one for faults and one for counters.
+pub(crate) const COPIES_MAX_COUNT: usize = 4;

@@ -1,6 +1,12 @@
 //! `mailfleet-agent`: the box at a site. Command line and exit codes; the work is in the modules.
 
+#![warn(clippy::print_stdout, clippy::print_stderr, reason = "they panic when their reader is gone")]
+
+#[macro_use]
+mod say;
+
 mod alive;
+mod deferring;
 mod devices;
 mod disk;
 mod doctor;
@@ -36,7 +42,7 @@ use disk::{Disk, Folders};
 use exit::{Outside, Usage};
 use home::Home;
 use keys::Keys;
-use mailfleet_agent::{bent, config, files, lease, ledger, limits};
+use mailfleet_agent::{bent, config, files, lease, ledger, limits, wish};
 use readings::Readings;
 use runtime::{Mode, Parts, RunError, Shell};
 use script::ScriptUser;
@@ -96,6 +102,17 @@ enum Command {
     /// Keep modules from being replaced for a while, give that back, or show who does.
     #[command(subcommand)]
     Lease(leasing::LeaseCommand),
+    /// Put an update off that waits for its time.
+    #[command(
+        after_help = "Example:\n  mailfleet-agent defer 2h\n\nHow far it can be put off, if at all, the manager has said \
+        with its schedule; `mailfleet-agent status` shows what waits."
+    )]
+    Defer(deferring::DeferArgs),
+    /// Cancel an update that has not begun.
+    #[command(
+        after_help = "Example:\n  mailfleet-agent cancel 3f2a\n\nThe manager hears that it is not wanted here."
+    )]
+    Cancel(deferring::CancelArgs),
     /// List the devices beside this box, or ask them now.
     #[command(after_help = "Example:\n  mailfleet-agent devices poll mfp-2nd-floor --json")]
     Devices(devices::DevicesArgs),
@@ -134,9 +151,13 @@ struct EnrolArgs {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match start_log(&cli).and_then(|()| work(cli)) {
-        Ok(code) => code,
-        Err(err) => {
+    match (start_log(&cli).and_then(|()| work(cli)), say::unwritten()) {
+        (Ok(_), Some(err)) => {
+            complain(&format!("cannot write to standard output: {err}"));
+            ExitCode::from(1)
+        }
+        (Ok(code), None) => code,
+        (Err(err), _) => {
             complain(&format!("{err:#}"));
             ExitCode::from(exit::code(&err))
         }
@@ -144,7 +165,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(text: &str) {
-    eprintln!("{}", journal::error_text(&format!("mailfleet-agent: {text}")));
+    say::complain(&journal::error_text(&format!("mailfleet-agent: {text}")));
 }
 
 /// Calls each printer that is switched off an error, every minute; what of it matters the agent says itself.
@@ -163,7 +184,9 @@ fn start_log(cli: &Cli) -> anyhow::Result<()> {
         filter = filter.with_target(SNMP_LIBRARY, LevelFilter::OFF);
     }
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // Nobody can be told that nobody reads.
     let log = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let log = log.log_internal_errors(false);
     let registry = tracing_subscriber::registry();
     if journal::is_read() {
         registry.with(log.event_format(journal::Lines::new(true)).with_filter(filter)).init();
@@ -196,6 +219,8 @@ fn work(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Status { json } => status::status(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Versions { json } => status::versions(&home, json).map(|()| ExitCode::SUCCESS),
             Command::Lease(command) => leasing::run(&home, command).map(|()| ExitCode::SUCCESS),
+            Command::Defer(args) => deferring::defer(&home, &args).map(|()| ExitCode::SUCCESS),
+            Command::Cancel(args) => deferring::cancel(&home, &args).map(|()| ExitCode::SUCCESS),
             Command::Devices(args) => devices::run(&home, args).await,
             Command::Trial { mail_is_down } => trial::prove(&home, mail_is_down).await.map(ExitCode::from),
             Command::Doctor => Ok(doctor::doctor(&home).await),

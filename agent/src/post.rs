@@ -13,6 +13,7 @@ use shared::keys::{SealingKey, SigningKey};
 use shared::message::{CounterReport, Report, encode};
 use shared::{Digest, EnvelopeId, Label, MailAddress};
 
+use crate::config::{Config, Listener};
 use crate::files::{now, random, rng, sync_folder, write_whole};
 use crate::readings::{Packed, Readings};
 use crate::stop::Stop;
@@ -22,6 +23,7 @@ pub(crate) struct Post {
     folder: PathBuf,
     from: MailAddress,
     manager: MailAddress,
+    copies: Vec<Listener>,
     sender: Sender,
     /// The mail was not reachable when it was last tried.
     pub(crate) unreachable: bool,
@@ -34,9 +36,16 @@ struct Sealed {
 }
 
 impl Post {
-    pub(crate) fn new(folder: PathBuf, settings: &mailio::MailSettings, manager: MailAddress) -> Self {
+    pub(crate) fn new(folder: PathBuf, config: &Config) -> Self {
+        let (settings, manager, copies) = (&config.mail, config.manager.clone(), config.copies.clone());
         let sender = Sender::new(settings.clone());
-        Self { folder, from: settings.address.clone(), manager, sender, unreachable: false }
+        Self { folder, from: settings.address.clone(), manager, copies, sender, unreachable: false }
+    }
+
+    /// Those who get a copy of this report.
+    fn listeners(&self, report: &Report) -> impl Iterator<Item = &Listener> {
+        let (faults, counters) = (matches!(report, Report::Faults(_)), matches!(report, Report::Counters(_)));
+        self.copies.iter().filter(move |one| (faults && one.faults) || (counters && one.counters))
     }
 
     /// Sends one report. `None`: told to stop before it was known what became of it.
@@ -60,7 +69,8 @@ impl Post {
         };
         self.unreachable = result.is_err();
         match result {
-            Ok(sent) => match sent.into_iter().next() {
+            // The manager comes first, and alone decides: a listener that takes no mail holds up nothing.
+            Ok(sent) => match own_result(sent) {
                 Some(Sent::Done) => Some(PostResult::Done),
                 Some(Sent::Never(why)) => Some(PostResult::Never(Label::lossy(&why.to_string()))),
                 Some(Sent::Later(why)) => later(&why.to_string()),
@@ -136,7 +146,9 @@ impl Post {
             }
             _ => message,
         };
-        let recipients = [seal_key.clone()];
+        // PROTOCOL 8.7: one envelope, a slot for each.
+        let listeners = self.listeners(&outgoing.report).map(|listener| listener.key.clone());
+        let recipients: Vec<SealingKey> = [seal_key.clone()].into_iter().chain(listeners).collect();
         let bytes =
             seal_small(&new, &message, &recipients, sign_key, &mut rng()).map_err(io::Error::other)?;
         write_whole(&self.folder.join(format!("{prefix}{}.env", new.id)), &bytes)?;
@@ -156,10 +168,16 @@ impl Post {
             Report::Rekeyed(rekeyed) => ("new keys", Some(rekeyed.order)),
             Report::Faults(_) => ("device faults", None),
             Report::Counters(report) => ("device counters", report.query),
+            Report::Fetch(fetch) => ("bundle request", Some(fetch.schedule)),
+            Report::Tested(tested) => ("test result", Some(tested.order)),
         };
         Outgoing {
             from: self.from.clone(),
-            to: vec![self.manager.clone()],
+            to: [&self.manager]
+                .into_iter()
+                .chain(self.listeners(report).map(|listener| &listener.to))
+                .cloned()
+                .collect(),
             envelope: sealed.id,
             subject: subject.to_owned(),
             note: format!("This is an automatic {subject}. Its content is sealed for the manager."),
@@ -169,6 +187,18 @@ impl Post {
             attachment: Attachment::Bytes(sealed.bytes),
         }
     }
+}
+
+/// What became of the manager's copy.
+fn own_result(sent: Vec<Sent>) -> Option<Sent> {
+    let mut sent = sent.into_iter();
+    let own = sent.next();
+    for other in sent {
+        if let Sent::Never(why) | Sent::Later(why) = other {
+            tracing::warn!(%why, "A copy of a report was not taken for its listener");
+        }
+    }
+    own
 }
 
 /// The number at the start of a kept report's name.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use agent_core::{AgentCore, Effect, Event, Profile};
-use mailio::{Mailbox, Progress, Timeouts};
+use mailio::{MailSettings, Mailbox, Progress, Timeouts};
 use service::Service;
 use shared::device::DeviceName;
 use shared::error::chain;
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::files::{now, random};
 use crate::home::{Home, Lock};
-use crate::inbox::{Inbox, Left, Taken};
+use crate::inbox::{Inbox, Left, Taken, Which};
 use crate::keys::Keys;
 use crate::ledger::{self, Loaded};
 use crate::limits::TRIAL_LOOK_LIMIT;
@@ -42,6 +42,9 @@ const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// How often the mailbox is looked at while the answer to a fault report may come (M3).
 const ANSWER_POLL: Duration = Duration::from_secs(30);
+
+/// How often wishes of people at the site are looked for while something waits that they can put off.
+const WISH_POLL: Duration = Duration::from_secs(10);
 
 /// Looks at the mailbox in one `--once` run: more than any honest mailbox needs, and an end all the same.
 const ONCE_POLLS_MAX_COUNT: u32 = 100;
@@ -108,6 +111,10 @@ impl Shell {
         config.mail.progress = Progress::to(move || moved.step());
         readings.delivered(loaded.state.watch.delivered);
         let mailbox = Mailbox::new(config.mail.clone());
+        let second = config.fallback_inbox.clone().map(|second| {
+            let (timeouts, progress) = (config.mail.timeouts, config.mail.progress.clone());
+            Mailbox::new(MailSettings { timeouts, progress, ..second })
+        });
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
         }
@@ -117,8 +124,8 @@ impl Shell {
             watcher,
             readings,
             core: AgentCore::new(profile_of(&config), loaded.state),
-            inbox: Inbox::new(mailbox, home.clone(), config.max_bundle_bytes, alive.clone()),
-            post: Post::new(home.outbox(), &config.mail, config.manager.clone()),
+            inbox: Inbox::new(mailbox, second, home.clone(), config.max_bundle_bytes, alive.clone()),
+            post: Post::new(home.outbox(), &config),
             recovered: loaded.recovered.is_some(),
             summary: Summary::default(),
             #[cfg(debug_assertions)]
@@ -263,6 +270,9 @@ impl Shell {
                 pause = at.since(now()).max(Duration::from_secs(1)).min(left);
                 tracing::debug!(wake_at = %at, reason, "Resting");
             }
+            if self.core.state().has_waiting() {
+                pause = pause.min(WISH_POLL);
+            }
             self.alive.show(self.core.state(), self.config.poll);
             self.alive.for_up_to(pause);
             tokio::select! {
@@ -282,9 +292,14 @@ impl Shell {
 
     /// Looks at every mail that is there. Returns how many have left the mailbox.
     async fn poll(&mut self) -> Result<u64, RunError> {
+        let first = self.poll_one(Which::First).await?;
+        Ok(first.saturating_add(self.poll_one(Which::Second).await?))
+    }
+
+    async fn poll_one(&mut self, which: Which) -> Result<u64, RunError> {
         self.alive.step();
         let looked = tokio::select! {
-            looked = self.inbox.look() => looked,
+            looked = self.inbox.look(which) => looked,
             () = self.stop.wanted() => return Err(RunError::Stopped),
         };
         let found = match looked {
@@ -350,6 +365,7 @@ impl Shell {
     /// Gives an event to the core and does all that follows from it.
     async fn feed(&mut self, event: Event) -> Result<(), RunError> {
         let mut events = VecDeque::from([event]);
+        self.listen_to_people(&mut events);
         let mut effects = Vec::new();
         while let Some(event) = events.pop_front() {
             let last_end = self.core.state().last_end.clone();
@@ -373,10 +389,24 @@ impl Shell {
         Ok(())
     }
 
+    /// What people at the site want is known before anything begins.
+    fn listen_to_people(&self, events: &mut VecDeque<Event>) {
+        let wishes = self.home.wishes().attend();
+        if wishes.is_empty() {
+            return;
+        }
+        for wish in &wishes {
+            tracing::info!(order = %wish.order, by = %wish.by, want = ?wish.want, "Somebody at the site wants something");
+        }
+        let place = usize::from(matches!(events.front(), Some(Event::Started { .. })));
+        events.insert(place, Event::Wishes { wishes });
+    }
+
     /// Says how long an effect may take and what it is for.
     fn promise(&self, effect: &Effect) {
         match effect {
             Effect::RunScript { .. } => self.alive.for_up_to(self.config.script_timeout),
+            Effect::RunTest { limit, .. } => self.alive.for_up_to(*limit),
             Effect::Try { .. } => {
                 self.alive.for_up_to(self.config.trial_limit.saturating_add(TRIAL_LOOK_LIMIT));
             }
@@ -435,6 +465,7 @@ pub(crate) fn profile_of(config: &Config) -> Profile {
         classes: config.classes.clone(),
         rules: config.rules,
         counters_every: config.send_counters,
+        bill: config.bill.clone(),
     }
 }
 

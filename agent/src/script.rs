@@ -3,7 +3,7 @@
 //! its exit code means is the core's.
 //!
 //! Programs that the script leaves running stay, but their output has nowhere to go once the script has
-//! ended: a script starts residents with their output redirected.
+//! ended: a script starts residents with their output redirected. Tests of what is installed run in the same way.
 
 mod family;
 mod user;
@@ -20,7 +20,7 @@ use agent_core::ScriptEnd;
 use rustix::fs::Mode;
 use shared::limits::SCRIPT_OUTPUT_MAX_BYTES;
 use shared::message::{OutputTail, Phase};
-use shared::{Label, SoftwareVersion};
+use shared::{Label, ModulePath, SoftwareVersion};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
@@ -28,7 +28,7 @@ use tokio::process::{Child, Command};
 use crate::stop::Stop;
 use family::Family;
 pub(crate) use family::reap;
-pub(crate) use user::ScriptUser;
+pub(crate) use user::{ScriptUser, name_of};
 
 /// Output of the script that is still in the pipe when it has ended is there at once.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
@@ -100,23 +100,37 @@ fn not_run(err: &io::Error) -> ScriptEnd {
 
 fn command(run: &Run<'_>) -> Command {
     let from = run.from.map_or("none", SoftwareVersion::as_str);
-    let mut command = Command::new(run.script);
+    let mut command = clean(run.script, run.root, run.user);
     command
         .arg(run.phase.as_str())
         .current_dir(run.stage)
+        .env("MAILFLEET_STAGE", run.stage)
+        .env("MAILFLEET_FROM_VERSION", from)
+        .env("MAILFLEET_TO_VERSION", run.to.as_str());
+    command
+}
+
+/// The command that runs an installed module as a test (PROTOCOL 16.2), in the root.
+pub(crate) fn test(root: &Path, module: &ModulePath, args: &[Label], user: Option<&ScriptUser>) -> Command {
+    let mut command = clean(&root.join(module.as_str()), root, user);
+    command.args(args.iter().map(Label::as_str)).current_dir(root);
+    command
+}
+
+/// A program with nothing of the agent's but what it needs.
+fn clean(program: &Path, root: &Path, user: Option<&ScriptUser>) -> Command {
+    let mut command = Command::new(program);
+    command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into()))
         .env("LANG", "C.UTF-8")
-        .env("MAILFLEET_ROOT", run.root)
-        .env("MAILFLEET_STAGE", run.stage)
-        .env("MAILFLEET_FROM_VERSION", from)
-        .env("MAILFLEET_TO_VERSION", run.to.as_str())
+        .env("MAILFLEET_ROOT", root)
         .stdin(Stdio::null());
-    let home = run.user.map(|user| user.home.clone().into_os_string());
+    let home = user.map(|user| user.home.clone().into_os_string());
     if let Some(home) = home.or_else(|| std::env::var_os("HOME")) {
         command.env("HOME", home);
     }
-    if let Some(user) = run.user {
+    if let Some(user) = user {
         // Becoming another user drops the supplementary groups too.
         command.gid(user.gid).uid(user.uid);
     }

@@ -10,11 +10,16 @@ use shared::device::DeviceName;
 use shared::message::{FileState, Outcome, VersionReport};
 
 use crate::config::{self, Config};
+use crate::deferring::{Waits, waiting};
 use crate::disk::{Disk, Folders};
 use crate::exit::Usage;
 use crate::files::now;
 use crate::home::Home;
 use crate::ledger;
+use crate::say;
+
+/// Digits of an order's number that are shown to people: enough to name one of a few.
+const NUMBER_SHOWN: usize = 8;
 
 /// New keys are made and reported.
 const NEW_KEYS_WAIT: &str = "new ones wait until the manager uses them";
@@ -27,6 +32,7 @@ struct StatusDocument {
     enrolment: String,
     software_version: String,
     install: Option<InstallDocument>,
+    waiting: Vec<WaitingDocument>,
     queue: usize,
     outbox: usize,
     outbox_fault: Option<String>,
@@ -45,6 +51,18 @@ struct StatusDocument {
     open_faults: Vec<FaultDocument>,
     faults_not_acknowledged: usize,
     faults_dropped: u64,
+}
+
+/// An update that has not begun.
+#[derive(Serialize)]
+struct WaitingDocument {
+    order: String,
+    target_version: String,
+    waits_for: String,
+    expected_at: Option<String>,
+    can_be_put_off_until: Option<String>,
+    bundle_is_here: bool,
+    cancelled: bool,
 }
 
 /// A fault of a device beside the box.
@@ -95,11 +113,12 @@ struct ModuleDocument {
 /// Shows what the agent is doing.
 pub(crate) fn status(home: &Home, json: bool) -> anyhow::Result<()> {
     let (config, state) = load(home)?;
-    let document = document(&config, &state, &read_versions(&config, &state));
+    let waiting = waiting(&state, home, state.fresh.effective(now()));
+    let document = document(&config, &state, &read_versions(&config, &state), waiting);
     if json {
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
     } else {
-        print!("{}", text(&document));
+        say::print(format_args!("{}", text(&document)));
     }
     Ok(())
 }
@@ -109,7 +128,7 @@ pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
     let (config, state) = load(home)?;
     let report = read_versions(&config, &state);
     if !json {
-        print!("{report}");
+        say::print(format_args!("{report}"));
         return Ok(());
     }
     let modules = report.modules.iter().map(|m| ModuleDocument {
@@ -128,7 +147,7 @@ pub(crate) fn versions(home: &Home, json: bool) -> anyhow::Result<()> {
         modules: modules.collect(),
         taken_at: report.taken_at.to_string(),
     };
-    println!("{}", serde_json::to_string_pretty(&document)?);
+    say!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 
@@ -144,7 +163,7 @@ fn read_versions(config: &Config, state: &State) -> VersionReport {
     state.version_report(&found, state.fresh.effective(now()))
 }
 
-fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusDocument {
+fn document(config: &Config, state: &State, versions: &VersionReport, waiting: Vec<Waits>) -> StatusDocument {
     let enrolment = match &state.enrolment {
         Enrolment::Accepted => "accepted".to_owned(),
         Enrolment::Requested(request) => {
@@ -157,6 +176,7 @@ fn document(config: &Config, state: &State, versions: &VersionReport) -> StatusD
         enrolment,
         software_version: versions.software.to_string(),
         install: state.active.as_ref().map(install),
+        waiting: waiting.into_iter().map(waits).collect(),
         queue: state.queue.len(),
         outbox: state.outbox.waiting.len(),
         outbox_fault: state.outbox.last_fault.as_ref().map(ToString::to_string),
@@ -208,6 +228,36 @@ fn install(install: &Install) -> InstallDocument {
     }
 }
 
+fn waits(waits: Waits) -> WaitingDocument {
+    WaitingDocument {
+        order: waits.order.to_string(),
+        target_version: waits.target.to_string(),
+        waits_for: waits.why,
+        expected_at: waits.begins_at.as_ref().map(UnixMillis::to_string),
+        can_be_put_off_until: waits.can_wait_until.as_ref().map(UnixMillis::to_string),
+        bundle_is_here: waits.is_here,
+        cancelled: waits.cancelled,
+    }
+}
+
+/// What waits, and the commands about it.
+fn waiting_lines(waits: &WaitingDocument) -> Vec<(&'static str, String)> {
+    let number = waits.order.get(..NUMBER_SHOWN).unwrap_or_default();
+    let expected = waits.expected_at.as_ref().map(|at| format!(", expected {at}")).unwrap_or_default();
+    let (target, why) = (&waits.target_version, &waits.waits_for);
+    if waits.cancelled {
+        return vec![("Waiting", format!("{number} {target}: cancelled here"))];
+    }
+    let mut lines = vec![("Waiting", format!("{number} {target}: {why}{expected}"))];
+    if let Some(until) = &waits.can_be_put_off_until {
+        lines.push(("", format!("until {until} at the latest: mailfleet-agent defer 2h --order {number}")));
+    }
+    if waits.bundle_is_here {
+        lines.push(("", format!("not at all: mailfleet-agent cancel {number}")));
+    }
+    lines
+}
+
 fn result(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Installed => "installed".to_owned(),
@@ -234,6 +284,7 @@ fn text(d: &StatusDocument) -> String {
             },
         },
     ));
+    lines.extend(d.waiting.iter().flat_map(waiting_lines));
     lines.push(("Queue", format!("{} install orders", d.queue)));
     lines.push((
         "Outbox",

@@ -178,7 +178,7 @@ impl Watcher {
 
     /// The device is asked for everything with its next look.
     pub(crate) fn again(&self, device: DeviceName) {
-        tracing::warn!(%device, "A counter fell; the device is asked again");
+        tracing::info!(%device, "The device is asked for everything: a counter fell, or a bill is due");
         self.board.lock().again.insert(device);
     }
 }

@@ -14,8 +14,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{World, text, wait_until};
+use mailio::mime::extract::Extractor;
+use shared::MailAddress;
 use shared::device::DeviceName;
-use shared::message::{Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report};
+use shared::envelope::{RawHead, open_body};
+use shared::keys::OpeningKey;
+use shared::message::{
+    Acknowledge, CounterReport, FaultReport, Linked, Order, ReadingMark, Report, decode_report,
+};
 use shared::reading::{AnomalyKind, Reading, unpack};
 
 /// Writes the list of devices: one program that prints a file.
@@ -89,7 +95,12 @@ fn a_jam_that_comes_and_goes_is_told_once_each_way() {
     says(&w, "mfp", 100, true);
     wait_until("the jam is told", || !faults(&mut w).is_empty());
     let raised = faults(&mut w).remove(0);
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![raised.number], readings: None, there: None }));
+    w.send(&Order::Acknowledge(Acknowledge {
+        faults: vec![raised.number],
+        readings: None,
+        there: None,
+        stamps: None,
+    }));
     let change = &raised.changes[0];
     assert_eq!((change.device.as_str(), change.fault.text.as_str()), ("mfp", "Misfeed"));
     assert_eq!((change.model.as_ref().unwrap().as_str(), change.cleared_at), ("ACME X1", None));
@@ -131,7 +142,12 @@ fn counters_are_kept_signed_and_sent_when_asked_for_until_they_are_acknowledged(
     assert_eq!(now, [100, 110, 110, 110][..now.len()], "each look of each run");
     assert!(values.windows(2).all(|pair| pair[1].2 == pair[0].2 + 1), "{values:?}");
     let upto = answers[1].upto.unwrap();
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(upto), there: None }));
+    w.send(&Order::Acknowledge(Acknowledge {
+        faults: vec![],
+        readings: Some(upto),
+        there: None,
+        stamps: None,
+    }));
     w.send(&Order::QueryCounters);
     assert_eq!(w.once(), 0);
     let last = counters(&mut w).pop().unwrap();
@@ -243,6 +259,7 @@ fn a_box_whose_disk_was_put_back_begins_another_chain_and_loses_no_reading() {
         faults: vec![],
         readings: Some(lost[at].mark),
         there: Some(Linked { digest: signed[at].digest(), previous: lost[at].previous }),
+        stamps: None,
     };
     w.send(&Order::Acknowledge(acknowledge(1)));
     assert_eq!(w.once(), 0);
@@ -277,10 +294,67 @@ fn an_acknowledgement_of_readings_that_a_box_does_not_have_makes_no_difference_t
     says(&w, "mfp", 100, false);
     assert_eq!(w.once(), 0);
     let wrong = Some(ReadingMark { chain: 1, index: 9_999 });
-    w.send(&Order::Acknowledge(Acknowledge { faults: vec![7, 8], readings: wrong, there: None }));
+    w.send(&Order::Acknowledge(Acknowledge {
+        faults: vec![7, 8],
+        readings: wrong,
+        there: None,
+        stamps: None,
+    }));
     w.send(&Order::QueryCounters);
     assert_eq!(w.once(), 0);
     let last = counters(&mut w).pop().unwrap();
     assert_eq!((last.after, readings(&last).len()), (None, 1));
     assert_eq!(readings(&last)[0].device, DeviceName::parse("mfp").unwrap());
+}
+
+/// The reports in a listener's mailbox, opened with its key.
+fn copies(w: &World, address: &MailAddress, key: &OpeningKey) -> Vec<Report> {
+    let folder = w.spool().join(address.as_str()).join("new");
+    let open = |path: std::path::PathBuf| {
+        let mut bytes = Vec::new();
+        let mail = fs::read(&path).unwrap();
+        let mut extractor = Extractor::new(10_000_000, &mut bytes);
+        extractor.push(&mail).unwrap();
+        extractor.finish().unwrap();
+        let mut rest = bytes.as_slice();
+        let head = RawHead::read(&mut rest).unwrap();
+        let header = head.decode_unverified().unwrap();
+        let content_key = header.open_slot(key, head.sender()).unwrap();
+        let (message, _) = open_body(&header, &content_key, rest).unwrap();
+        decode_report(&message).unwrap()
+    };
+    fs::read_dir(folder).unwrap().map(|entry| open(entry.unwrap().path())).collect()
+}
+
+#[test]
+fn faults_go_to_one_listener_and_counters_to_another_and_both_to_the_manager() {
+    let mut w = quick();
+    beside(&w, &["mfp"]);
+    says(&w, "mfp", 100, true);
+    let listeners = [("desk@lab.test", "faults", [41; 32]), ("bills@lab.test", "counters", [42; 32])]
+        .map(|(to, of, seed)| (MailAddress::parse(to).unwrap(), of, OpeningKey::from_seed(&seed)));
+    let config = w.home().join("agent.toml");
+    let mut text = fs::read_to_string(&config).unwrap();
+    for (to, of, key) in &listeners {
+        mailio::Mailbox::create_spool(&w.spool(), to).unwrap();
+        text += &format!(
+            "\n[[copy]]\nof = [\"{of}\"]\nto = \"{to}\"\nkey = \"{}\"\n",
+            key.sealing_key().to_text()
+        );
+    }
+    fs::write(&config, text).unwrap();
+    let mut agent = w.spawn(&["run"]);
+    wait_until("the jam is told", || !faults(&mut w).is_empty());
+    w.send(&Order::QueryCounters);
+    wait_until("the counters are sent", || !counters(&mut w).is_empty());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    let [desk, bills] = listeners.map(|(to, _, key)| copies(&w, &to, &key));
+    // PROTOCOL 8.7: what the manager got, and nothing else.
+    assert!(!desk.is_empty() && desk.iter().all(|report| matches!(report, Report::Faults(_))), "{desk:?}");
+    assert!(
+        !bills.is_empty() && bills.iter().all(|report| matches!(report, Report::Counters(_))),
+        "{bills:?}"
+    );
+    assert!(w.reports.contains(&desk[0]) && w.reports.contains(&bills[0]));
 }

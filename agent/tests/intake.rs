@@ -93,3 +93,43 @@ fn a_bundle_larger_than_this_agent_takes_is_refused_with_a_word() {
     let Outcome::Refused(refusal) = w.outcome(life.id) else { panic!("{:?}", w.reports) };
     assert!(refusal.to_string().contains("larger than the 100 bytes"), "{refusal}");
 }
+
+/// Moves or copies what is in the agent's mailbox to its second one.
+fn to_second(w: &World, keep: bool) {
+    let (first, second) = (w.spool().join("agent0001@lab.test/new"), w.spool().join("spare@lab.test/new"));
+    for entry in std::fs::read_dir(first).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, second.join(path.file_name().unwrap())).unwrap();
+        if !keep {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_order_is_found_in_the_second_mailbox_and_executed_once_if_both_have_it() {
+    let mut w = World::enrolled();
+    let spare = shared::MailAddress::parse("spare@lab.test").unwrap();
+    mailio::Mailbox::create_spool(&w.spool(), &spare).unwrap();
+    let config = w.home().join("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let second =
+        format!("[fallback_inbox]\nreceive = \"spool:{}\"\naddress = \"{spare}\"\n", w.spool().display());
+    std::fs::write(&config, format!("{text}\n{second}")).unwrap();
+
+    let (order, bundle) = install(&w);
+    let life = w.life();
+    let copy = w.life();
+    let id = w.send_with(life, &order, &bundle);
+    to_second(&w, false);
+    assert_eq!(w.once(), 0);
+    assert_eq!(w.outcome(id), Outcome::Installed);
+    assert_eq!(w.file("bin/abcd").as_deref(), Some("one"));
+
+    let twice = w.send_with(copy, &Order::QueryVersions, &[]);
+    to_second(&w, true);
+    assert_eq!(w.once(), 0);
+    assert_eq!(w.answers(twice).len(), 1);
+    assert_eq!(w.unread(), 0);
+    assert_eq!(std::fs::read_dir(w.spool().join("spare@lab.test/new")).unwrap().count(), 0);
+}

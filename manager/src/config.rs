@@ -11,6 +11,7 @@ use mailio::{JunkPolicy, MailSettings};
 use manager_core::alert::{Rule, To};
 use serde::Deserialize;
 use shared::MailAddress;
+use shared::error::TomlFault;
 use shared::limits::{MAIL_MAX_DEFAULT_BYTES, SLOTS_MAX_COUNT};
 use shared::time::format_duration;
 
@@ -37,6 +38,12 @@ pub struct Config {
     pub keep_readings: Duration,
     /// Who is told of faults.
     pub alerts: Vec<Rule>,
+    /// Who is told when a campaign halts or ends.
+    pub operator: Option<MailAddress>,
+    /// Whether administrators are told when an update is done (N5).
+    pub tell_administrators: bool,
+    /// It takes in copies of other managers' reports, and mails agents nothing (M18).
+    pub listens_only: bool,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +68,9 @@ struct Raw {
     rotate_agent_keys: Option<String>,
     junk: Option<String>,
     keep_readings: Option<String>,
+    operator: Option<String>,
+    tell_administrators: Option<bool>,
+    listens_only: Option<bool>,
     alert: Option<Vec<alert::RawAlert>>,
 }
 
@@ -120,7 +130,10 @@ pub fn new_text(choices: &Choices) -> String {
          # heartbeat = \"{heartbeat}\"             # agents that miss two of these say \"possible freeze\"; or \"off\"\n\
          # rotate_agent_keys = \"365d\"  # agents make new keys of their own when theirs are older; default \"off\"\n\
          # junk = \"aside\"               # what is no mail of an agent: \"aside\" or \"delete\"\n\
-         # keep_readings = \"{keep}\"       # signed readings of devices, and faults that have ended\n\n\
+         # keep_readings = \"{keep}\"       # signed readings of devices, and faults that have ended\n\
+         # operator = \"ops@example.com\"  # is told when a campaign halts or ends\n\
+         # tell_administrators = true   # of sites, when an update is done there\n\
+         # listens_only = false         # true: takes copies of faults and counters, gives no orders\n\n\
          # Who is told of faults of devices; as many as wanted. What is not named counts for all.\n\
          # [[alert]]\n\
          # to = \"desk@example.com\"       # addresses, or \"site\": the administrator of the agent's site\n\
@@ -166,7 +179,7 @@ impl Config {
     /// Something that is not allowed.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let raw: Raw = toml::from_str(text)
-            .map_err(|err| ConfigError::Toml(file.to_owned(), err.to_string().trim_end().to_owned()))?;
+            .map_err(|err| ConfigError::Toml(file.to_owned(), TomlFault::of(text, &err)))?;
         let at = Values::of(file);
         let recipients = raw.recipients_per_mail.unwrap_or(RECIPIENTS_DEFAULT);
         if !(1..=SLOTS_MAX_COUNT).contains(&recipients) {
@@ -207,6 +220,14 @@ impl Config {
                 KEEP_READINGS_DEFAULT,
             )?,
             alerts: alert::rules(&at, raw.alert)?,
+            operator: raw
+                .operator
+                .as_deref()
+                .map(MailAddress::parse)
+                .transpose()
+                .map_err(|err| at.bad("operator", err.to_string()))?,
+            tell_administrators: raw.tell_administrators.unwrap_or(true),
+            listens_only: raw.listens_only.unwrap_or(false),
         })
     }
 

@@ -5,10 +5,17 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
+use shared::keys::{SealingKey, VerifyingKey};
 use shared::{AgentId, Label, MailAddress};
 
-/// The columns, in the order of the manual. Others, or other orders, are told by the header row.
-const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
+use crate::registry::{self, Terms};
+
+/// The columns that every file may have, in the order of the manual; beside them those of the registry. Which are there, and in which
+/// order, is told by the header row.
+pub const COLUMNS: [&str; 6] = ["id", "mail", "class", "site", "note", "admin"];
+
+/// The columns with an enrolled agent's keys, as `agent export` writes them.
+pub const KEY_COLUMNS: [&str; 2] = ["sign_key", "seal_key"];
 
 /// A checked row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +32,10 @@ pub struct AgentRow {
     pub note: Label,
     /// Whom to write to about it.
     pub admin: Option<MailAddress>,
+    /// What else is written down about its site.
+    pub terms: Terms,
+    /// The keys that it has at the manager whose export this is: one that makes invitations has no use for them.
+    pub keys: Option<(VerifyingKey, SealingKey)>,
 }
 
 /// What is wrong, and where.
@@ -37,7 +48,7 @@ pub struct RowError {
 }
 
 /// Which of the file's columns holds what.
-struct Header(BTreeMap<&'static str, usize>);
+struct Header(BTreeMap<String, usize>);
 
 /// Reads all rows with their lines, or names all that is wrong.
 ///
@@ -90,11 +101,16 @@ impl Header {
         for (at, name) in record.iter().enumerate() {
             // Excel begins a UTF-8 file with a byte order mark.
             let name = name.trim_start_matches('\u{feff}').to_ascii_lowercase();
-            let Some(column) = COLUMNS.into_iter().find(|c| *c == name) else {
-                return Err(format!("expected the columns {}, found \"{name}\"", COLUMNS.join(",")));
-            };
-            if places.insert(column, at).is_some() {
-                return Err(format!("the column {column} is there twice"));
+            let known = COLUMNS.contains(&name.as_str()) || KEY_COLUMNS.contains(&name.as_str());
+            if !known && !Terms::knows(&name) {
+                return Err(format!(
+                    "expected the columns {}, and if wanted {} or attr.NAME, found \"{name}\"",
+                    COLUMNS.join(","),
+                    registry::KEYS.join(",")
+                ));
+            }
+            if places.insert(name.clone(), at).is_some() {
+                return Err(format!("the column {name} is there twice"));
             }
         }
         for needed in ["id", "mail"] {
@@ -125,6 +141,10 @@ impl Header {
         let address = |column: &str| {
             MailAddress::parse(self.cell(record, column)).map_err(|err| format!("{column}: {err}"))
         };
+        let mut terms = Terms::default();
+        for column in self.0.keys().filter(|column| Terms::knows(column)) {
+            terms.set(column, self.cell(record, column))?;
+        }
         let classes = self.cell(record, "class").split(';').map(str::trim).filter(|c| !c.is_empty());
         Ok(AgentRow {
             id: AgentId::parse(self.cell(record, "id")).map_err(|err| format!("id: {err}"))?,
@@ -135,25 +155,31 @@ impl Header {
             site: label("site")?,
             note: label("note")?,
             admin: if self.cell(record, "admin").is_empty() { None } else { Some(address("admin")?) },
+            terms,
+            keys: self.keys(record)?,
         })
+    }
+
+    fn keys(&self, record: &StringRecord) -> Result<Option<(VerifyingKey, SealingKey)>, String> {
+        let [sign, seal] = KEY_COLUMNS.map(|column| self.cell(record, column));
+        if sign.is_empty() || seal.is_empty() {
+            return Ok(None);
+        }
+        let sign = VerifyingKey::parse_text(sign).map_err(|err| format!("sign_key: {err}"))?;
+        Ok(Some((sign, SealingKey::parse_text(seal).map_err(|err| format!("seal_key: {err}"))?)))
     }
 }
 
-/// IDs and addresses of the rows so far, with their lines.
+/// IDs of the rows so far, with their lines. Addresses may come twice: a list gives each agent behind it a copy.
 #[derive(Default)]
 struct Seen {
     ids: BTreeMap<AgentId, u64>,
-    mails: BTreeMap<String, u64>,
 }
 
 impl Seen {
     fn add(&mut self, row: &AgentRow, line: u64) -> Result<(), String> {
         if let Some(first) = self.ids.insert(row.id.clone(), line) {
             return Err(format!("id: {} is at line {first} already", row.id));
-        }
-        // Two agents cannot share a mailbox: each deletes what is not for it.
-        if let Some(first) = self.mails.insert(row.mail.as_str().to_ascii_lowercase(), line) {
-            return Err(format!("mail: {} is at line {first} already", row.mail));
         }
         Ok(())
     }
@@ -193,14 +219,13 @@ mod tests {
                     A3,nobody,,,,\n\
                     A4,a4@lab.test,,Tokyo, 3rd floor,x,\n\
                     A1,a5@lab.test,,,,\n\
-                    A6,A1@lab.test,,,,\n";
+                    A6,A1@lab.test,,,,\n"; // a list of several agents
         let found = errors(text);
-        assert_eq!(found.len(), 5, "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].starts_with("3: id: bad agent ID \"../x\""), "{found:?}");
         assert!(found[1].starts_with("4: mail: expected a mail address"), "{found:?}");
         assert!(found[2].starts_with("5: expected 6 cells, found 7"), "{found:?}");
         assert_eq!(found[3], "6: id: A1 is at line 2 already");
-        assert_eq!(found[4], "7: mail: A1@lab.test is at line 2 already");
     }
 
     #[test]

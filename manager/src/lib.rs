@@ -6,5 +6,6 @@ pub mod config;
 pub mod daemon;
 pub mod home;
 pub mod import;
+pub mod registry;
 pub mod store;
 pub mod system;

@@ -69,3 +69,39 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
+
+/// Who runs this command, for the audit log: the user who has logged in, and the one that he has become if that is another.
+#[must_use]
+pub fn who() -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let is = rustix::process::getuid().as_raw();
+    let login =
+        fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match login.filter(|uid| *uid != u32::MAX && *uid != is) {
+        Some(login) => format!("{} as {}", user_name(&passwd, login), user_name(&passwd, is)),
+        None => user_name(&passwd, is),
+    }
+}
+
+fn user_name(passwd: &str, uid: u32) -> String {
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_named_as_the_computer_names_him() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nops:x:1001:1001::/home/ops:/bin/sh\n";
+        assert_eq!(user_name(passwd, 0), "root");
+        assert_eq!(user_name(passwd, 1001), "ops");
+        assert_eq!(user_name(passwd, 7), "uid 7");
+        assert!(!who().is_empty());
+    }
+}

@@ -40,6 +40,7 @@ fn office(rules: &str) -> (Office, Vec<Box7>) {
             site: label(site),
             note: label("Alpha Ltd"),
             admin,
+            terms: mailfleet::registry::Terms::default(),
             secret_digest: Digest::of(&[7; 32]),
             invite_expires: now().plus(std::time::Duration::from_secs(3600)),
         };

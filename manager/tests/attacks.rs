@@ -82,6 +82,7 @@ mod eavesdrop {
             site: Label::lossy(SITE),
             note: Label::lossy("beside the lift"),
             admin: None,
+            terms: mailfleet::registry::Terms::default(),
             secret_digest: Digest::of(&[7; 32]),
             invite_expires: now().plus(Duration::from_secs(3_600)),
         };

@@ -43,6 +43,7 @@ fn invite(office: &Office, n: usize, site: &str) -> Box7 {
         site: label(site),
         note: label(""),
         admin: None,
+        terms: mailfleet::registry::Terms::default(),
         secret_digest: Digest::of(&[7; 32]),
         invite_expires: now().plus(Duration::from_secs(3600)),
     };

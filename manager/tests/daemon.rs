@@ -134,7 +134,7 @@ fn verdicts_come_from_signed_reports_and_only_the_failed_are_mailed_again() {
             for agent in campaign.retry() {
                 tx.save_target(id, &agent, &campaign.targets[&agent])?;
             }
-            tx.save_campaign_state(id, campaign.state)
+            tx.save_campaign(&campaign)
         })
         .unwrap();
     assert_eq!(office.pass().mails_out, 1);

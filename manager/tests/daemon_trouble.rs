@@ -29,7 +29,7 @@ fn cancel(office: &Office, id: CampaignId) {
                     tx.drop_queued(id, std::slice::from_ref(agent))?;
                 }
             }
-            tx.save_campaign_state(id, campaign.state)
+            tx.save_campaign(&campaign)
         })
         .unwrap();
 }

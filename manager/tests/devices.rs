@@ -41,7 +41,8 @@ fn indices(office: &Office, agent: &Box7) -> Vec<(u64, u64)> {
 }
 
 fn acknowledges(numbers: &[u64]) -> Vec<Order> {
-    vec![Order::Acknowledge(Acknowledge { faults: numbers.to_vec(), ..Acknowledge::default() })]
+    let stamps = Some(vec![]);
+    vec![Order::Acknowledge(Acknowledge { faults: numbers.to_vec(), stamps, ..Acknowledge::default() })]
 }
 
 /// The acknowledgement of a chain up to an index: it names the reading there, if that one is kept.
@@ -50,7 +51,12 @@ fn has(office: &Office, agent: &Box7, chain: u64, index: u64) -> Vec<Order> {
     let kept = kept(office, agent);
     let there = kept.iter().find(|reading| reading.mark == mark);
     let there = there.map(|reading| Linked { digest: reading.digest, previous: reading.previous });
-    vec![Order::Acknowledge(Acknowledge { faults: vec![], readings: Some(mark), there })]
+    vec![Order::Acknowledge(Acknowledge {
+        faults: vec![],
+        readings: Some(mark),
+        there,
+        stamps: Some(vec![]),
+    })]
 }
 
 fn cleared(after_ms: i64) -> shared::message::FaultChange {
@@ -84,7 +90,8 @@ fn several_reports_of_one_pass_are_acknowledged_in_one_mail() {
     let answers = office.says(&mut agents[0], &faults(2, vec![jam("mfp-2")]));
     let [before, last] = [1, 2].map(|at| chain.readings[at].digest());
     let (readings, there) = (chain.mark(3), Some(Linked { digest: last, previous: before }));
-    assert_eq!(answers, [Order::Acknowledge(Acknowledge { faults: vec![1, 2], readings, there })]);
+    let stamps = Some(vec![]);
+    assert_eq!(answers, [Order::Acknowledge(Acknowledge { faults: vec![1, 2], readings, there, stamps })]);
 }
 
 #[test]
@@ -107,6 +114,30 @@ fn a_copy_changes_nothing_and_is_acknowledged_again_but_not_without_end() {
     // The agent itself says it again in a new envelope: that is answered at once.
     assert_eq!(office.says(&mut agents[0], &faults(1, vec![jam("mfp")])), acknowledges(&[1]));
     assert_eq!(all_faults(&office).len(), 1);
+}
+
+#[test]
+fn an_acknowledgement_names_each_report_by_its_number_and_its_stamp() {
+    // PROTOCOL 14.2: an agent whose disk was put back gives a number out again, for another report.
+    let office = Office::new();
+    let mut agents = office.enrolled(1);
+    let reports = [jam("mfp"), jam("mfp-2")].map(|change| FaultReport::stamped(1, vec![change], 0));
+    agents[0].report(&office, &Report::Faults(reports[0].clone()));
+    let answers = office.says(&mut agents[0], &Report::Faults(reports[1].clone()));
+    let mut stamps: Vec<_> = reports.iter().filter_map(|report| report.stamp).collect();
+    stamps.sort();
+    assert!(stamps.len() == 2 && stamps[0] != stamps[1]);
+    let both = Acknowledge { faults: vec![1], stamps: Some(stamps), ..Acknowledge::default() };
+    assert_eq!(answers, [Order::Acknowledge(both)]);
+    // Each once: what is said next names the next.
+    let next = FaultReport::stamped(2, vec![jam("mfp-3")], 0);
+    let answers = office.says(&mut agents[0], &Report::Faults(next.clone()));
+    let one = Acknowledge {
+        faults: vec![2],
+        stamps: next.stamp.map(|stamp| vec![stamp]),
+        ..Acknowledge::default()
+    };
+    assert_eq!(answers, [Order::Acknowledge(one)]);
 }
 
 #[test]
@@ -139,7 +170,8 @@ fn a_fault_that_begins_anew_had_ended_though_nobody_said_so() {
     office.says(&mut agents[0], &faults(1, vec![jam("mfp")]));
     let mut again = jam("mfp");
     again.raised_at = UnixMillis(T0.0 + 600_000);
-    let report = Report::Faults(FaultReport { number: 2, changes: vec![again.clone()], dropped: 3 });
+    let report =
+        Report::Faults(FaultReport { number: 2, changes: vec![again.clone()], dropped: 3, stamp: None });
     office.says(&mut agents[0], &report);
     let all = all_faults(&office);
     assert_eq!((all[0].cleared_at, all[1].cleared_at), (Some(again.raised_at), None));

@@ -53,7 +53,9 @@ fn a_daemon_that_is_killed_again_and_again_ends_its_campaign_with_one_order_per_
                     | Order::Heartbeat(_)
                     | Order::Rekey
                     | Order::Acknowledge(_)
-                    | Order::QueryCounters => {}
+                    | Order::QueryCounters
+                    | Order::Schedule(_)
+                    | Order::Test(_) => {}
                 }
             }
         }

@@ -37,7 +37,9 @@ fn kinds(office: &Office, agent: &Box7) -> Vec<&'static str> {
         Order::Rekey => "rekey",
         Order::Enrolled(_) => "enrolled",
         Order::QueryVersions => "query",
-        Order::Install(_) | Order::Cancel(_) | Order::Heartbeat(_) => "other",
+        Order::Install(_) | Order::Cancel(_) | Order::Heartbeat(_) | Order::Schedule(_) | Order::Test(_) => {
+            "other"
+        }
         Order::Acknowledge(_) => "acknowledge",
         Order::QueryCounters => "counters",
     };

@@ -30,7 +30,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::address::MailAddress;
-use crate::error::quoted;
+use crate::error::{TomlFault, quoted};
 use crate::hex;
 use crate::id::{AgentId, Digest, Label};
 use crate::keys::{SealingKey, VerifyingKey};
@@ -125,11 +125,9 @@ impl Invitation {
         if text.len() as u64 > INVITATION_MAX_BYTES {
             return Err(InvitationError::TooLarge { found: text.len() });
         }
-        let raw: Raw = toml::from_str(text).map_err(|err| InvitationError::NotAnInvitation {
-            line: err.span().map_or(1, |span| {
-                text.as_bytes().iter().take(span.start).filter(|b| **b == b'\n').count().saturating_add(1)
-            }),
-            problem: err.message().replace('\n', " "),
+        let raw: Raw = toml::from_str(text).map_err(|err| {
+            let TomlFault { line, problem, .. } = TomlFault::of(text, &err);
+            InvitationError::NotAnInvitation { line, problem }
         })?;
         if raw.format != 1 {
             return Err(InvitationError::Format { found: raw.format });

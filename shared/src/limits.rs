@@ -165,6 +165,18 @@ pub const READINGS_UNPACKED_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Readings in one report: each costs the manager some hundred bytes beside its own.
 pub const READINGS_MAX_COUNT: usize = 20_000;
 
+/// Release notes of a bundle: they stand in a mail that a person reads.
+pub const NOTES_MAX_BYTES: usize = 8 * 1024;
+
+/// Arguments of a bundle's test.
+pub const TEST_ARGUMENTS_MAX_COUNT: usize = 32;
+
+/// A test says "it works", it is no measurement.
+pub const TEST_LIMIT_MAX: Duration = Duration::from_secs(3600);
+
+/// Times in one schedule in which an install may begin: a window a day, for as long as an order may live, with room.
+pub const INTERVALS_MAX_COUNT: usize = 100;
+
 #[cfg(test)]
 mod tests {
     use super::*;

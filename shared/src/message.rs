@@ -6,9 +6,10 @@
 //! ```text
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
 //! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
-//!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters
+//!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters / [8, {…}] schedule / [9, {…}] test
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
 //!         / [5, {…}] standing / [6, {…}] rekeyed / [7, {…}] faults / [8, {…}] counters
+//!         / [9, {…}] fetch / [10, {…}] tested
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
@@ -16,6 +17,7 @@
 mod ended;
 mod observed;
 mod orders;
+mod planned;
 mod progress;
 mod standing;
 #[cfg(test)]
@@ -29,6 +31,7 @@ use crate::limits::MESSAGE_MAX_BYTES;
 pub use ended::{Cause, EXIT_NOT_NOW, EXIT_RESTART, Ended, Failure, Outcome, OutputTail, Phase, Refusal};
 pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, Linked, ReadingMark};
 pub use orders::{CancelOrder, Enrolled, Heartbeat, InstallOrder};
+pub use planned::{Fetch, Interval, Schedule, TestOrder, TestResult, Tested};
 pub use progress::{Hindrance, Progress, Step, WaitReason, Waiting};
 pub use standing::{CancelAnswer, CancelResult, EnrolRequest, Rekeyed, Standing};
 pub use versions::{FileState, ModuleVersion, Reported, VersionReport, Versions};
@@ -60,6 +63,12 @@ pub enum Order {
     /// Report the counters that are collected (M5).
     #[n(7)]
     QueryCounters,
+    /// When a bundle may be installed (PROTOCOL 15).
+    #[n(8)]
+    Schedule(#[n(0)] Schedule),
+    /// Run the installed bundle's test (PROTOCOL 16).
+    #[n(9)]
+    Test(#[n(0)] TestOrder),
 }
 
 /// A statement of an agent.
@@ -92,6 +101,12 @@ pub enum Report {
     /// Readings of counters (M4): an answer, or on schedule. Acknowledged.
     #[n(8)]
     Counters(#[n(0)] CounterReport),
+    /// The time of a schedule has come: the bundle is wanted.
+    #[n(9)]
+    Fetch(#[n(0)] Fetch),
+    /// How a test ended.
+    #[n(10)]
+    Tested(#[n(0)] Tested),
 }
 
 /// A message that cannot be read.

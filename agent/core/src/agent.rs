@@ -13,6 +13,7 @@ use crate::limits::{ENROL_FIRST, ENROL_LONGEST, OWED_MAX_COUNT, back_off};
 use crate::outbox::{ReportSeq, is_due};
 use crate::profile::Profile;
 use crate::program::Program;
+use crate::schedule::Gate;
 use crate::state::{Enrolment, LastEnd, Owed, State};
 use crate::versions::{Combination, paths_of, report};
 use crate::watch::Memory;
@@ -22,14 +23,18 @@ use crate::watch::Memory;
 pub struct AgentCore {
     pub(crate) profile: Profile,
     pub(crate) state: State,
+    /// The box's clock at the last event.
+    clock: UnixMillis,
     /// The run of the box's system.
     boot: BootId,
     /// The program that this core is part of.
-    program: Program,
+    pub(crate) program: Program,
     /// The state differs from the one that was saved last.
     pub(crate) dirty: bool,
     /// Digests were asked for, for the reports that are owed.
     reading: bool,
+    /// The test that is being run, from the reading of the files on.
+    pub(crate) testing: Option<EnvelopeId>,
     /// The report that the mail has in its hands.
     posting: Option<ReportSeq>,
     /// What is known of the devices for as long as the agent runs.
@@ -43,10 +48,12 @@ impl AgentCore {
         Self {
             profile,
             state,
+            clock: UnixMillis(0),
             boot: BootId::default(),
             program: Program::default(),
             dirty: false,
             reading: false,
+            testing: None,
             posting: None,
             memory: Memory::default(),
         }
@@ -72,11 +79,16 @@ impl AgentCore {
         let unheard =
             self.unheard_at().filter(|_| !self.state.unheard).map(|at| (at, "heartbeats are missing"));
         let asked = self.state.keys.asked.map(|asked| (asked.next_try, "keys are to be made"));
-        [wait, post, enrol, unheard, asked, self.watch_wake()].into_iter().flatten().min()
+        let now = self.state.fresh.effective(self.clock);
+        let queue = self.queue_wake(now).map(|at| (at, "an install may begin"));
+        let fetch = self.fetch_wake(now).map(|at| (at, "a bundle is asked for"));
+        let all = [wait, post, enrol, unheard, asked, queue, fetch, self.watch_wake()];
+        all.into_iter().flatten().min()
     }
 
     /// Takes an event and adds the effects that it has, in their order.
     pub fn step(&mut self, clock: UnixMillis, event: Event, out: &mut Vec<Effect>) {
+        self.clock = clock;
         let now = self.state.fresh.effective(clock);
         let mut effects = Vec::new();
         match event {
@@ -100,6 +112,11 @@ impl AgentCore {
                 self.signal(now, Some(order), Signal::Read(found), &mut effects);
             }
             Event::ModulesRead { read: ReadFor::Reports, found } => self.answer_owed(now, &found),
+            Event::ModulesRead { read: ReadFor::Test(order), found } => {
+                self.begin_test(now, order, &found, &mut effects);
+            }
+            Event::TestEnded { order, end, output } => self.end_test(now, order, end, output),
+            Event::Wishes { wishes } => self.wishes(now, wishes, &mut effects),
             Event::Staged { order, result } => {
                 self.signal(now, Some(order), Signal::Staged(result), &mut effects);
             }
@@ -127,7 +144,7 @@ impl AgentCore {
                 self.follow(head, &mut effects);
             }
             Event::Looked { device, look, result } => self.looked(now, device, look, result, &mut effects),
-            Event::ReadingKept { mark } => self.kept(mark),
+            Event::ReadingKept { device, mark } => self.kept(now, &device, mark),
             Event::ReadingCompared { mark, compared } => self.compared(now, mark, compared, &mut effects),
             Event::ChainBegun { head } => self.chain_begun(now, head),
             Event::Posted { report, result } => self.posted(now, report, result, &mut effects),
@@ -150,10 +167,10 @@ impl AgentCore {
         if let Some(asked) = &mut self.state.keys.asked {
             asked.next_try = now;
         }
-        let active = self.state.active.iter().map(|i| i.job().order);
-        let queued = self.state.queue.iter().map(|j| j.order);
+        self.testing = None;
+        let jobs = self.state.jobs().map(|job| job.order);
         out.push(Effect::Tidy {
-            jobs: active.chain(queued).chain(self.state.keep_folder).collect(),
+            jobs: jobs.chain(self.state.keep_folder).collect(),
             reports: self.state.outbox.waiting.iter().map(|q| q.sequence).collect(),
         });
         self.signal(now, None, Signal::Restarted { recovered }, out);
@@ -163,6 +180,10 @@ impl AgentCore {
     fn pump(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
         self.listen(now);
         self.enrol_if_due(now);
+        // Before its schedule goes with it, a job says what it has waited for.
+        self.tend_queue(now, out);
+        self.tend_schedules(now);
+        self.tend_tests(now, out);
         self.begin_next_job(now, out);
         self.read_for_owed(out);
         self.tend_keys(now, out);
@@ -190,21 +211,6 @@ impl AgentCore {
         request.attempts = request.attempts.saturating_add(1);
         let message = Report::Enrol(request.message.clone());
         self.say(now, message);
-    }
-
-    /// Starts the oldest job if none runs. What is owed about the files is read first.
-    fn begin_next_job(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
-        while self.state.active.is_none() && self.state.owed.is_empty() && !self.state.queue.is_empty() {
-            let job = self.state.queue.remove(0);
-            self.dirty = true;
-            if job.expires < now {
-                self.job_ended(now, End::too_late(job.order), out);
-                continue;
-            }
-            let install = Install::Inspecting(job);
-            out.extend(install.action(self.state.installed.as_ref(), &self.program));
-            self.state.active = Some(install);
-        }
     }
 
     fn read_for_owed(&mut self, out: &mut Vec<Effect>) {
@@ -270,6 +276,7 @@ impl AgentCore {
             self.state.active = Some(install);
             return;
         }
+        let job = install.job().clone();
         let around = Surroundings {
             now,
             classes: &self.profile.classes,
@@ -277,6 +284,7 @@ impl AgentCore {
             boot: &self.boot,
             program: &self.program,
             installed: self.state.installed.as_ref(),
+            may_begin: self.state.gate(&job, now) == Gate::Open,
         };
         match install.turn(&around, signal) {
             Turn::Ignored(install) => self.state.active = Some(install),
@@ -286,7 +294,8 @@ impl AgentCore {
                 out.extend(install.action(self.state.installed.as_ref(), &self.program));
                 self.state.active = Some(install);
             }
-            Turn::End(end) => self.job_ended(now, *end, out),
+            Turn::Back(planned) => self.put_back(planned.into_job()),
+            Turn::End(end) => self.over(now, &job, *end, out),
         }
     }
 
@@ -311,6 +320,7 @@ impl AgentCore {
             self.commit(combination, out);
         }
         let damaged = matches!(end.outcome, Outcome::Damaged(_));
+        let stands = matches!(end.outcome, Outcome::Installed | Outcome::AlreadyInstalled);
         match end.found {
             Some(found) => {
                 let versions = report(self.state.installed.as_ref(), &found, now);
@@ -335,6 +345,9 @@ impl AgentCore {
             out.push(Effect::Cleanup { order: end.order });
         }
         out.extend(end.become_what_is_at.map(|path| Effect::Become { path }));
+        if stands {
+            self.supersede(now, end.order, out);
+        }
     }
 
     fn commit(&mut self, combination: Combination, out: &mut Vec<Effect>) {

@@ -1,10 +1,12 @@
 //! What an agent wants done: the only output of the core. The shell does effects in their order and decides
 //! nothing; each variant says which event answers it.
 
+use core::time::Duration;
+
 use shared::device::{DeviceName, Observation};
 use shared::message::{Linked, Phase, ReadingMark, Report};
 use shared::reading::Anomaly;
-use shared::{EnvelopeId, ModulePath, SoftwareVersion, UnixMillis};
+use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::facts::{JunkReason, MailHandle, Module};
 use crate::outbox::ReportSeq;
@@ -126,6 +128,22 @@ pub enum Effect {
         /// The order.
         order: EnvelopeId,
     },
+    /// Run a module that is installed, and good, as a test. Answer: `TestEnded`.
+    RunTest {
+        /// The order.
+        order: EnvelopeId,
+        /// The module's file.
+        path: ModulePath,
+        /// Its arguments.
+        args: Vec<Label>,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// A person's wish was granted or not: forget it.
+    DropWish {
+        /// What it was about.
+        order: EnvelopeId,
+    },
     /// Make a pair of keys of this name, unless it is there: durable before it is answered. Answer: `KeysMade`.
     MakeKeys {
         /// The order that is answered with them.
@@ -156,7 +174,7 @@ pub enum Effect {
         /// What of it does not follow from the reading before.
         anomalies: Vec<Anomaly>,
     },
-    /// Ask the device once more for everything, soon. Answer: `Looked`.
+    /// Ask the device for everything with its next look. Answer: `Looked`.
     LookAgain {
         /// The device.
         device: DeviceName,
@@ -204,6 +222,8 @@ impl Effect {
             Self::Restore { .. } => "restore",
             Self::RestartBox { .. } => "restart-box",
             Self::Cleanup { .. } => "cleanup",
+            Self::RunTest { .. } => "run-test",
+            Self::DropWish { .. } => "drop-wish",
             Self::MakeKeys { .. } => "make-keys",
             Self::DropKeys { .. } => "drop-keys",
             Self::Post(_) => "post",
@@ -233,6 +253,8 @@ pub enum ReadFor {
     Reports,
     /// The running install.
     Install(EnvelopeId),
+    /// A test that is to be run.
+    Test(EnvelopeId),
 }
 
 /// A report on its way.

@@ -12,6 +12,7 @@ use crate::outbox::ReportSeq;
 use crate::program::Program;
 use crate::rekey::KeyName;
 use crate::watch::{Look, LookFault};
+use crate::wish::Wish;
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +136,20 @@ pub enum Event {
         /// Whether all old files are back and synced.
         result: Result<(), Label>,
     },
+    /// Answers [`Effect::RunTest`](crate::Effect::RunTest).
+    TestEnded {
+        /// The order.
+        order: EnvelopeId,
+        /// How it ended.
+        end: ScriptEnd,
+        /// Tail of its output.
+        output: OutputTail,
+    },
+    /// People at the site want something. Each is answered with [`Effect::DropWish`](crate::Effect::DropWish); until then it is told again.
+    Wishes {
+        /// What they want.
+        wishes: Vec<Wish>,
+    },
     /// Answers [`Effect::MakeKeys`](crate::Effect::MakeKeys).
     KeysMade {
         /// The order.
@@ -162,6 +177,8 @@ pub enum Event {
     },
     /// Answers [`Effect::KeepReading`](crate::Effect::KeepReading), if it worked.
     ReadingKept {
+        /// The device.
+        device: DeviceName,
         /// Its place.
         mark: ReadingMark,
     },
@@ -242,7 +259,7 @@ pub enum StageFault {
     Io(Label),
 }
 
-/// How a run of the script ended, or a trial of an agent.
+/// How a run of the script ended, of a test, or a trial of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptEnd {
     /// With this exit code.

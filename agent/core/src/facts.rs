@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::bundle::ModuleKind;
+use shared::bundle::{ModuleKind, TestEntry};
 use shared::{Digest, EnvelopeId, KeyId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 /// Names a mail in the mailbox until the shell has disposed of it. Means nothing after a restart.
@@ -96,6 +96,9 @@ pub struct BundleFacts {
     /// Bytes of all files together.
     #[n(5)]
     pub unpacked_bytes: u64,
+    /// How to see that it works.
+    #[n(6)]
+    pub test: Option<TestEntry>,
 }
 
 impl BundleFacts {

@@ -17,8 +17,9 @@
 //!                                           Proving → Adopting
 //! ```
 //!
-//! Without a script, the phases that only run it are skipped. Not here: queueing, reports, and what is
-//! installed; `agent` keeps those.
+//! Without a script, the phases that only run it are skipped. An install whose schedule does not let it begin any more goes
+//! back into the queue from `Waiting`, `Looking`, and from where it would be tried again. Not here: queueing, reports, and
+//! what is installed; `queue` and `agent` keep those.
 
 mod moves;
 mod prove;
@@ -30,7 +31,7 @@ mod wait;
 
 use minicbor::{Decode, Encode};
 use shared::message::{Failure, Hindrance, OutputTail, Phase, WaitReason, Waiting};
-use shared::{EnvelopeId, SoftwareVersion, UnixMillis};
+use shared::{Digest, EnvelopeId, SoftwareVersion, UnixMillis};
 
 use crate::busy::Before;
 use crate::effect::{Effect, ReadFor};
@@ -60,6 +61,21 @@ pub struct Job {
     /// When it was taken.
     #[n(3)]
     pub taken: UnixMillis,
+    /// Digest of its bundle.
+    #[n(4)]
+    pub bundle: Option<Digest>,
+    /// It begins only when its bundle's schedule says so (PROTOCOL 15.2).
+    #[cbor(n(5), default)]
+    pub scheduled: bool,
+    /// The wait that the manager knows about.
+    #[n(6)]
+    pub told: Option<Waiting>,
+    /// A newer order that has begun while this one had to wait.
+    #[n(7)]
+    pub overtaken_by: Option<EnvelopeId>,
+    /// Times that a restart found it half done before its time was over.
+    #[cbor(n(8), default)]
+    pub interruptions: u8,
 }
 
 /// An install whose bundle was read and verified.
@@ -93,6 +109,13 @@ pub struct Planned {
     /// Restarts of the box that its script has asked for.
     #[n(8)]
     pub restarts: u8,
+}
+
+impl Planned {
+    /// The order, to be begun anew at another time. A bundle whose script kills the box gets no new tries by that.
+    pub(crate) fn into_job(self) -> Job {
+        Job { interruptions: self.interruptions, ..self.job }
+    }
 }
 
 /// What comes after the files are back.
@@ -216,6 +239,28 @@ impl Install {
             | Self::AwaitingRestart(p, _)
             | Self::Proving(p, _)
             | Self::Adopting(p) => &p.job,
+        }
+    }
+
+    /// The order, to be begun anew at another time.
+    pub(crate) fn into_job(self) -> Job {
+        match self {
+            Self::Inspecting(job) => job,
+            Self::Comparing(p)
+            | Self::Staging(p)
+            | Self::Checking(p)
+            | Self::Waiting(p, _)
+            | Self::Pre(p)
+            | Self::Switching(p)
+            | Self::Post(p)
+            | Self::Verifying(p)
+            | Self::Confirming(p)
+            | Self::Restoring(p, _)
+            | Self::Undoing(p, ..)
+            | Self::Looking(p, _)
+            | Self::AwaitingRestart(p, _)
+            | Self::Proving(p, _)
+            | Self::Adopting(p) => p.into_job(),
         }
     }
 

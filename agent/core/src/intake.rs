@@ -21,6 +21,7 @@ use crate::limits::{
     CANCEL_MAX_COUNT, CANCELLED_MAX_COUNT, HEARTBEAT_MAX_MS, HEARTBEAT_MIN_MS, QUEUE_MAX_COUNT,
 };
 use crate::rekey::KeyName;
+use crate::schedule::Gate;
 use crate::state::{Enrolment, Owed};
 
 impl AgentCore {
@@ -116,6 +117,8 @@ impl AgentCore {
             Order::Rekey => self.rekey(facts.id, key),
             Order::Acknowledge(answer) => self.acknowledged(now, &answer, out),
             Order::QueryCounters => self.query_counters(now, facts.id),
+            Order::Schedule(schedule) => self.scheduled(facts, schedule),
+            Order::Test(test) => self.order_test(now, facts, test),
         }
         self.contact(now);
         out.push(Effect::Dispose { mail, disposal: Disposal::Done });
@@ -185,15 +188,22 @@ impl AgentCore {
             return self.job_ended(now, End::without_change(facts.id, Outcome::Refused(refusal)), out);
         }
         self.say(now, Report::Progress(Progress { order: facts.id, step: Step::Received }));
-        if let Some(waiting) = self.wait_behind() {
-            self.say(now, Report::Progress(Progress { order: facts.id, step: Step::Waiting(waiting) }));
-        }
-        self.state.queue.push(Job {
+        let job = Job {
             order: facts.id,
             expires: facts.expires,
             target: order.software_version.clone(),
             taken: now,
-        });
+            bundle: Some(order.bundle),
+            scheduled: order.scheduled,
+            told: None,
+            overtaken_by: None,
+            interruptions: 0,
+        };
+        let may_begin = self.state.gate(&job, now) == Gate::Open;
+        if let Some(waiting) = self.wait_behind().filter(|_| may_begin) {
+            self.say(now, Report::Progress(Progress { order: facts.id, step: Step::Waiting(waiting) }));
+        }
+        self.state.queue.push(job);
     }
 
     /// Why an install order is not even queued, if so. The cheap and certain reasons come first.
@@ -244,13 +254,10 @@ impl AgentCore {
     ) -> CancelResult {
         if self.state.active.as_ref().is_some_and(|i| i.job().order == order) {
             let too_late = self.state.active.as_ref().is_some_and(Install::has_begun);
-            self.signal(now, Some(order), Signal::Cancel, out);
+            self.signal(now, Some(order), Signal::Cancel(Refusal::Cancelled), out);
             return if too_late { CancelResult::TooLate } else { CancelResult::BeforeStart };
         }
-        if let Some(place) = self.state.queue.iter().position(|job| job.order == order) {
-            self.state.queue.remove(place);
-            let end = End::without_change(order, Outcome::Refused(Refusal::Cancelled));
-            self.job_ended(now, end, out);
+        if self.take_from_queue(now, order, Refusal::Cancelled, out) || self.drop_schedule(order) {
             return CancelResult::BeforeStart;
         }
         if self.state.fresh.seen.contains_key(&order) {

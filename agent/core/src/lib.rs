@@ -9,8 +9,8 @@
 //! 2. `Save` is durable before the next effect begins. It is always the first effect of its step.
 //! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
 //!    `Event::Started` on the state that was saved last.
-//! 4. `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `Cleanup`, `Tidy` may be done
-//!    again and then change nothing more.
+//! 4. `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `DropWish`, `Cleanup`,
+//!    `Tidy` may be done again and then change nothing more. A test may be run again.
 //! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -27,10 +27,14 @@ mod limits;
 mod outbox;
 mod profile;
 mod program;
+mod queue;
 mod rekey;
+mod schedule;
 mod state;
+mod test_run;
 mod versions;
 mod watch;
+mod wish;
 
 pub use agent::AgentCore;
 pub use busy::{Before, BootId, InUse, Lease, LeaseEnd, Running};
@@ -46,6 +50,9 @@ pub use outbox::{Outbox, Queued, ReportSeq};
 pub use profile::{Profile, Rules};
 pub use program::{EXIT_PROVEN, Program};
 pub use rekey::{Asked, Former, KeyName, OwnKeys};
+pub use schedule::{KeptSchedule, PutOff};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
+pub use test_run::TestRun;
 pub use versions::Combination;
-pub use watch::{Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};
+pub use watch::{Bill, BillDays, Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};
+pub use wish::{NotGranted, Want, Wish};

@@ -5,6 +5,20 @@ use core::time::Duration;
 /// Install orders that wait behind the running one. Each holds a bundle on the disk.
 pub const QUEUE_MAX_COUNT: usize = 8;
 
+/// Schedules that are kept: one for each job that can be here, and as many for bundles that have not come. 2 kB each.
+pub(crate) const SCHEDULES_MAX_COUNT: usize = 2 * (QUEUE_MAX_COUNT + 1);
+
+/// How often a bundle that a schedule offers is asked for, and the pause between: a mail may be lost, two are no accident.
+/// A manager that hears of neither sends the bundle unasked.
+pub(crate) const FETCHES_MAX_COUNT: u8 = 2;
+pub(crate) const FETCH_AGAIN: Duration = Duration::from_secs(30 * 60);
+
+/// Tests that wait to be run. A campaign orders one.
+pub(crate) const TESTS_MAX_COUNT: usize = 8;
+
+/// Starts of one test: if something stops the agent in each of them, it may be the test.
+pub(crate) const TEST_STARTS_MAX_COUNT: u8 = 3;
+
 /// Reports that wait for the mail. A box without mail for a month makes fewer than this.
 pub const OUTBOX_MAX_COUNT: usize = 500;
 
@@ -93,6 +107,20 @@ pub(crate) const JUMP_ALLOWANCE: u64 = 2_000;
 
 /// When counters are sent for the first time after a device was first read.
 pub(crate) const COUNTERS_FIRST: Duration = Duration::from_secs(2 * 3_600);
+
+/// How long after its day has begun a bill waits for devices that do not answer: into the evening, so that whatever is switched on
+/// in a day's work is in it, and it still goes out on its day.
+pub(crate) const BILL_WAIT: Duration = Duration::from_secs(18 * 3_600);
+
+/// Eight times the time over which the boxes of a fleet send for a bill.
+pub(crate) const BILL_SPREAD: Duration = Duration::from_secs(8 * 3_600);
+
+/// After so long what has been read late for a bill is sent.
+pub(crate) const BILL_AGAIN: Duration = Duration::from_secs(24 * 3_600);
+
+/// Bills that are remembered as taken up. A clock that goes back by less than two months makes none twice, even with one
+/// each day.
+pub(crate) const BILLS_MAX_COUNT: usize = 64;
 
 /// Chains of readings that are remembered: each was lost with a disk, or begun anew after one was put back.
 pub(crate) const CHAINS_MAX_COUNT: usize = 16;

@@ -52,9 +52,9 @@ impl Queued {
         match &self.report {
             Report::Progress(_) => 0,
             Report::Versions(_) | Report::Counters(_) => 1,
-            Report::Cancelled(_) | Report::Standing(_) => 2,
+            Report::Cancelled(_) | Report::Standing(_) | Report::Fetch(_) => 2,
             Report::Enrol(_) | Report::Rekeyed(_) => 3,
-            Report::Ended(_) | Report::Faults(_) => 4,
+            Report::Ended(_) | Report::Faults(_) | Report::Tested(_) => 4,
         }
     }
 }

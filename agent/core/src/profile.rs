@@ -5,6 +5,7 @@ use core::time::Duration;
 use shared::{AgentId, Label};
 
 use crate::limits::{LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT};
+use crate::watch::BillDays;
 
 /// What the agent is, from its configuration. Does not change while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Profile {
     pub rules: Rules,
     /// How often counters are sent without being asked for; `None`: never.
     pub counters_every: Option<Duration>,
+    /// On which days they are read and sent for a bill.
+    pub bill: BillDays,
 }
 
 /// What an operator decides about installs.

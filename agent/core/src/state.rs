@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 use shared::message::{EnrolRequest, Outcome, OutputTail, VersionReport};
 use shared::trust::Trust;
-use shared::{EnvelopeId, ModulePath, UnixMillis};
+use shared::{Digest, EnvelopeId, ModulePath, UnixMillis};
 use thiserror::Error;
 
 use crate::facts::{JunkReason, ModulesFound};
@@ -14,6 +14,8 @@ use crate::fresh::Freshness;
 use crate::install::{Install, Job};
 use crate::outbox::Outbox;
 use crate::rekey::OwnKeys;
+use crate::schedule::KeptSchedule;
+use crate::test_run::TestRun;
 use crate::versions::{Combination, paths_of, report};
 use crate::watch::Watch;
 
@@ -76,6 +78,12 @@ pub struct State {
     /// The devices beside the agent.
     #[cbor(n(16), default)]
     pub watch: Watch,
+    /// When bundles may be installed, by their digests.
+    #[cbor(n(17), default)]
+    pub schedules: BTreeMap<Digest, KeptSchedule>,
+    /// Tests that were ordered and have no result yet, in the order of their arrival.
+    #[cbor(n(18), default)]
+    pub tests: Vec<TestRun>,
 }
 
 /// Whether the manager knows this agent.
@@ -171,6 +179,8 @@ impl State {
             unheard: false,
             keys: OwnKeys::default(),
             watch: Watch::default(),
+            schedules: BTreeMap::new(),
+            tests: Vec::new(),
         }
     }
 

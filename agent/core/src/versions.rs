@@ -2,6 +2,7 @@
 //! ordered. Pure comparison; the shell has read the files.
 
 use minicbor::{Decode, Encode};
+use shared::bundle::TestEntry;
 use shared::message::{FileState, ModuleVersion, Reported, VersionReport};
 use shared::{ModulePath, SoftwareVersion, UnixMillis};
 
@@ -17,6 +18,9 @@ pub struct Combination {
     /// The modules, by name.
     #[n(1)]
     pub modules: Vec<Module>,
+    /// How to see that it works, as the bundle that made it says.
+    #[n(2)]
+    pub test: Option<TestEntry>,
 }
 
 impl Combination {
@@ -28,7 +32,7 @@ impl Combination {
         let replaced = |m: &&Module| !new.iter().any(|n| n.name == m.name || n.path == m.path);
         let mut modules: Vec<Module> = kept.iter().filter(replaced).chain(new).cloned().collect();
         modules.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
-        Self { software_version: version, modules }
+        Self { software_version: version, modules, test: None }
     }
 }
 

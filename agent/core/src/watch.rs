@@ -5,6 +5,7 @@
 //! stands when it starts and after each reading. Here is only what the manager has.
 
 mod anomaly;
+mod bill;
 mod chain;
 mod edges;
 mod starts;
@@ -24,6 +25,7 @@ use crate::effect::Effect;
 use crate::limits::COUNTERS_FIRST;
 use crate::state::Enrolment;
 
+pub use bill::{Bill, BillDays};
 pub use edges::{LookFault, Open, Watched};
 pub use starts::Starts;
 pub use telling::{Telling, Told, Unanswered};
@@ -50,6 +52,12 @@ pub struct Watch {
     /// The chains that its readings have stood in, the present one last.
     #[cbor(n(5), default)]
     pub chains: Vec<u64>,
+    /// The bill that is being read, if one is.
+    #[n(6)]
+    pub bill: Option<Bill>,
+    /// When the days of bills began that were taken up, in the order in which they were.
+    #[cbor(n(7), default)]
+    pub bills: Vec<UnixMillis>,
 }
 
 /// How much of a device was looked at.
@@ -104,6 +112,7 @@ impl AgentCore {
         for change in changes {
             watch.telling.take(now, change);
         }
+        self.bill_only(now, devices);
     }
 
     /// A device was looked at.
@@ -132,6 +141,8 @@ impl AgentCore {
                 if look == Look::Full {
                     seen.counters.extend(watched.starts.iter().flat_map(Starts::counters));
                     self.read(device, *seen, out);
+                } else {
+                    self.read_for_bill(&device, out);
                 }
             }
             Err(fault) => self.dirty |= watched.missed(&device, looks, now, &fault, &mut changes),
@@ -171,7 +182,7 @@ impl AgentCore {
 
     /// The manager says what it has.
     pub(crate) fn acknowledged(&mut self, now: UnixMillis, answer: &Acknowledge, out: &mut Vec<Effect>) {
-        self.state.watch.telling.acknowledged(&answer.faults);
+        self.state.watch.telling.acknowledged(answer);
         self.readings_acknowledged(now, answer, out);
     }
 
@@ -194,6 +205,7 @@ impl AgentCore {
         if let Some(report) = self.state.watch.telling.due(now, held) {
             self.say_faults(now, report);
         }
+        self.pump_bill(now);
         let Some(every) = self.profile.counters_every.filter(|_| self.memory.head.is_some()) else { return };
         // A time further ahead than any pause lasts was set before the clock went back.
         let waits = |next: &UnixMillis| now < *next && next.since(now) <= every.saturating_mul(2);
@@ -218,8 +230,11 @@ impl AgentCore {
         }
         let faults = self.state.watch.telling.next_wake().filter(|_| !self.state.outbox.holds_faults());
         let counters = self.state.watch.next_counters.filter(|_| self.profile.counters_every.is_some());
+        let bill = self.state.watch.bill.as_ref().map(|bill| bill.send_at);
         let faults = faults.map(|at| (at, "faults are to be told"));
-        faults.into_iter().chain(counters.map(|at| (at, "counters are to be sent"))).min()
+        let counters = counters.map(|at| (at, "counters are to be sent"));
+        let bill = bill.map(|at| (at, "counters are to be sent for a bill"));
+        [faults, counters, bill].into_iter().flatten().min()
     }
 
     fn say_faults(&mut self, now: UnixMillis, report: FaultReport) {

@@ -9,7 +9,7 @@
 )]
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, KeyName, Lease, LeaseEnd,
+    AgentCore, BillDays, BootId, BundleFacts, Effect, EnvelopeFacts, Event, InUse, KeyName, Lease, LeaseEnd,
     MailHandle, Module, ModulesFound, Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd,
     State,
 };
@@ -56,6 +56,7 @@ impl Hand {
             classes: vec![],
             rules: Rules::default(),
             counters_every: None,
+            bill: BillDays::default(),
         };
         let core = AgentCore::new(profile, State::enrolling(request, T0, trust()));
         let mut hand = Self { core, sequence: 0, effects: vec![], sent: vec![] };
@@ -99,7 +100,9 @@ impl Hand {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => Payload::Absent,
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => Payload::Absent,
         };
         self.feed(Event::Order {
             mail: MailHandle(self.sequence),
@@ -117,6 +120,7 @@ impl Hand {
             bundle: Digest::of(b"b"),
             bundle_bytes: 1,
             software_version,
+            scheduled: false,
         }))
     }
 
@@ -141,6 +145,7 @@ impl Hand {
                 has_script: true,
                 modules: vec![module()],
                 unpacked_bytes: 1,
+                test: None,
             })),
         });
         self.read(ReadFor::Install(order), b"old");
@@ -226,7 +231,9 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => None,
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));
 }

@@ -12,9 +12,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Enrolment, EnvelopeFacts, Event, InUse,
-    KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult, Profile,
-    Program, ReadFor, Rules, ScriptEnd, State,
+    AgentCore, BillDays, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Enrolment, EnvelopeFacts, Event,
+    InUse, KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OpenFault, Payload, PostResult,
+    Profile, Program, ReadFor, Rules, ScriptEnd, State,
 };
 use proptest::prelude::*;
 use shared::bundle::ModuleKind;
@@ -70,6 +70,7 @@ fn profile() -> Profile {
         classes: vec![],
         rules: Rules::default(),
         counters_every: None,
+        bill: BillDays::default(),
     }
 }
 
@@ -174,7 +175,9 @@ impl Site {
 
     fn install(&mut self, n: u64) {
         let bundle = Digest::of(&n.to_be_bytes());
-        self.mail(n, Order::Install(InstallOrder { bundle, bundle_bytes: 9, software_version: version(n) }));
+        let software_version = version(n);
+        let order = InstallOrder { bundle, bundle_bytes: 9, software_version, scheduled: false };
+        self.mail(n, Order::Install(order));
     }
 
     /// The power is back: what starts is the program that is there.
@@ -255,6 +258,7 @@ impl Site {
             has_script: true,
             modules: self.modules(n),
             unpacked_bytes: 3,
+            test: None,
         }
     }
 
@@ -288,6 +292,7 @@ impl Site {
             | Effect::BeginChain { .. }
             | Effect::DropReadings { .. } => return None,
             Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
+            Effect::RunTest { .. } | Effect::DropWish { .. } => panic!("nobody has asked for this"),
             Effect::Inspect { order } => Event::Inspected { order, result: Ok(Box::new(self.facts(order))) },
             Effect::ReadModules { read, paths } => {
                 if read == ReadFor::Reports {
@@ -392,7 +397,9 @@ impl Site {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => Payload::Absent,
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => Payload::Absent,
         };
         Event::Order { mail, facts, order, payload, key: KeyName::First }
     }
@@ -421,7 +428,9 @@ impl Site {
             | Report::Standing(_)
             | Report::Rekeyed(_)
             | Report::Faults(_)
-            | Report::Counters(_) => None,
+            | Report::Counters(_)
+            | Report::Fetch(_)
+            | Report::Tested(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -437,7 +446,9 @@ impl Site {
             | Report::Standing(_)
             | Report::Rekeyed(_)
             | Report::Faults(_)
-            | Report::Counters(_) => None,
+            | Report::Counters(_)
+            | Report::Fetch(_)
+            | Report::Tested(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }

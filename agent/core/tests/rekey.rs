@@ -12,8 +12,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use agent_core::{
-    AgentCore, BootId, Disposal, Effect, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, ModulesFound,
-    OpenFault, Payload, PostResult, Profile, Program, Rules, State,
+    AgentCore, BillDays, BootId, Disposal, Effect, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle,
+    ModulesFound, OpenFault, Payload, PostResult, Profile, Program, Rules, State,
 };
 use proptest::prelude::*;
 use shared::keys::{OpeningKey, SigningKey};
@@ -37,6 +37,7 @@ fn profile() -> Profile {
         classes: vec![],
         rules: Rules::default(),
         counters_every: None,
+        bill: BillDays::default(),
     }
 }
 
@@ -247,7 +248,9 @@ fn kinds(site: &Site) -> Vec<(KeyName, &'static str)> {
         | Report::Ended(_)
         | Report::Cancelled(_)
         | Report::Faults(_)
-        | Report::Counters(_) => "other",
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => "other",
     };
     site.sent.iter().map(|(_, signer, report)| (*signer, name(report))).collect()
 }

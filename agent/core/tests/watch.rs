@@ -1,5 +1,4 @@
-//! Devices as the core sees them: looks go in, fault reports and readings come out. The manager is played by hand, over
-//! a mail that loses what the test wants lost.
+//! Devices as the core sees them: looks go in, fault reports and readings come out.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,
@@ -8,275 +7,18 @@
     reason = "tests"
 )]
 
+mod site;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agent_core::{
-    AgentCore, BootId, Compared, Effect, EnvelopeFacts, Event, KeyName, Look, LookFault, MailHandle, Payload,
-    PostResult, Profile, Program, Rules, State,
-};
+use agent_core::Event;
 use proptest::prelude::*;
-use shared::device::{
-    Counter, DeviceClass, DeviceName, Fault, FaultClass, FaultKey, FaultKind, FaultsRead, Measure,
-    Observation, Severity, Status, Unit,
-};
-use shared::keys::{OpeningKey, SigningKey};
-use shared::limits::ORDER_LIFE;
-use shared::message::{
-    Acknowledge, EnrolRequest, Enrolled, FaultChange, FaultReport, Heartbeat, Linked, Order, ReadingMark,
-    Report,
-};
-use shared::reading::{Anomaly, AnomalyKind};
-use shared::trust::Trust;
-use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, UnixMillis};
-
-const T0: UnixMillis = UnixMillis(1_750_000_000_000);
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn trust() -> Trust {
-    let key = |n| SigningKey::from_seed(&[n; 32]).verifying_key();
-    let seal = OpeningKey::from_seed(&[3; 32]).sealing_key();
-    Trust::new(1, T0, vec![key(1)], vec![key(2)], 1, seal)
-}
-
-fn name(text: &str) -> DeviceName {
-    DeviceName::parse(text).unwrap()
-}
-
-fn fault(code: &str) -> Fault {
-    Fault {
-        key: FaultKey(Label::lossy(&format!("8/1/{code}"))),
-        code: Label::lossy(code),
-        kind: FaultKind::Jam,
-        class: FaultClass::B,
-        severity: Severity::Critical,
-        location: Label::lossy("tray 2"),
-        text: Label::lossy("Misfeed: paper tray"),
-        never_cleared: false,
-    }
-}
-
-/// The reading at each place of each chain.
-fn linked(chain: u64, index: u64) -> Linked {
-    let of = |index: u64| Digest::of(&[chain.to_be_bytes(), index.to_be_bytes()].concat());
-    Linked { digest: of(index), previous: of(index.saturating_sub(1)) }
-}
-
-/// One that follows the same as that one, and is another.
-fn other(chain: u64, index: u64) -> Linked {
-    Linked { digest: Digest([7; 32]), ..linked(chain, index) }
-}
-
-/// One of which not even that is the same.
-fn strange() -> Linked {
-    Linked { digest: Digest([7; 32]), previous: Digest([6; 32]) }
-}
-
-/// An agent with devices, a manager's hand, and a clock that the test moves.
-struct Site {
-    core: AgentCore,
-    now: UnixMillis,
-    saved: Vec<u8>,
-    mail_works: bool,
-    orders: u64,
-    chain: u64,
-    kept: Vec<(DeviceName, Observation, Vec<Anomaly>)>,
-    /// What `BeginChain` has left behind.
-    left_behind: Vec<u64>,
-    asked_again: Vec<DeviceName>,
-    sent: Vec<Report>,
-    /// So many of `sent` were answered.
-    answered: usize,
-}
-
-impl Site {
-    fn new() -> Self {
-        let request = EnrolRequest {
-            agent: AgentId::parse("A1").unwrap(),
-            secret: [0; 32],
-            sign_key: [0; 32],
-            seal_key: [0; 32],
-            mail: MailAddress::parse("a@b.test").unwrap(),
-            agent_version: Label::lossy("1"),
-        };
-        let agent = request.agent.clone();
-        let core = AgentCore::new(Self::profile(), State::enrolling(request, T0, trust()));
-        let mut site = Self {
-            core,
-            now: T0,
-            saved: vec![],
-            mail_works: true,
-            orders: 0,
-            chain: 9,
-            kept: vec![],
-            left_behind: vec![],
-            asked_again: vec![],
-            sent: vec![],
-            answered: 0,
-        };
-        site.feed(Event::Started { recovered: false, boot: BootId::default(), program: Program::default() });
-        site.order(Order::Enrolled(Enrolled { agent, heartbeat: None }));
-        site.watching();
-        site.sent.clear();
-        site
-    }
-
-    fn profile() -> Profile {
-        Profile {
-            agent: AgentId::parse("A1").unwrap(),
-            classes: vec![],
-            rules: Rules::default(),
-            counters_every: Some(Duration::from_secs(24 * 3_600)),
-        }
-    }
-
-    fn head(&self) -> Option<ReadingMark> {
-        let index = self.kept.len() as u64;
-        (index > 0).then_some(ReadingMark { chain: self.chain, index })
-    }
-
-    fn watching(&mut self) {
-        let last: BTreeMap<_, _> = self.kept.iter().map(|(n, seen, _)| (n.clone(), seen.clone())).collect();
-        let devices = ["mfp", "ups"].map(name).to_vec();
-        self.feed(Event::Watching { devices, head: self.head(), last: last.into_iter().collect() });
-    }
-
-    /// A power cut.
-    fn restart(&mut self) {
-        self.core = AgentCore::new(Self::profile(), State::decode(&self.saved).unwrap());
-        self.feed(Event::Started { recovered: false, boot: BootId::default(), program: Program::default() });
-        self.watching();
-    }
-
-    fn feed(&mut self, event: Event) {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
-            let mut effects = vec![];
-            self.core.step(self.now, event, &mut effects);
-            for effect in effects {
-                match effect {
-                    Effect::Save(bytes) => self.saved = bytes,
-                    Effect::Post(outgoing) => {
-                        let result = if self.mail_works {
-                            self.sent.push(outgoing.report);
-                            PostResult::Done
-                        } else {
-                            PostResult::Later(Label::lossy("down"))
-                        };
-                        events.push(Event::Posted { report: outgoing.sequence, result });
-                    }
-                    Effect::KeepReading { device, seen, anomalies } => {
-                        self.kept.push((device, *seen, anomalies));
-                        events.push(Event::ReadingKept { mark: self.head().unwrap() });
-                    }
-                    Effect::LookAgain { device } => self.asked_again.push(device),
-                    Effect::CompareReading { mark, there } => {
-                        let here = Some(linked(self.chain, mark.index));
-                        events.push(Event::ReadingCompared { mark, compared: Compared::of(here, there) });
-                    }
-                    Effect::BeginChain { after } => {
-                        self.kept.drain(..usize::try_from(after).unwrap());
-                        self.chain += 1;
-                        self.left_behind.push(after);
-                        events.push(Event::ChainBegun { head: self.head() });
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn order(&mut self, order: Order) {
-        self.orders += 1;
-        let facts = EnvelopeFacts {
-            id: EnvelopeId(u128::from(self.orders).to_be_bytes()),
-            created: self.now,
-            expires: self.now.plus(ORDER_LIFE),
-            sequence: self.orders,
-            body_bytes: 1,
-            signer: trust().order_keys[0].key_id(),
-        };
-        self.feed(Event::Order {
-            mail: MailHandle(self.orders),
-            facts,
-            key: KeyName::First,
-            order,
-            payload: Payload::Absent,
-        });
-    }
-
-    fn acknowledge(&mut self, faults: &[u64]) {
-        self.order(Order::Acknowledge(Acknowledge { faults: faults.to_vec(), readings: None, there: None }));
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = self.now.plus(time);
-        self.feed(Event::Tick);
-    }
-
-    fn observation(&self, faults: &[Fault]) -> Observation {
-        let mut seen = Observation::of(DeviceClass::Mfp, self.now);
-        seen.status = Status::Idle;
-        seen.faults = faults.to_vec();
-        seen.identity.serial = Some(Label::lossy("S1"));
-        seen
-    }
-
-    fn look(&mut self, faults: &[Fault]) {
-        let result = Ok(Box::new(self.observation(faults)));
-        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
-    }
-
-    /// A look that could not read all that is wrong.
-    fn half_look(&mut self, faults: &[Fault]) {
-        let mut seen = self.observation(faults);
-        seen.faults_read = FaultsRead::Unreadable;
-        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result: Ok(Box::new(seen)) });
-    }
-
-    fn silent(&mut self) {
-        let result = Err(LookFault { silence: true, why: Label::lossy("no answer") });
-        self.feed(Event::Looked { device: name("mfp"), look: Look::Faults, result });
-    }
-
-    fn read(&mut self, device: &str, serial: &str, pages: u64) {
-        let mut seen = self.observation(&[]);
-        seen.identity.serial = Some(Label::lossy(serial));
-        seen.counters = vec![Counter {
-            name: Label::lossy("pages"),
-            labels: vec![],
-            value: pages,
-            unit: Unit::Impressions,
-            measure: Measure::Cumulative,
-        }];
-        self.feed(Event::Looked { device: name(device), look: Look::Full, result: Ok(Box::new(seen)) });
-    }
-
-    fn told(&mut self) -> Vec<FaultReport> {
-        let faults = |r: Report| if let Report::Faults(f) = r { Some(f) } else { None };
-        self.answered = 0;
-        self.sent.drain(..).filter_map(faults).collect()
-    }
-
-    /// The manager acknowledges whatever has reached it.
-    fn answer(&mut self) {
-        let number = |r: &Report| if let Report::Faults(f) = r { Some(f.number) } else { None };
-        let numbers: Vec<_> = self.sent.iter().skip(self.answered).filter_map(number).collect();
-        self.answered = self.sent.len();
-        if !numbers.is_empty() {
-            self.acknowledge(&numbers);
-        }
-    }
-
-    /// One look each minute, as a pattern of `x` (jam) and `.` (none), everything acknowledged.
-    fn minutes(&mut self, pattern: &str) {
-        for shown in pattern.chars() {
-            self.pass(MINUTE);
-            self.answer();
-            if shown == 'x' { self.look(&[fault("8")]) } else { self.look(&[]) }
-        }
-    }
-}
+use shared::UnixMillis;
+use shared::device::{Fault, FaultClass, FaultKey, FaultKind, Severity};
+use shared::message::{Acknowledge, FaultChange, FaultReport, Heartbeat, Linked, Order, ReadingMark};
+use shared::reading::AnomalyKind;
+use site::{MINUTE, Site, T0, counters, fault, linked, name, other, strange};
 
 fn edges(reports: &[FaultReport]) -> Vec<(&str, bool)> {
     let all = reports.iter().flat_map(|r| &r.changes);
@@ -332,6 +74,53 @@ fn a_lost_acknowledgement_makes_the_report_come_again_exactly_once() {
     site.pass(MINUTE * 60 * 24);
     site.order(Order::Heartbeat(Heartbeat { every_ms: 7 * 86_400_000 }));
     assert_eq!(site.told(), []);
+}
+
+#[test]
+fn an_answer_from_before_a_disk_was_put_back_takes_no_other_report_of_its_number() {
+    // PROTOCOL 14.2
+    let mut site = Site::new();
+    let older = site.saved.clone();
+    site.look(&[fault("8")]);
+    site.pass(Duration::from_secs(5));
+    let first = site.told();
+    site.saved = older;
+    site.restart();
+    site.look(&[fault("9")]);
+    site.pass(Duration::from_secs(5));
+    let second = site.told();
+    assert_eq!((first[0].number, second[0].number), (1, 1), "the number is given out again");
+    site.acknowledge_reports(&first);
+    site.pass(MINUTE * 40);
+    assert_eq!(site.told(), second, "it is said again, under the same stamp");
+    site.acknowledge_reports(&second);
+    assert!(site.core.state().watch.telling.changes.is_empty());
+    assert!(site.core.state().watch.telling.reports.is_empty());
+}
+
+#[test]
+fn who_knows_no_stamps_is_answered_and_believed_by_the_number() {
+    // PROTOCOL 14.2: a manager of before, and a report that an agent of before has made.
+    let mut site = Site::new();
+    site.look(&[fault("8")]);
+    site.pass(Duration::from_secs(5));
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![1], ..Acknowledge::default() }));
+    assert!(site.core.state().watch.telling.changes.is_empty());
+    site.look(&[fault("8"), fault("9")]);
+    site.pass(Duration::from_secs(5));
+    let mut state = site.core.state().clone();
+    state.watch.telling.reports[0].stamp = None;
+    site.saved = state.encode();
+    site.restart();
+    let stamps = Some(vec![]);
+    site.order(Order::Acknowledge(Acknowledge {
+        faults: vec![1],
+        stamps: stamps.clone(),
+        ..Acknowledge::default()
+    }));
+    assert_eq!(site.core.state().watch.telling.changes.len(), 1, "not another number");
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![2], stamps, ..Acknowledge::default() }));
+    assert!(site.core.state().watch.telling.changes.is_empty());
 }
 
 #[test]
@@ -514,13 +303,6 @@ fn a_reading_is_compared_with_the_one_before_the_restart() {
     assert_eq!((site.kept.len(), site.asked_again.len()), (1, 1));
 }
 
-fn counters(site: &mut Site) -> Vec<(Option<EnvelopeId>, Option<u64>)> {
-    let of = |r: Report| {
-        if let Report::Counters(c) = r { Some((c.query, c.after.map(|m| m.index))) } else { None }
-    };
-    site.sent.drain(..).filter_map(of).collect()
-}
-
 #[test]
 fn counters_go_out_on_request_and_each_day_and_begin_where_the_manager_ends() {
     let mut site = Site::new();
@@ -535,11 +317,16 @@ fn counters_go_out_on_request_and_each_day_and_begin_where_the_manager_ends() {
     let on_schedule = counters(&mut site);
     assert!((2..=3).contains(&on_schedule.len()), "{on_schedule:?}");
     let mark = |index| Some(ReadingMark { chain: 9, index });
-    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: mark(5), there: None }));
+    site.order(Order::Acknowledge(Acknowledge {
+        faults: vec![],
+        readings: mark(5),
+        there: None,
+        stamps: None,
+    }));
     let rest = counters(&mut site);
     assert_eq!(rest, [(None, Some(5))], "more is sent when what came is acknowledged");
     let all = mark(site.kept.len() as u64);
-    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all, there: None }));
+    site.order(Order::Acknowledge(Acknowledge { faults: vec![], readings: all, there: None, stamps: None }));
     assert_eq!(counters(&mut site), []);
     site.order(Order::QueryCounters);
     assert_eq!(counters(&mut site)[0].1, Some(site.kept.len() as u64));
@@ -549,7 +336,7 @@ impl Site {
     /// The manager has the readings up to this one of a chain.
     fn has(&mut self, chain: u64, index: u64, there: Option<Linked>) {
         let readings = Some(ReadingMark { chain, index });
-        self.order(Order::Acknowledge(Acknowledge { faults: vec![], readings, there }));
+        self.order(Order::Acknowledge(Acknowledge { faults: vec![], readings, there, stamps: None }));
     }
 
     /// Ten readings, of which the manager has the first four.

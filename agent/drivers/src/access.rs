@@ -27,6 +27,8 @@
 //! driver = "ipp"
 //! address = "ipps://192.0.2.19/ipp/print"
 //! self_signed = true           # any certificate will do: nobody has signed those of printers
+//! user = "mon"                 # with password: a login, only for ipps
+//! password = "…"
 //!
 //! [[device]]
 //! name = "box"
@@ -46,6 +48,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use shared::device::{DeviceClass, DeviceName};
+use shared::error::TomlFault;
 use shared::limits::DEVICES_MAX_COUNT;
 use shared::time::parse_duration;
 use thiserror::Error;
@@ -80,12 +83,7 @@ pub enum Access {
     /// SNMP over UDP.
     Snmp(Snmp),
     /// IPP over HTTP or HTTPS.
-    Ipp {
-        /// Where it is.
-        url: PrinterUrl,
-        /// For `ipps`: accept a certificate that nobody we know has signed, as printers have them.
-        self_signed: bool,
-    },
+    Ipp(Ipp),
     /// The box that the agent runs on.
     Host {
         /// Names of programs of which it is told whether they run.
@@ -96,6 +94,30 @@ pub enum Access {
         /// The program and its arguments.
         command: Vec<String>,
     },
+}
+
+/// How a printer is asked by IPP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipp {
+    /// Where it is.
+    pub url: PrinterUrl,
+    /// For `ipps`: accept a certificate that nobody we know has signed, as printers have them.
+    pub self_signed: bool,
+    /// Who asks, where it must be somebody. Only with `ipps`: HTTP Basic shows the password to whoever can read.
+    pub login: Option<Login>,
+}
+
+/// User and password of HTTP Basic (RFC 7617).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
 }
 
 /// How a device is asked by SNMP.
@@ -178,9 +200,9 @@ pub enum Privacy {
 /// `devices.toml` that cannot be used.
 #[derive(Debug, Error)]
 pub enum DevicesError {
-    /// Not TOML, or an unknown key; the message has line and column.
+    /// Not TOML, or an unknown key.
     #[error("not a list of devices")]
-    Toml(#[source] Box<toml::de::Error>),
+    Toml(#[source] TomlFault),
     /// A device is wrong.
     #[error("line {line}, device \"{device}\": {why}")]
     Device {
@@ -223,6 +245,7 @@ struct Raw {
     version: Option<String>,
     community: Option<String>,
     user: Option<String>,
+    password: Option<String>,
     auth: Option<Auth>,
     auth_password: Option<String>,
     privacy: Option<Privacy>,
@@ -243,7 +266,7 @@ pub fn read_devices(text: &str) -> Result<Vec<Device>, DevicesError> {
 
 /// The devices, each with the line of its head.
 fn read_with_lines(text: &str) -> Result<Vec<(usize, Device)>, DevicesError> {
-    let file: File = toml::from_str(text).map_err(|err| DevicesError::Toml(Box::new(err)))?;
+    let file: File = toml::from_str(text).map_err(|err| DevicesError::Toml(TomlFault::of(text, &err)))?;
     if file.device.len() > DEVICES_MAX_COUNT {
         return Err(DevicesError::TooMany(file.device.len()));
     }
@@ -276,10 +299,7 @@ impl Raw {
         }
         let access = match self.driver {
             Driver::Snmp => Access::Snmp(self.snmp()?),
-            Driver::Ipp => Access::Ipp {
-                url: PrinterUrl::parse(&self.take_address()?)?,
-                self_signed: self.self_signed.take().unwrap_or(false),
-            },
+            Driver::Ipp => Access::Ipp(self.ipp()?),
             Driver::Host => Access::Host { programs: self.programs()? },
             Driver::Exec => {
                 let command = self.command.take().unwrap_or_default();
@@ -317,6 +337,26 @@ impl Raw {
         }
     }
 
+    fn ipp(&mut self) -> Result<Ipp, String> {
+        let url = PrinterUrl::parse(&self.take_address()?)?;
+        let login = match (self.user.take(), self.password.take()) {
+            (None, None) => None,
+            // RFC 7617 §2: a colon ends the user, and both stand in one line.
+            (Some(user), _) if user.contains(':') => return Err("user has a colon in it".to_owned()),
+            (Some(user), Some(password)) if (user.clone() + &password).contains(char::is_control) => {
+                return Err("user or password has a character in it that nobody can type".to_owned());
+            }
+            (Some(user), Some(password)) => Some(Login { user, password }),
+            _ => return Err("user and password belong together".to_owned()),
+        };
+        if login.is_some() && !url.is_tls() {
+            return Err(
+                "a login needs ipps://: over ipp:// everybody on the way reads the password".to_owned()
+            );
+        }
+        Ok(Ipp { url, self_signed: self.self_signed.take().unwrap_or(false), login })
+    }
+
     fn snmp(&mut self) -> Result<Snmp, String> {
         let address = self.take_address()?;
         let version = self.version.take();
@@ -351,6 +391,7 @@ impl Raw {
             ("version", self.version.is_some()),
             ("community", self.community.is_some()),
             ("user", self.user.is_some()),
+            ("password", self.password.is_some()),
             ("auth", self.auth.is_some()),
             ("auth_password", self.auth_password.is_some()),
             ("privacy", self.privacy.is_some()),

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::Depth;
-use crate::access::Device;
+use crate::access::{Device, Ipp, Login};
 use crate::fault::PollFault;
 use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
 use http::{HttpFault, Reply};
@@ -55,8 +55,7 @@ impl Shared {
 pub(crate) async fn poll(
     shared: &Shared,
     device: &Device,
-    url: &PrinterUrl,
-    self_signed: bool,
+    ipp: &Ipp,
     depth: Depth,
     clock: impl Fn() -> UnixMillis + Sync,
 ) -> Result<Observation, PollFault> {
@@ -64,9 +63,9 @@ pub(crate) async fn poll(
         Depth::Faults => FAULTS_LIMIT,
         Depth::Full => FULL_LIMIT,
     };
-    let ask = Ask { url, step: device.timeout };
+    let ask = Ask { url: &ipp.url, step: device.timeout, login: ipp.login.as_ref() };
     let wanted = read::wanted(depth);
-    let reply = match timeout(limit, ask.post(shared, self_signed, &wanted)).await {
+    let reply = match timeout(limit, ask.post(shared, ipp.self_signed, &wanted)).await {
         Ok(reply) => reply?,
         Err(_) => return Err(ask.silent(limit)),
     };
@@ -80,7 +79,7 @@ pub(crate) async fn replayed(
     depth: Depth,
     now: UnixMillis,
 ) -> Result<Observation, PollFault> {
-    let ask = Ask { url, step: FAULTS_LIMIT };
+    let ask = Ask { url, step: FAULTS_LIMIT, login: None };
     let reply = ask.exchange(&mut join(said, sink()), &read::wanted(depth)).await?;
     ask.understood(reply, depth, now)
 }
@@ -89,6 +88,7 @@ pub(crate) async fn replayed(
 struct Ask<'a> {
     url: &'a PrinterUrl,
     step: Duration,
+    login: Option<&'a Login>,
 }
 
 impl Ask<'_> {
@@ -127,7 +127,7 @@ impl Ask<'_> {
         wanted: &[&str],
     ) -> Result<Reply, PollFault> {
         let request = wire::request(&self.address(), wanted);
-        http::post(stream, self.url, &request, self.step).await.map_err(|fault| match fault {
+        http::post(stream, self.url, self.login, &request, self.step).await.map_err(|fault| match fault {
             HttpFault::Silent => self.silent(self.step),
             HttpFault::Broken(why) => PollFault::Unreachable { address: self.address(), why },
             HttpFault::Garbage(why) => PollFault::Garbage { address: self.address(), why },
@@ -147,14 +147,14 @@ impl Ask<'_> {
     /// What the printer's answer in HTTP holds, or why it is none in IPP.
     fn answer(&self, reply: Reply, wanted: &[&str]) -> Result<Answer, PollFault> {
         let address = self.address();
-        let Reply { status, location, body } = reply;
+        let Reply { status, location, offers_basic, body } = reply;
         let unsupported =
             |why: String| PollFault::Unsupported { address: address.clone(), driver: "ipp", why };
         match (status, location) {
             (200, _) => {}
             (401 | 403 | 407, _) => {
-                let why = format!("it wants a login (HTTP {status}), and this driver has none");
-                return Err(PollFault::Refused { address, why });
+                let why = self.login_fault(status, offers_basic);
+                return Err(PollFault::Refused { address, why: format!("{why} (HTTP {status})") });
             }
             (426, _) => return Err(unsupported("it wants TLS (HTTP 426): ask it by ipps://".to_owned())),
             (301 | 302 | 303 | 307 | 308, Some(place)) => {
@@ -177,11 +177,29 @@ impl Ask<'_> {
         match answer.status {
             // "Successful", also if it does not know all that was asked for.
             0..=0x00ff => Ok(answer),
-            0x0401..=0x0403 => Err(PollFault::Refused { address, why: format!("it wants a login{said}") }),
+            0x0401..=0x0403 => {
+                let why = self.login_fault(401, None);
+                Err(PollFault::Refused { address, why: format!("{why}{said}") })
+            }
             0x0406 => Err(unsupported(format!("no printer is at this path{said}"))),
             0x0501 => Err(unsupported(format!("it does not tell its attributes{said}"))),
             0x0502 | 0x0507 => Err(PollFault::Refused { address, why: format!("it is busy{said}") }),
             status => Err(unsupported(format!("IPP status {status:#06x}{said}"))),
+        }
+    }
+
+    /// What to do about a printer that does not answer this login.
+    fn login_fault(&self, status: u16, offers_basic: Option<bool>) -> &'static str {
+        match (self.login, status) {
+            _ if offers_basic == Some(false) => {
+                "it wants another login than HTTP Basic, the only one that this driver has"
+            }
+            (Some(_), 403) => "this user may not ask it",
+            (Some(_), _) => "it does not accept this user and password",
+            (None, _) if self.url.is_tls() => "it wants a login: set user and password",
+            (None, _) => {
+                "it wants a login: set user and password, and ask it by ipps://, so that nobody reads them"
+            }
         }
     }
 

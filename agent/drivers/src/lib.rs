@@ -65,9 +65,7 @@ impl Drivers {
         match &device.access {
             Access::Snmp(snmp) => snmp::poll(&self.snmp, device, snmp, depth, now).await,
             Access::Exec { command } => exec::poll(device, command, depth, now).await,
-            Access::Ipp { url, self_signed } => {
-                ipp::poll(&self.ipp, device, url, *self_signed, depth, now).await
-            }
+            Access::Ipp(ipp) => ipp::poll(&self.ipp, device, ipp, depth, now).await,
             Access::Host { programs } => host::poll(&self.host, device, programs, depth, now).await,
         }
     }

@@ -150,6 +150,28 @@ async fn alerts_that_break_the_device_are_said_to_be_missing_and_nothing_is_gues
 }
 
 #[tokio::test]
+async fn a_printer_that_breaks_where_its_alerts_end_has_told_all_of_them() {
+    for version in ["1", "2c"] {
+        let bend = Bend { broken_part: Some(oid("1.3.6.1.2.1.43.18.1.1.9")), ..Bend::default() };
+        let station = Station::bent(fixture("08-broken-end"), bend);
+        let device = device(&station.address.to_string(), &format!("version = \"{version}\""));
+        for depth in [Depth::Faults, Depth::Full] {
+            let seen = look(&device, depth).await.unwrap();
+            assert_eq!(seen.faults_read, FaultsRead::Known, "{version}: {:?}", seen.left_out);
+            let codes: Vec<_> = seen.faults.iter().map(|fault| fault.code.as_str()).collect();
+            assert_eq!(codes, ["8", "1104"], "{version}");
+            assert!(!says(&seen, &["genErr"]), "{version}: {:?}", seen.left_out);
+        }
+        // With a hole before that end, nobody knows what it hides.
+        let bend = Bend { broken_part: Some(oid("1.3.6.1.2.1.43.18.1.1.8.1.7")), ..Bend::default() };
+        let station = Station::bent(fixture("08-broken-end"), bend);
+        let seen = station.faults().await;
+        assert_eq!(seen.faults_read, FaultsRead::Unreadable);
+        assert!(says(&seen, &[ALERT_DESCR, "genErr"]), "{:?}", seen.left_out);
+    }
+}
+
+#[tokio::test]
 async fn a_column_that_tells_of_no_fault_leaves_the_faults_known() {
     for broken in [SUPPLY_LEVEL, "1.3.6.1.2.1.25.3.2.1.5"] {
         let bend = Bend { broken_part: Some(oid(broken)), ..Bend::default() };

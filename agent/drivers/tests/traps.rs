@@ -339,6 +339,11 @@ async fn values_of_wrong_types_are_no_values() {
 }
 
 #[tokio::test]
+async fn alerts_with_their_times_are_those_without() {
+    assert_eq!(codes(&seen("08-broken-end").await), ["8", "1104"]);
+}
+
+#[tokio::test]
 async fn numbers_at_the_ends_of_their_ranges_break_nothing() {
     let seen = seen("21-negative-and-huge").await;
     assert_eq!(supply(&seen, "1.1").level, Level::Amount(2_147_483_647));

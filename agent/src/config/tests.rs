@@ -43,6 +43,7 @@ fn a_new_configuration_reads_back() {
     let config = parse(Path::new("agent.toml"), &text()).unwrap_or_else(|err| panic!("{err}"));
     assert_eq!(config.agent.as_str(), "A1");
     assert_eq!((config.poll, config.mail.junk), (POLL_DEFAULT, JunkPolicy::Delete));
+    assert_eq!(config.bill, BillDays::default());
 }
 
 #[test]
@@ -53,6 +54,7 @@ fn every_default_in_a_new_configuration_can_be_taken_out_of_its_comment() {
     assert_eq!(config.script_timeout, SCRIPT_TIMEOUT_DEFAULT);
     assert_eq!((config.rules, config.keep_free_bytes), (Rules::default(), 16 * 1024 * 1024));
     assert_eq!((config.lease_mode, config.restart_command.len()), (0o700, 2));
+    assert_eq!(config.bill, BillDays { days: [1].into(), utc_offset_minutes: 0 });
 }
 
 #[test]
@@ -73,6 +75,8 @@ fn a_bad_value_names_its_setting() {
         ("lease_max = \"0s\"", "lease_max"),
         ("lease_mode = \"0077\"", "lease_mode"),
         ("keep_free = \"16\"", "keep_free"),
+        ("bill_days = [1, 32]", "bill_days"),
+        ("bill_utc_offset = \"9\"", "bill_utc_offset"),
         ("password_env = \"A\"\npassword_file = \"b\"", "password_file"),
     ] {
         let err = error(&format!("{line}\n{}", text()));
@@ -96,4 +100,19 @@ fn the_rom_version_comes_from_os_release_or_a_plain_file() {
         assert_eq!(rom_version_in(&file).as_str(), expected);
     }
     assert_eq!(rom_version_in(&folder.path().join("none")).as_str(), "unknown");
+}
+
+#[test]
+fn a_second_mailbox_has_the_login_of_the_first_unless_it_says_otherwise() {
+    let parsed = |table: &str| {
+        let text = format!("password_env = \"FIRST\"\n{}\n[fallback_inbox]\n{table}", text());
+        parse(Path::new("agent.toml"), &text).unwrap_or_else(|err| panic!("{err}"))
+    };
+    let same = parsed("receive = \"imaps://spare@lab.test/INBOX\"\n").fallback_inbox.unwrap();
+    assert!(matches!(same.secret, mailio::SecretSource::Env(name) if name == "FIRST"));
+    let other = parsed("receive = \"imaps://spare@lab.test/INBOX\"\npassword_file = \"/p\"\n");
+    assert!(matches!(other.fallback_inbox.unwrap().secret, mailio::SecretSource::File(_)));
+    assert!(matches!(other.mail.secret, mailio::SecretSource::Env(_)));
+    let err = error(&format!("{}\n[fallback_inbox]\nreceive = \"nowhere\"\n", text()));
+    assert!(err.contains("receive"), "{err}");
 }

@@ -1,4 +1,4 @@
-//! Forms of values that only `agent.toml` has: sizes and modes.
+//! Forms of values that only `agent.toml` has: sizes, modes, days of bills.
 
 use thiserror::Error;
 
@@ -11,6 +11,40 @@ pub(super) struct SizeError(String);
 #[derive(Debug, Error)]
 #[error("expected the mode of a folder that its owner can use, such as \"0700\" or \"1777\", found \"{0}\"")]
 pub(super) struct ModeError(String);
+
+/// A number that should have been a day of the month.
+#[derive(Debug, Error)]
+#[error("expected days of the month, 1 to 31, found {0}")]
+pub(super) struct DayError(i64);
+
+/// A text that should have been a difference from UTC.
+#[derive(Debug, Error)]
+#[error("expected a difference from UTC such as \"+09:00\" or \"-03:30\", at most 14 hours, found \"{0}\"")]
+pub(super) struct OffsetError(String);
+
+/// A day of the month.
+pub(super) fn day(number: i64) -> Result<u8, DayError> {
+    u8::try_from(number).ok().filter(|day| (1..=31).contains(day)).ok_or(DayError(number))
+}
+
+/// Reads `+09:00`, in minutes.
+pub(super) fn utc_offset_minutes(text: &str) -> Result<i16, OffsetError> {
+    let two = |digits: &str| match digits.as_bytes() {
+        [b'0'..=b'9', b'0'..=b'9'] => digits.parse::<i16>().ok(),
+        _ => None,
+    };
+    let read = || {
+        let (hours, minutes) = text.get(1..)?.split_once(':')?;
+        let (hours, minutes) = (two(hours)?, two(minutes).filter(|minutes| *minutes < 60)?);
+        let all = hours.checked_mul(60)?.checked_add(minutes).filter(|all| *all <= 14 * 60)?;
+        match text.as_bytes().first()? {
+            b'+' => Some(all),
+            b'-' => Some(all.saturating_neg()),
+            _ => None,
+        }
+    };
+    read().ok_or_else(|| OffsetError(text.chars().take(64).collect()))
+}
 
 /// Reads `16 MiB`: a whole number and one unit.
 pub(super) fn size(text: &str) -> Result<u64, SizeError> {
@@ -46,6 +80,27 @@ mod tests {
         for bad in ["", "16", "MiB", "1.5 MiB", "-1 MiB", "16 MB", "99999999999 GiB"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_difference_from_utc_has_a_sign_hours_and_minutes() {
+        let minutes = |text| utc_offset_minutes(text).ok();
+        assert_eq!(
+            [minutes("+00:00"), minutes("+09:00"), minutes("-03:30")],
+            [Some(0), Some(540), Some(-210)]
+        );
+        assert_eq!([minutes("+14:00"), minutes("-14:00")], [Some(840), Some(-840)]);
+        for bad in
+            ["", "9", "+9:00", "+09", "09:00", "+14:01", "+09:60", "+-9:00", "é09:00", "+09:00 ", "UTC"]
+        {
+            assert!(minutes(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bill_is_due_on_days_that_months_have() {
+        assert_eq!((day(1).unwrap(), day(31).unwrap()), (1, 31));
+        assert!([0, 32, -1, 257, i64::MAX].iter().all(|number| day(*number).is_err()));
     }
 
     #[test]

@@ -43,9 +43,12 @@ pub(crate) struct AddArgs {
     /// snmp 1 and 2c: file with the community [default: public].
     #[arg(long, value_name = "FILE")]
     community_file: Option<PathBuf>,
-    /// snmp 3: the user.
+    /// snmp 3, and a login of ipps: the user.
     #[arg(long)]
     user: Option<String>,
+    /// ipps: file with the password of the login.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     /// snmp 3: md5, sha1, sha224, sha256, sha384 or sha512.
     #[arg(long, value_name = "ALGORITHM")]
     auth: Option<String>,
@@ -94,6 +97,7 @@ impl AddArgs {
         let some = |list: &Vec<String>| Some(list.clone()).filter(|list| !list.is_empty());
         let is_snmp = self.driver == DriverName::Snmp;
         let has_community = is_snmp && self.version.as_deref() != Some("3");
+        let has_login = self.driver == DriverName::Ipp && self.user.is_some();
         // A variable that is set for other devices is none of this one's.
         let from = |wanted: bool, file: &Option<PathBuf>, variable: &str| match (wanted, file) {
             (false, None) => Ok(None),
@@ -109,6 +113,7 @@ impl AddArgs {
             version: self.version.clone(),
             community: from(has_community, &self.community_file, "MAILFLEET_COMMUNITY")?,
             user: self.user.clone(),
+            password: from(has_login, &self.password_file, "MAILFLEET_DEVICE_PASSWORD")?,
             auth: self.auth.clone(),
             auth_password: from(self.auth.is_some(), &self.auth_password_file, "MAILFLEET_AUTH_PASSWORD")?,
             privacy: self.privacy.clone(),
@@ -144,7 +149,7 @@ pub(crate) async fn add(home: &Home, drivers: &Drivers, args: &AddArgs) -> anyho
     }
     let list = with_device(&read(&path)?, &entry).map_err(|err| named(&path, &err))?;
     write(&path, &list)?;
-    println!("Added to {}. An agent that runs reads it when it starts again.", path.display());
+    say!("Added to {}. An agent that runs reads it when it starts again.", path.display());
     Ok(())
 }
 
@@ -157,7 +162,7 @@ pub(crate) fn remove(home: &Home, args: &RemoveArgs) -> anyhow::Result<()> {
     let name = DeviceName::parse(&args.name).map_err(Usage::because)?;
     let list = without_device(&read(&path)?, &name).map_err(|err| named(&path, &err))?;
     write(&path, &list)?;
-    println!("Taken out of {}. An agent that runs reads it when it starts again.", path.display());
+    say!("Taken out of {}. An agent that runs reads it when it starts again.", path.display());
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use super::{range, secret};
 use crate::exit::Usage;
 use crate::files::now;
 use crate::limits::DISCOVER_AT_A_TIME;
+use crate::say;
 
 /// Longest part of a device's name that is made of its model.
 const NAME_MODEL_MAX_CHARS: usize = 40;
@@ -240,7 +241,7 @@ fn known_as(known: &[Device], address: IpAddr) -> Option<String> {
             let host = snmp.address.parse::<SocketAddr>().map(|place| place.ip());
             host.or_else(|_| snmp.address.parse()).is_ok_and(|host| host == address)
         }
-        Access::Ipp { url, .. } => url.host().parse::<IpAddr>().is_ok_and(|host| host == address),
+        Access::Ipp(ipp) => ipp.url.host().parse::<IpAddr>().is_ok_and(|host| host == address),
         Access::Host { .. } | Access::Exec { .. } => false,
     };
     known.iter().find(is_it).map(|device| device.name.to_string())
@@ -287,24 +288,24 @@ fn in_words(found: &Found) -> String {
 
 fn print(total: usize, found: &[Found], unusable: &[(IpAddr, PollFault)], has_community: bool) {
     for found in found {
-        println!("# {}", in_words(found));
+        say!("# {}", in_words(found));
         match &found.known_as {
-            Some(name) => println!("# It stands in devices.toml as \"{name}\".\n"),
+            Some(name) => say!("# It stands in devices.toml as \"{name}\".\n"),
             None => {
                 // An entry that was asked can be written.
-                print!("{}", found.entry.to_toml().unwrap_or_default());
+                say::print(format_args!("{}", found.entry.to_toml().unwrap_or_default()));
                 if found.entry.driver == "snmp" && has_community {
-                    println!("# and its community, with which it was asked");
+                    say!("# and its community, with which it was asked");
                 }
-                println!();
+                say!("");
             }
         }
     }
     for (_, fault) in unusable {
-        println!("# {fault}");
+        say!("# {fault}");
     }
     let silent = total.saturating_sub(found.len()).saturating_sub(unusable.len());
-    println!(
+    say!(
         "# {total} asked: {} found, {} that cannot be used, {silent} silent. SNMP does not answer a wrong community.",
         found.len(),
         unusable.len()
@@ -336,7 +337,7 @@ fn print_json(total: usize, found: &[Found], unusable: &[(IpAddr, PollFault)]) -
         "found": found.iter().map(device).collect::<Vec<_>>(),
         "failed": unusable.iter().map(failed).collect::<Vec<_>>(),
     });
-    println!("{}", serde_json::to_string_pretty(&document)?);
+    say!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn print_json(looks: &[Look]) -> anyhow::Result<()> {
         .map(|(name, fault)| serde_json::json!({ "device": name.as_str(), "why": fault.to_string() }))
         .collect();
     let document = serde_json::json!({ "devices": devices, "failed": failed });
-    println!("{}", serde_json::to_string_pretty(&document)?);
+    say!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 
@@ -25,20 +25,20 @@ pub(crate) fn show(name: &str, seen: &Observation) {
     let identity = &seen.identity;
     let words = [&identity.vendor, &identity.model, &identity.serial];
     let words: Vec<_> = words.into_iter().flatten().map(ToString::to_string).collect();
-    println!("{name}: {} {}, {}", seen.class, words.join(" "), seen.status);
+    say!("{name}: {} {}, {}", seen.class, words.join(" "), seen.status);
     for firmware in &identity.firmware {
-        println!("  firmware  {:<40} {}", firmware.component, firmware.version);
+        say!("  firmware  {:<40} {}", firmware.component, firmware.version);
     }
     for counter in &seen.counters {
         let what = format!("{} {}", counter.name, counter.labels_text());
-        println!("  counter   {:<40} {:>12} {}", what.trim_end(), counter.value, counter.unit);
+        say!("  counter   {:<40} {:>12} {}", what.trim_end(), counter.value, counter.unit);
     }
     for supply in &seen.supplies {
-        println!("  supply    {:<40} {:>12}", supply.text, level(supply));
+        say!("  supply    {:<40} {:>12}", supply.text, level(supply));
     }
     for part in &seen.parts {
         let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
-        println!(
+        say!(
             "  part      {:<40} {:>12} of {} {}",
             part.name,
             number(part.used),
@@ -47,18 +47,15 @@ pub(crate) fn show(name: &str, seen: &Observation) {
         );
     }
     for fault in &seen.faults {
-        println!(
-            "  FAULT {}   {} {}: {} ({})",
-            fault.class, fault.severity, fault.kind, fault.text, fault.code
-        );
+        say!("  FAULT {}   {} {}: {} ({})", fault.class, fault.severity, fault.kind, fault.text, fault.code);
     }
     if seen.faults_read == FaultsRead::Unreadable {
-        println!("  FAULTS    could not all be read: none that is open ends by this look");
+        say!("  FAULTS    could not all be read: none that is open ends by this look");
     }
     for left_out in &seen.left_out {
-        println!("  left out  {left_out}");
+        say!("  left out  {left_out}");
     }
-    println!();
+    say!("");
 }
 
 fn level(supply: &Supply) -> String {

@@ -1,5 +1,7 @@
 //! Each effect of the core, done: a translation, one arm for each.
 
+use std::time::Duration;
+
 use agent_core::{
     Compared, Disposal, Effect, Event, InUse, MailHandle, Module, OpenFault, Outgoing, PostResult, ReadFor,
     ReportSeq, ScriptEnd,
@@ -49,6 +51,34 @@ impl Shell {
         }
     }
 
+    fn open_mail(&mut self, mail: MailHandle) -> Event {
+        let event = self.inbox.open(mail, &self.keys);
+        if let Event::NotOpened { fault: OpenFault::Local(why), .. } = &event {
+            self.summary.failed.push(format!("a mail stays in the mailbox: {why}"));
+        }
+        event
+    }
+
+    fn in_use(&self, modules: &[Module]) -> InUse {
+        let leases = Leases::below(self.disk.root()).read();
+        InUse { read_at: now(), leases, running: self.disk.running(modules) }
+    }
+
+    /// Runs the test of what is installed; told to stop, it gives no result, and the next start runs it again.
+    async fn run_test(
+        &mut self,
+        order: EnvelopeId,
+        path: &ModulePath,
+        args: &[Label],
+        limit: Duration,
+    ) -> Result<Event, RunError> {
+        tracing::info!(%order, %path, "Running a test");
+        let command = script::test(self.disk.root(), path, args, self.script_user.as_ref());
+        let (end, output) = script::watch(command, limit, &mut self.stop).await.ok_or(RunError::Stopped)?;
+        tracing::info!(%order, %path, ?end, "The test has ended");
+        Ok(Event::TestEnded { order, end, output })
+    }
+
     /// Makes keys that the manager has asked for, with the proof that they are ours.
     fn make_keys(&mut self, order: EnvelopeId, keys: EnvelopeId) -> Event {
         let result = match self.keys.make(keys) {
@@ -96,9 +126,9 @@ impl Shell {
             tracing::error!("Cannot keep a reading: the signing key is not there");
             return None;
         };
-        let kept = self.readings.keep(&pair.sign, device, seen, anomalies);
+        let kept = self.readings.keep(&pair.sign, device.clone(), seen, anomalies);
         let kept = kept.inspect_err(|err| tracing::error!(%err, "Cannot keep a reading")).ok();
-        kept.map(|mark| Event::ReadingKept { mark })
+        kept.map(|mark| Event::ReadingKept { device, mark })
     }
 
     fn compare_reading(&self, mark: ReadingMark, there: Linked) -> Option<Event> {
@@ -192,13 +222,7 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             logged("leftovers", shell.tidy(&jobs, &reports));
             return Ok(None);
         }
-        Effect::Open { mail } => {
-            let event = shell.inbox.open(mail, &shell.keys);
-            if let Event::NotOpened { fault: OpenFault::Local(why), .. } = &event {
-                shell.summary.failed.push(format!("a mail stays in the mailbox: {why}"));
-            }
-            event
-        }
+        Effect::Open { mail } => shell.open_mail(mail),
         Effect::Dispose { mail, disposal } => {
             shell.dispose(mail, disposal).await?;
             return Ok(None);
@@ -217,11 +241,7 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             let trust = &shell.core.state().trust;
             Event::Staged { order, result: shell.disk.stage(order, &bundle, trust, &modules, unpacked_bytes) }
         }
-        Effect::ReadUse { order, modules } => {
-            let leases = Leases::below(shell.disk.root()).read();
-            let running = shell.disk.running(&modules);
-            Event::UseRead { order, found: InUse { read_at: now(), leases, running } }
-        }
+        Effect::ReadUse { order, modules } => Event::UseRead { order, found: shell.in_use(&modules) },
         Effect::RunScript { order, phase, from, to } => {
             shell.run_script(order, phase, from.as_ref(), &to).await?
         }
@@ -249,6 +269,11 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         Effect::Cleanup { order } => {
             logged("a job's folder", shell.disk.cleanup(order));
             logged("a bundle", remove_if_there(&shell.home.bundle(order)));
+            return Ok(None);
+        }
+        Effect::RunTest { order, path, args, limit } => shell.run_test(order, &path, &args, limit).await?,
+        Effect::DropWish { order } => {
+            logged("a wish", shell.home.wishes().forget(order));
             return Ok(None);
         }
         Effect::MakeKeys { order, keys } => shell.make_keys(order, keys),

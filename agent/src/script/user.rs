@@ -1,4 +1,4 @@
-//! The user that scripts run as, if it is another one than the agent's. Reads the box's own list: a user that
+//! The users of the box: the one that scripts run as, if it is another one than the agent's, and names. Reads the box's own list: a user that
 //! is known only over the network would be unknown when an update is needed most.
 
 use std::io::Read as _;
@@ -52,13 +52,22 @@ impl ScriptUser {
     }
 }
 
-fn in_list(list: &Path, name: &str) -> Result<ScriptUser, UserError> {
+/// The name of a user, if the box's own list has it.
+pub(crate) fn name_of(uid: u32) -> Option<String> {
+    let text = read_list(Path::new(PASSWD)).ok()?;
+    let has_number = |line: &&str| line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid);
+    text.lines().find(has_number)?.split(':').next().map(str::to_owned)
+}
+
+fn read_list(list: &Path) -> std::io::Result<String> {
     let mut text = Vec::new();
-    std::fs::File::open(list)
-        .and_then(|file| file.take(PASSWD_MAX_BYTES).read_to_end(&mut text))
-        .map_err(UserError::Read)?;
+    std::fs::File::open(list)?.take(PASSWD_MAX_BYTES).read_to_end(&mut text)?;
     // Names of people may be in any encoding.
-    let text = String::from_utf8_lossy(&text);
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn in_list(list: &Path, name: &str) -> Result<ScriptUser, UserError> {
+    let text = read_list(list).map_err(UserError::Read)?;
     text.lines().find_map(|line| user_in(line, name)).ok_or_else(|| UserError::Unknown(name.to_owned()))
 }
 

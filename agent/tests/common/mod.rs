@@ -361,10 +361,16 @@ impl World {
     }
 
     pub fn install_order(bundle: &[u8], version: &str) -> Order {
+        Self::install_order_at(bundle, version, false)
+    }
+
+    /// An install order that waits for its schedule, or not.
+    pub fn install_order_at(bundle: &[u8], version: &str, scheduled: bool) -> Order {
         Order::Install(InstallOrder {
             bundle: Digest::of(bundle),
             bundle_bytes: bundle.len() as u64,
             software_version: SoftwareVersion::parse(version).unwrap(),
+            scheduled,
         })
     }
 

@@ -287,6 +287,7 @@ pub fn nothing_is_left(w: &World) {
         "outbox",
         "state",
         "state.prev",
+        "wishes",
     ];
     for name in Tree::read(&w.home()).0.keys() {
         let later = name.starts_with("key-") && (name.ends_with(".sign") || name.ends_with(".open"));

@@ -38,7 +38,7 @@ impl Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     target("envelope_head", 4096, envelopes::head),
     target("envelope_header", 4096, envelopes::header),
     target("envelope_body", 2048, envelopes::body),
@@ -63,6 +63,7 @@ pub const TARGETS: [Target; 27] = [
     target("selection", 512, settings::selection),
     target("agent_state", 4096, settings::agent_state),
     target("lease", 1024, settings::lease),
+    target("wish", 512, settings::wish),
     target("toml_agent", 4096, settings::agent_toml),
     target("toml_manager", 2048, settings::manager_toml),
     target("toml_bundle", 4096, settings::bundle_toml),

@@ -54,7 +54,7 @@ pub(crate) fn headers(data: &[u8]) -> bool {
     };
     if let Some(subject) = subject(&headers) {
         harmless(&subject);
-        assert!(subject.len() <= 200, "{subject}");
+        assert!(subject.len() <= 500, "{subject}");
         if let Some(marker) = Marker::from_subject(&subject) {
             assert!(
                 subject.contains(&marker.id.to_hex()) || subject.to_lowercase().contains(&marker.id.to_hex())

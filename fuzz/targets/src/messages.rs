@@ -1,9 +1,12 @@
 //! Orders and reports: the CBOR inside a body that was opened.
 
+use manager_core::probe::Expectation;
 use manager_core::rows::{AgentCells, version_rows};
 use shared::AgentId;
 use shared::limits::{MODULES_MAX_COUNT, SCRIPT_OUTPUT_MAX_BYTES};
-use shared::message::{Outcome, Report, Step, VersionReport, decode_order, decode_report, encode};
+use shared::message::{
+    Outcome, OutputTail, Report, Step, TestResult, VersionReport, decode_order, decode_report, encode,
+};
 
 use crate::harness::{harmless, told};
 
@@ -47,11 +50,7 @@ fn shown(report: &Report) {
                 Outcome::Refused(refusal) => harmless(&refusal.to_string()),
                 Outcome::Installed | Outcome::AlreadyInstalled => {}
             }
-            if let Some(output) = &ended.output {
-                assert!(output.as_str().len() <= SCRIPT_OUTPUT_MAX_BYTES);
-                let drives = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-                assert!(!output.as_str().contains(drives), "control characters in a script's output");
-            }
+            ended.output.iter().for_each(bounded);
             versions(&ended.versions);
         }
         Report::Versions(report) => versions(&report.versions),
@@ -61,12 +60,34 @@ fn shown(report: &Report) {
                 harmless(&waiting.to_string());
             }
         }
+        Report::Tested(tested) => of_test(&tested.result),
         Report::Cancelled(_)
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => {}
+        | Report::Counters(_)
+        | Report::Fetch(_) => {}
     }
+}
+
+fn of_test(result: &TestResult) {
+    harmless(&result.to_string());
+    match result {
+        TestResult::Exit(_, output) | TestResult::Signal(_, output) | TestResult::TimedOut(_, output) => {
+            bounded(output);
+        }
+        TestResult::NotRun(_) | TestResult::OtherVersion(_) => {}
+    }
+    let expected = Expectation { exit: 0, output: Some("ready".to_owned()), limit_ms: 1_000 };
+    if let Err(found) = expected.compare(result) {
+        assert!(found.len() <= 4 * SCRIPT_OUTPUT_MAX_BYTES, "{} bytes of reason", found.len());
+    }
+}
+
+fn bounded(output: &OutputTail) {
+    assert!(output.as_str().len() <= SCRIPT_OUTPUT_MAX_BYTES);
+    let drives = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    assert!(!output.as_str().contains(drives), "control characters in a program's output");
 }
 
 fn versions(report: &VersionReport) {

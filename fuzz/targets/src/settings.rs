@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use agent_core::{AgentCore, BootId, Event, LEASE_MAX_DEFAULT, LeaseEnd, Profile, Program, Rules, State};
+use agent_core::{
+    AgentCore, BillDays, BootId, Event, LEASE_MAX_DEFAULT, LeaseEnd, Profile, Program, Rules, State,
+};
 use mailfleet::config::Config;
 use mailfleet::import;
-use mailfleet_agent::lease;
 use mailfleet_agent::ledger::{self, Unreadable};
+use mailfleet_agent::{lease, wish};
 use manager_core::select::{Facts, Selection};
 use shared::bundle::BundleSpec;
 use shared::limits::SLOTS_MAX_COUNT;
-use shared::{AgentId, Label, UnixMillis};
+use shared::{AgentId, EnvelopeId, Label, UnixMillis};
 
 use crate::harness::{harmless, told, told_operator};
 use crate::texts::stays_below;
@@ -94,7 +96,9 @@ pub(crate) fn agent_state(data: &[u8]) -> bool {
 fn restarted(state: State) {
     let Ok(agent) = AgentId::parse("A1") else { return };
     let floor = state.fresh.clock_floor();
-    let profile = Profile { agent, classes: Vec::new(), rules: Rules::default(), counters_every: None };
+    // One that wants all that its operator can want: bills, too, are worked out from any time.
+    let bill = BillDays { days: BTreeSet::from([1, 31]), utc_offset_minutes: -720 };
+    let profile = Profile { agent, classes: Vec::new(), rules: Rules::default(), counters_every: None, bill };
     let mut core = AgentCore::new(profile, state);
     let mut effects = Vec::new();
     // Another run of the box's system than that in which the seeds wait for its restart.
@@ -139,6 +143,22 @@ pub(crate) fn lease(data: &[u8]) -> bool {
         ),
     }
     true
+}
+
+/// A wish of a person at the site.
+pub(crate) fn wish(data: &[u8]) -> bool {
+    let order = EnvelopeId([7; 16]);
+    match wish::parse(order, &String::from_utf8_lossy(data)) {
+        Ok(wish) => {
+            assert_eq!(wish.order, order);
+            harmless(wish.by.as_str());
+            true
+        }
+        Err(err) => {
+            told(&err);
+            false
+        }
+    }
 }
 
 /// `agent.toml`.

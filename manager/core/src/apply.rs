@@ -4,7 +4,10 @@ use shared::message::{CancelResult, Outcome, Refusal, Report, Reported, Step};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
+use crate::consent::{Answer, Consent};
+use crate::delivery::Trouble;
 use crate::reason::Reason;
+use crate::rollout::{Forgiven, Held, HoldReason, Survey};
 
 /// Something that happened to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,16 +18,37 @@ pub enum TargetEvent {
     QueryQueued(EnvelopeId),
     /// The withdrawal of its order was put into the outbox.
     CancelQueued(EnvelopeId),
+    /// Its schedule was put into the outbox; from when on that lets it install.
+    ScheduleQueued(EnvelopeId, UnixMillis),
+    /// The order to run the bundle's test was put into the outbox.
+    TestQueued(EnvelopeId),
+    /// Its administrator was asked for consent.
+    ConsentAsked,
+    /// Its administrator has answered.
+    Answered(Answer),
     /// This envelope is about to be handed to the relay for it. Saved before the relay is spoken to.
     Trying(EnvelopeId),
     /// The relay has taken this envelope for it.
     Sent(EnvelopeId),
-    /// The relay did not take this envelope yet.
-    Delayed(EnvelopeId, Delay),
-    /// The relay has refused this envelope for good.
-    Refused(EnvelopeId, String),
-    /// A bounce names this envelope and this agent. Unsigned: anyone on the way can write one.
-    Bounced(EnvelopeId, String),
+    /// The relay did not take this envelope yet; when it is asked again.
+    Delayed(EnvelopeId, Trouble, UnixMillis),
+    /// The relay has refused this envelope for good, and it is given up.
+    Refused(EnvelopeId, Trouble),
+    /// A bounce gives this envelope up for this agent. Unsigned, as the next two can be: anyone on the way can write one.
+    Bounced(EnvelopeId, Trouble),
+    /// A mail server on the way says that it still tries to deliver this envelope.
+    Stuck(EnvelopeId, Trouble),
+    /// This envelope did not reach its mailbox, and is mailed once more.
+    Remailed {
+        /// The envelope.
+        envelope: EnvelopeId,
+        /// What was wrong.
+        trouble: Trouble,
+        /// When.
+        at: UnixMillis,
+        /// To the agent's second address.
+        to_second: bool,
+    },
     /// The agent has new keys (its box was replaced): its reports are numbered from 1 again.
     Reenrolled,
     /// A signed report of the agent, verified and newer than its last.
@@ -49,28 +73,39 @@ impl Campaign {
     /// Applies an event. Applying it twice is the same as applying it once.
     pub fn apply(&mut self, now: UnixMillis, agent: &AgentId, event: &TargetEvent) -> Applied {
         let goal = self.bundle.software_version.clone();
+        let halted = self.state == CampaignState::Halted;
         let Some(target) = self.targets.get_mut(agent) else { return Applied::Ignored };
         let before = target.clone();
         match event {
             TargetEvent::OrderQueued(id) => target.order_queued(now, *id),
             TargetEvent::QueryQueued(id) => Ask::again(&mut target.query, *id),
-            TargetEvent::CancelQueued(id) => Ask::again(&mut target.cancel, *id),
+            TargetEvent::CancelQueued(id) => {
+                Ask::again(&mut target.cancel, *id);
+                target.called_back = halted;
+            }
+            TargetEvent::ScheduleQueued(id, from) => {
+                Ask::again(&mut target.schedule, *id);
+                target.install_from = Some(*from);
+            }
+            TargetEvent::TestQueued(id) => Ask::again(&mut target.test, *id),
+            TargetEvent::ConsentAsked => target.consent_asked(now),
+            TargetEvent::Answered(answer) => target.answered(now, *answer),
             TargetEvent::Trying(id) => {
                 if target.order() == Some(*id) && target.state == TargetState::Queued {
                     target.tried_at = target.tried_at.or(Some(now));
                 }
             }
             TargetEvent::Sent(id) => target.sent(now, *id),
-            TargetEvent::Delayed(id, delay) => {
+            TargetEvent::Delayed(id, trouble, next_try) => {
                 if target.order() == Some(*id) && target.state == TargetState::Queued {
-                    target.delay = Some(delay.clone());
+                    target.delay = Some(Delay::new(target.delay.as_ref(), trouble, Some(*next_try), now));
                 }
             }
-            TargetEvent::Refused(id, text) => target.refused(*id, text),
-            TargetEvent::Bounced(id, text) => {
-                // PROTOCOL 8.4: only while nothing was heard from the agent itself.
-                let unheard = [TargetState::Queued, TargetState::Mailed];
-                target.undeliverable(*id, &unheard, Reason::Bounced(text.clone()));
+            TargetEvent::Refused(id, trouble) => target.refused(*id, trouble),
+            TargetEvent::Bounced(id, trouble) => target.bounced(*id, trouble),
+            TargetEvent::Stuck(id, trouble) => target.stuck(now, *id, trouble),
+            TargetEvent::Remailed { envelope, trouble, at, to_second } => {
+                target.remailed(now, *envelope, trouble, *at, *to_second);
             }
             TargetEvent::Reenrolled => target.replaced(now),
             TargetEvent::Report { report, sequence } => {
@@ -109,7 +144,10 @@ impl Campaign {
         let failed: Vec<AgentId> = self
             .targets
             .iter()
-            .filter(|(_, t)| t.state.is_end() && t.state != TargetState::Verified)
+            .filter(|(_, t)| {
+                // What a customer has declined is not mailed because an operator tries the rest again.
+                t.state.is_end() && !matches!(t.state, TargetState::Verified | TargetState::Declined)
+            })
             .map(|(agent, _)| agent.clone())
             .collect();
         for agent in &failed {
@@ -133,13 +171,112 @@ impl Campaign {
         }
     }
 
+    /// Opens a wave: its targets can be mailed.
+    pub fn open_wave(&mut self, number: u32, now: UnixMillis) {
+        if let Some(wave) = self.wave_mut(number) {
+            wave.opened_at = wave.opened_at.or(Some(now));
+        }
+    }
+
+    /// Opens a wave's gate.
+    pub fn pass_wave(&mut self, number: u32, now: UnixMillis) {
+        if let Some(wave) = self.wave_mut(number) {
+            wave.passed_at = wave.passed_at.or(Some(now));
+        }
+    }
+
+    fn wave_mut(&mut self, number: u32) -> Option<&mut crate::rollout::Wave> {
+        self.rollout.waves.get_mut(usize::try_from(number).ok()?)
+    }
+
+    /// The operator starts what was planned. False if it was started before.
+    pub fn start(&mut self, now: UnixMillis) -> bool {
+        let planned = self.state == CampaignState::Planned;
+        if planned {
+            self.state = CampaignState::Running;
+            self.rollout.begin(now);
+        }
+        planned
+    }
+
+    /// The operator stops it for a while: what is on its way goes on. False if it does not run.
+    pub fn pause(&mut self, words: &str, now: UnixMillis) -> bool {
+        let runs = self.state == CampaignState::Running;
+        if runs {
+            self.state = CampaignState::Paused;
+            self.rollout.held = Some(Held { why: HoldReason::Operator(words.to_owned()), since: now });
+        }
+        runs
+    }
+
+    /// Stops it: nothing more is mailed, and the plan calls back what agents have not begun. Gives those whose mail waits in the
+    /// outbox and is to be dropped there; `None` if it is over or halted already.
+    pub fn halt(&mut self, why: HoldReason, now: UnixMillis) -> Option<Vec<AgentId>> {
+        if !matches!(self.state, CampaignState::Running | CampaignState::Paused) {
+            return None;
+        }
+        self.state = CampaignState::Halted;
+        self.rollout.held = Some(Held { why, since: now });
+        let mut dropped = Vec::new();
+        for (agent, target) in &mut self.targets {
+            let schedule_waits = target.schedule.as_ref().is_some_and(|ask| ask.sent_at.is_none());
+            let unsent = (target.state == TargetState::Queued && target.tried_at.is_none())
+                || (target.state == TargetState::Pending && schedule_waits);
+            if unsent {
+                if target.state == TargetState::Queued {
+                    target.attempts = target.attempts.saturating_sub(1);
+                }
+                target.restart();
+                dropped.push(agent.clone());
+            }
+        }
+        Some(dropped)
+    }
+
+    /// The operator lets it go on. Failures up to now are taken into account: the gate halts it at the next one. What was called back
+    /// is mailed again. False if it is neither paused nor halted.
+    pub fn resume(&mut self, now: UnixMillis) -> bool {
+        if !matches!(self.state, CampaignState::Paused | CampaignState::Halted) {
+            return false;
+        }
+        if let Some(number) = self.rollout.current().and_then(|at| u32::try_from(at).ok()) {
+            let survey = Survey::of(self, number);
+            let halted = self.state == CampaignState::Halted;
+            if let Some(wave) = self.wave_mut(number).filter(|_| halted) {
+                wave.forgiven = Forgiven { failed: survey.failed, silent: survey.silent, until: Some(now) };
+            }
+        }
+        self.state = CampaignState::Running;
+        self.rollout.held = None;
+        for target in self.targets.values_mut() {
+            if target.called_back && target.state == TargetState::Cancelled {
+                target.attempts = target.attempts.saturating_sub(1);
+                target.restart();
+            }
+        }
+        true
+    }
+
+    /// The operator opens the gate that is awaited. Gives its wave; `None` if there is none, or the campaign does not act.
+    pub fn skip(&mut self, now: UnixMillis) -> Option<u32> {
+        if matches!(self.state, CampaignState::Finished | CampaignState::Cancelled | CampaignState::Planned) {
+            return None;
+        }
+        let number = u32::try_from(self.rollout.current()?).ok()?;
+        self.resume(now);
+        self.open_wave(number, now);
+        self.pass_wave(number, now);
+        Some(number)
+    }
+
     /// The operator's cancel: targets whose mail the relay was never asked to take end at once; the plan
     /// withdraws the other orders.
     pub fn cancel(&mut self) {
-        if self.state != CampaignState::Running {
+        if matches!(self.state, CampaignState::Finished | CampaignState::Cancelled) {
             return;
         }
         self.state = CampaignState::Cancelled;
+        self.rollout.held = None;
         for target in self.targets.values_mut() {
             let spoken_of = matches!(
                 target.state,
@@ -183,12 +320,14 @@ impl Target {
             match self.state {
                 TargetState::Queued => self.state = TargetState::Mailed,
                 // The operator cancelled while the mail was being handed over: it must be called back.
-                TargetState::Cancelled => {
+                TargetState::Cancelled if self.tried_at.is_none() => {
                     self.state = TargetState::Mailed;
                     self.reason = None;
                 }
                 // A report may have come before the mail server's word for its order was written down.
                 TargetState::Pending
+                | TargetState::Asked
+                | TargetState::Declined
                 | TargetState::Mailed
                 | TargetState::Received
                 | TargetState::Deferred
@@ -197,31 +336,108 @@ impl Target {
                 | TargetState::Failed
                 | TargetState::Silent
                 | TargetState::Undeliverable
+                | TargetState::Cancelled
                 | TargetState::Expired => {}
             }
         }
-        for ask in [&mut self.query, &mut self.cancel].into_iter().flatten() {
+        for ask in
+            [&mut self.query, &mut self.cancel, &mut self.schedule, &mut self.test].into_iter().flatten()
+        {
             if ask.ids.contains(&id) && ask.sent_at.is_none() {
                 ask.sent_at = Some(now);
             }
         }
     }
 
-    fn refused(&mut self, id: EnvelopeId, text: &str) {
+    fn refused(&mut self, id: EnvelopeId, trouble: &Trouble) {
+        let reason = Reason::MailRefused(trouble.text.clone(), trouble.cause);
         let unsent = |ask: &Option<Ask>| {
             ask.as_ref().is_some_and(|ask| ask.ids.contains(&id) && ask.sent_at.is_none())
         };
-        if (unsent(&self.query) || unsent(&self.cancel)) && !self.state.is_end() {
+        let asks = [&self.query, &self.cancel, &self.schedule];
+        if asks.into_iter().any(unsent) && !self.state.is_end() {
             // What cannot be mailed is not answered, so there is nothing to wait for.
-            self.end(TargetState::Undeliverable, Some(Reason::MailRefused(text.to_owned())));
-        } else {
-            self.undeliverable(id, &[TargetState::Queued], Reason::MailRefused(text.to_owned()));
+            self.end(TargetState::Undeliverable, Some(reason));
+        } else if self.order() == Some(id) && self.state == TargetState::Queued {
+            self.end(TargetState::Undeliverable, Some(reason));
         }
     }
 
-    fn undeliverable(&mut self, id: EnvelopeId, from: &[TargetState], reason: Reason) {
-        if self.order() == Some(id) && from.contains(&self.state) {
+    /// PROTOCOL 8.4: a mail server's word counts only while nothing was heard from the agent itself. That may be known long after the
+    /// verdict: relays try for days.
+    fn is_unheard(&self) -> bool {
+        match self.state {
+            TargetState::Queued | TargetState::Mailed => true,
+            TargetState::Silent => matches!(self.reason, Some(Reason::NoAnswer { received: false, .. })),
+            TargetState::Pending
+            | TargetState::Asked
+            | TargetState::Received
+            | TargetState::Deferred
+            | TargetState::Installed
+            | TargetState::Verified
+            | TargetState::Failed
+            | TargetState::Undeliverable
+            | TargetState::Cancelled
+            | TargetState::Expired
+            | TargetState::Declined => false,
+        }
+    }
+
+    fn bounced(&mut self, id: EnvelopeId, trouble: &Trouble) {
+        if self.order() == Some(id) && self.is_unheard() {
+            let reason = Reason::Bounced(trouble.text.clone(), trouble.cause);
             self.end(TargetState::Undeliverable, Some(reason));
+        }
+    }
+
+    fn stuck(&mut self, now: UnixMillis, id: EnvelopeId, trouble: &Trouble) {
+        if self.order() != Some(id) || !self.is_unheard() {
+            return;
+        }
+        if self.state == TargetState::Mailed {
+            self.delay = Some(Delay::new(self.delay.as_ref(), trouble, None, now));
+        }
+        // The verdict stays, and is explained.
+        if let Some(Reason::NoAnswer { mail, .. }) = &mut self.reason {
+            *mail = Some(trouble.clone());
+        }
+    }
+
+    fn remailed(
+        &mut self,
+        now: UnixMillis,
+        id: EnvelopeId,
+        trouble: &Trouble,
+        at: UnixMillis,
+        to_second: bool,
+    ) {
+        if self.order() != Some(id) || !self.is_unheard() {
+            return;
+        }
+        if to_second {
+            self.rerouted = Some(trouble.clone());
+        }
+        let delay = Delay::new(self.delay.as_ref(), trouble, Some(at), now);
+        // Who was called silent stays it until a report says more; the mail goes out all the same.
+        if self.state == TargetState::Silent || self.delay.as_ref() == Some(&delay) {
+            return;
+        }
+        self.delay = Some(delay);
+        self.state = TargetState::Queued;
+        self.tried_at = self.tried_at.or(Some(now));
+        if !to_second {
+            self.attempts = self.attempts.saturating_add(1);
+        }
+        self.mailed_at = None;
+        self.settle_from = None;
+        self.query = None;
+    }
+
+    /// The order has arrived after all: only now its time to settle begins.
+    fn arrived(&mut self, now: UnixMillis) {
+        if self.delay.take().is_some() {
+            self.query = None;
+            self.settle_from = Some(now);
         }
     }
 
@@ -245,6 +461,13 @@ impl Target {
                 self.versions(software, asked, reaches_goal(software));
             }
             Report::Cancelled(answer) if self.order() == Some(answer.order) => self.cancelled(answer.result),
+            Report::Fetch(fetch) if asked_by(&self.schedule, fetch.schedule) => {
+                self.fetch_asked_at = self.fetch_asked_at.or(Some(now));
+            }
+            Report::Tested(tested) if asked_by(&self.test, tested.order) && self.tested.is_none() => {
+                self.tested = Some(tested.result.clone());
+                self.tested_at = Some(now);
+            }
             Report::Enrol(_)
             | Report::Progress(_)
             | Report::Ended(_)
@@ -252,7 +475,36 @@ impl Target {
             | Report::Standing(_)
             | Report::Rekeyed(_)
             | Report::Faults(_)
-            | Report::Counters(_) => {}
+            | Report::Counters(_)
+            | Report::Fetch(_)
+            | Report::Tested(_) => {}
+        }
+    }
+
+    fn consent_asked(&mut self, now: UnixMillis) {
+        if self.state == TargetState::Pending {
+            self.state = TargetState::Asked;
+            self.consent = Some(Consent::Asked(now));
+        }
+    }
+
+    /// The first answer counts, and a "no" as long as nothing was mailed.
+    fn answered(&mut self, now: UnixMillis, answer: Answer) {
+        let not_mailed = self.state == TargetState::Asked
+            || (self.state == TargetState::Pending && self.attempts == 0 && self.consent.is_some());
+        match answer {
+            Answer::No if not_mailed => self.end(TargetState::Declined, Some(Reason::SaysNo)),
+            Answer::Yes | Answer::Always if not_mailed => {
+                self.state = TargetState::Pending;
+                self.consent = Some(Consent::Given(now));
+                self.not_before = None;
+            }
+            Answer::Later(until) if not_mailed => {
+                self.state = TargetState::Pending;
+                self.consent = Some(Consent::Later(now));
+                self.not_before = Some(until);
+            }
+            Answer::Yes | Answer::Always | Answer::No | Answer::Later(_) => {}
         }
     }
 
@@ -260,6 +512,7 @@ impl Target {
         if self.state.is_end() || self.state == TargetState::Installed {
             return;
         }
+        self.arrived(now);
         match step {
             Step::Received => self.state = TargetState::Received,
             Step::Waiting(waiting) => {
@@ -354,6 +607,8 @@ impl Target {
             TargetState::Failed => matches!(self.reason, Some(Reason::OtherVersion(_))),
             TargetState::Cancelled => matches!(self.reason, Some(Reason::Cancelled(None))),
             TargetState::Pending
+            | TargetState::Asked
+            | TargetState::Declined
             | TargetState::Queued
             | TargetState::Mailed
             | TargetState::Received
@@ -362,4 +617,8 @@ impl Target {
             | TargetState::Verified => false,
         }
     }
+}
+
+fn asked_by(ask: &Option<Ask>, id: EnvelopeId) -> bool {
+    ask.as_ref().is_some_and(|ask| ask.ids.contains(&id))
 }

@@ -6,10 +6,14 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Reported, Waiting};
+use shared::message::{Reported, TestResult, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
+use crate::consent::Consent;
+use crate::delivery::{Cause, RELAY_PATIENCE, Trouble};
+use crate::probe::Expectation;
 use crate::reason::Reason;
+use crate::rollout::{Rollout, WaveKind};
 
 /// Numbers a campaign in commands and files: 1, 2, 3 …
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +36,8 @@ pub struct Campaign {
     pub bundle: BundleFacts,
     /// How patient it is.
     pub settings: Settings,
+    /// Its way through its targets.
+    pub rollout: Rollout,
     /// Whether it still acts.
     pub state: CampaignState,
     /// When it was started.
@@ -51,6 +57,8 @@ pub struct BundleFacts {
     pub from: Vec<SoftwareVersion>,
     /// The classes it is for; empty: all.
     pub classes: Vec<Label>,
+    /// What its test says if it works (N7); `None`: it has none.
+    pub test: Option<Expectation>,
 }
 
 /// How patient a campaign is.
@@ -69,8 +77,14 @@ pub struct Settings {
 /// Whether a campaign still acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CampaignState {
+    /// It is laid out, and the operator has not started it.
+    Planned,
     /// Some target has no end state yet, or may be tried again.
     Running,
+    /// The operator has stopped it for a while: nothing new is mailed, answers are taken.
+    Paused,
+    /// A gate or the operator has stopped it: nothing new is mailed, and orders that agents have not begun are called back.
+    Halted,
     /// Every target has an end state.
     Finished,
     /// The operator has stopped it.
@@ -79,8 +93,14 @@ pub enum CampaignState {
 
 impl CampaignState {
     /// All states with their names.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Running, "running"), (Self::Finished, "finished"), (Self::Cancelled, "cancelled")];
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Planned, "planned"),
+        (Self::Running, "running"),
+        (Self::Paused, "paused"),
+        (Self::Halted, "halted"),
+        (Self::Finished, "finished"),
+        (Self::Cancelled, "cancelled"),
+    ];
 
     /// Its name in the store, JSON and tables.
     #[must_use]
@@ -135,11 +155,17 @@ pub enum TargetState {
     /// The order's life ended before anything came of it. An end.
     #[n(11)]
     Expired,
+    /// Its administrator was asked, and has not answered.
+    #[n(12)]
+    Asked,
+    /// Its administrator does not want it, or did not say so in time. An end.
+    #[n(13)]
+    Declined,
 }
 
 impl TargetState {
     /// All states with their names.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::Pending, "pending"),
         (Self::Queued, "queued"),
         (Self::Mailed, "mailed"),
@@ -152,6 +178,8 @@ impl TargetState {
         (Self::Undeliverable, "undeliverable"),
         (Self::Cancelled, "cancelled"),
         (Self::Expired, "expired"),
+        (Self::Asked, "asked"),
+        (Self::Declined, "declined"),
     ];
 
     /// Its name in the store, JSON, CSV and tables.
@@ -175,8 +203,10 @@ impl TargetState {
             | Self::Silent
             | Self::Undeliverable
             | Self::Cancelled
-            | Self::Expired => true,
+            | Self::Expired
+            | Self::Declined => true,
             Self::Pending
+            | Self::Asked
             | Self::Queued
             | Self::Mailed
             | Self::Received
@@ -248,18 +278,95 @@ pub struct Target {
     /// whether or not the relay's answer was ever written down.
     #[n(16)]
     pub tried_at: Option<UnixMillis>,
+    /// Its wave, from 0.
+    #[cbor(n(17), default)]
+    pub wave: u32,
+    /// It is not mailed before this: a retry that was put off, or an administrator who said "later".
+    #[n(18)]
+    pub not_before: Option<UnixMillis>,
+    /// How its administrator was asked, and what the answer was.
+    #[n(19)]
+    pub consent: Option<Consent>,
+    /// The schedule of this round.
+    #[n(20)]
+    pub schedule: Option<Ask>,
+    /// From when on the schedule lets it install.
+    #[n(21)]
+    pub install_from: Option<UnixMillis>,
+    /// When the agent asked for the bundle.
+    #[n(22)]
+    pub fetch_asked_at: Option<UnixMillis>,
+    /// The order to run the bundle's test.
+    #[n(23)]
+    pub test: Option<Ask>,
+    /// What came of the test.
+    #[n(24)]
+    pub tested: Option<TestResult>,
+    /// When that came.
+    #[n(25)]
+    pub tested_at: Option<UnixMillis>,
+    /// Its order was called back because the campaign halted: it is mailed again when that goes on.
+    #[cbor(n(26), default)]
+    pub called_back: bool,
+    /// What was wrong with its first address; since then its order goes to the second.
+    #[n(27)]
+    pub rerouted: Option<Trouble>,
 }
 
-/// Mail that the relay did not take yet.
+/// Mail that has not reached its mailbox yet.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Delay {
-    /// What the relay said.
+    /// What a mail server said.
     #[n(0)]
     pub text: String,
-    /// When it is tried again.
+    /// When it is tried again; `None`: mail servers on the way do so when they like.
     #[n(1)]
-    pub next_try: UnixMillis,
+    pub next_try: Option<UnixMillis>,
+    /// What the words mean.
+    #[cbor(n(2), default)]
+    pub cause: Cause,
+    /// Since when it is so; `None`: it was not written down.
+    #[n(3)]
+    pub since: Option<UnixMillis>,
+}
+
+impl Delay {
+    /// The same trouble as before goes on; another one begins now.
+    pub(crate) fn new(
+        before: Option<&Self>,
+        trouble: &Trouble,
+        next_try: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Self {
+        let Trouble { cause, text } = trouble.clone();
+        let since = before.filter(|before| before.cause == cause).and_then(|before| before.since);
+        Self { text, next_try, cause, since: Some(since.unwrap_or(now)) }
+    }
+
+    /// When what mail servers on the way say is not believed any more; `None`: it is tried again from here.
+    pub(crate) fn over_at(&self) -> Option<UnixMillis> {
+        self.since.filter(|_| self.next_try.is_none()).map(|since| since.plus(RELAY_PATIENCE))
+    }
+
+    /// What is wrong, without since when.
+    pub(crate) fn trouble(&self) -> Trouble {
+        Trouble { cause: self.cause, text: self.text.clone() }
+    }
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cause.name().unwrap_or("mail server"))?;
+        if let Some(since) = self.since {
+            write!(f, " since {since}")?;
+        }
+        write!(f, ": {}; ", self.text)?;
+        match self.next_try {
+            Some(at) => write!(f, "next try {at}"),
+            None => f.write_str("mail servers go on trying"),
+        }
+    }
 }
 
 /// Something that was asked of an agent and waits for its answer.
@@ -310,7 +417,25 @@ impl Target {
             cancel: None,
             heard: 0,
             tried_at: None,
+            wave: 0,
+            not_before: None,
+            consent: None,
+            schedule: None,
+            install_from: None,
+            fetch_asked_at: None,
+            test: None,
+            tested: None,
+            tested_at: None,
+            called_back: false,
+            rerouted: None,
         }
+    }
+
+    /// The same in another wave.
+    #[must_use]
+    pub fn in_wave(mut self, wave: u32) -> Self {
+        self.wave = wave;
+        self
     }
 
     /// The order of this round.
@@ -340,5 +465,79 @@ impl Target {
         self.settle_from = None;
         self.query = None;
         self.tried_at = None;
+        self.schedule = None;
+        self.install_from = None;
+        self.fetch_asked_at = None;
+        self.test = None;
+        self.tested = None;
+        self.tested_at = None;
+        self.called_back = false;
+        self.rerouted = None;
+    }
+
+    /// True if its order is known not to have reached its mailbox yet: nothing can be asked or judged before it has.
+    pub(crate) fn waits_for_mail(&self, now: UnixMillis) -> bool {
+        let waits = |delay: &Delay| delay.over_at().is_none_or(|over| now < over);
+        matches!(self.state, TargetState::Queued | TargetState::Mailed)
+            && self.delay.as_ref().is_some_and(waits)
+    }
+
+    /// Why it is not verified: its reason, or what it waits for, and by which way its mail goes if not by the first.
+    #[must_use]
+    pub fn why(&self, waits: Option<String>) -> Option<String> {
+        let why = self.reason.as_ref().map(ToString::to_string).or(waits);
+        match &self.rerouted {
+            Some(trouble) if self.state != TargetState::Verified => {
+                let why = why.map_or(String::new(), |why| format!("{why}; "));
+                Some(format!("{why}mailed to the second address, as the first did not take it ({trouble})"))
+            }
+            Some(_) | None => why,
+        }
+    }
+
+    /// When something was last done for it or heard of it in this round.
+    pub(crate) fn last_moved(&self) -> Option<UnixMillis> {
+        let asked = self.query.as_ref().and_then(|ask| ask.sent_at);
+        [self.ordered_at, self.mailed_at, asked, self.reported_at].into_iter().flatten().max()
+    }
+}
+
+impl Campaign {
+    /// What decides who comes first.
+    #[must_use]
+    pub fn seed(&self) -> [u8; 32] {
+        self.bundle.digest.0
+    }
+
+    /// The vendor's own agents, on which it is tried first.
+    pub fn agents_to_try_first(&self) -> impl Iterator<Item = &AgentId> {
+        let is_test = |wave: u32| self.rollout.wave(wave).is_some_and(|wave| wave.kind == WaveKind::Test);
+        self.targets.iter().filter(move |(_, target)| is_test(target.wave)).map(|(agent, _)| agent)
+    }
+
+    /// True if its install orders are still to reach their agents, by whatever address: also those of agents that were called silent.
+    #[must_use]
+    pub fn wants_mail(&self) -> bool {
+        matches!(self.state, CampaignState::Running | CampaignState::Paused | CampaignState::Finished)
+    }
+
+    /// True if the order of a target whose mailbox was full may be mailed once more: the campaign goes on, and so does the patience
+    /// with targets that cannot be reached.
+    #[must_use]
+    pub fn may_mail_again(&self, agent: &AgentId) -> bool {
+        self.state == CampaignState::Running
+            && self.rollout.retry.after.contains(&TargetState::Undeliverable)
+            && self.targets.get(agent).is_some_and(|target| {
+                matches!(target.state, TargetState::Queued | TargetState::Mailed)
+                    && target.attempts < target.attempts_allowed
+            })
+    }
+
+    /// True if a target that has ended is mailed again without the operator.
+    #[must_use]
+    pub fn tries_again(&self, target: &Target) -> bool {
+        self.rollout.retry.after.contains(&target.state)
+            && target.attempts < target.attempts_allowed
+            && target.reason.as_ref().is_some_and(Reason::allows_automatic_retry)
     }
 }

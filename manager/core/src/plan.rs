@@ -1,6 +1,10 @@
 //! Decides what a campaign needs now. Pure: reads a campaign and what is known of the fleet, sends nothing,
 //! changes nothing, and gives a typed reason for every target that waits.
 
+mod due;
+mod left_out;
+mod waves;
+
 use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -9,7 +13,11 @@ use shared::message::{Reported, Waiting};
 use shared::{AgentId, Label, UnixMillis};
 
 use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
+use crate::consent::Standing;
 use crate::reason::Reason;
+use crate::rollout::HoldReason;
+
+pub use left_out::{asks, left_out};
 
 /// At most this long do the first targets whose settle time has passed wait for the last, so that the
 /// query goes out in one go.
@@ -27,6 +35,23 @@ pub struct AgentFacts {
     pub enrolled: bool,
     /// What it reported last.
     pub version: Option<Reported>,
+    /// Whether its administrator has to be asked.
+    pub consent: Standing,
+    /// Whether there is somebody to ask.
+    pub has_admin: bool,
+    /// It has failed too often: nothing is mailed to it before this.
+    pub penalty_until: Option<UnixMillis>,
+    /// Faults of class A and B of the devices behind it, the newest last.
+    pub grave_faults: Vec<GraveFault>,
+}
+
+/// A fault of a device that makes it or one of its functions unusable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GraveFault {
+    /// When it was heard of.
+    pub reported_at: UnixMillis,
+    /// The device and what is wrong with it.
+    pub what: String,
 }
 
 /// What is due, and why the rest waits.
@@ -72,6 +97,27 @@ pub enum Action {
         /// Which.
         agents: Vec<AgentId>,
     },
+    /// Ask their administrators (N8).
+    AskConsent {
+        /// Whose.
+        agents: Vec<AgentId>,
+    },
+    /// Mail when they may install.
+    Schedule {
+        /// To whom.
+        agents: Vec<AgentId>,
+    },
+    /// Mail the order to run the bundle's test.
+    Test {
+        /// To whom.
+        agents: Vec<AgentId>,
+    },
+    /// From now on the targets of this wave can be mailed.
+    OpenWave(u32),
+    /// The gate of this wave is open.
+    PassWave(u32),
+    /// Stop, and call back what can be called back.
+    Halt(HoldReason),
     /// Every target has its end.
     Finish,
 }
@@ -79,7 +125,7 @@ pub enum Action {
 /// Why a target waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WaitingFor {
-    /// Its mail is in the outbox; what the relay said last, if it was asked.
+    /// Its mail is in the outbox, or with mail servers on the way; what was said last, if anything.
     Mail(Option<Delay>),
     /// The settle time (M14), and then for the others that are settling.
     Settling {
@@ -97,21 +143,50 @@ pub enum WaitingFor {
     Agent(Waiting),
     /// The answer to the withdrawal.
     CancelAnswer,
-    /// It failed, and is mailed again when the others have their end.
+    /// It failed, and is mailed again when the others of its wave have their end.
     Round,
+    /// Its administrator was asked.
+    Consent {
+        /// Until when the answer counts.
+        until: UnixMillis,
+    },
+    /// The wave before it has not passed its gate.
+    Wave(u32),
+    /// Its wave's mails are spread over a time.
+    Slot(UnixMillis),
+    /// The campaign's transmission time.
+    SendTime(UnixMillis),
+    /// It is tried again then, or its administrator said "later".
+    NotBefore(UnixMillis),
+    /// It has failed too often.
+    Penalty(UnixMillis),
+    /// The agent asks for the bundle when its time comes.
+    Fetch(UnixMillis),
+    /// The campaign is planned, paused or halted.
+    Held(CampaignState),
 }
 
 impl fmt::Display for WaitingFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mail(None) => f.write_str("its mail is in the outbox"),
-            Self::Mail(Some(delay)) => write!(f, "mail server: {}; next try {}", delay.text, delay.next_try),
+            Self::Mail(Some(delay)) => delay.fmt(f),
             Self::Settling { until } => write!(f, "settling, asked for its version by {until}"),
             Self::QueryMail => f.write_str("the version query is in the outbox"),
             Self::Answer { until } => write!(f, "asked for its version, answer expected by {until}"),
             Self::Agent(waiting) => write!(f, "agent: {waiting}; until {}", waiting.until),
             Self::CancelAnswer => f.write_str("asked to cancel, no answer yet"),
-            Self::Round => f.write_str("mailed again when the others have ended"),
+            Self::Round => f.write_str("mailed again when the others of its wave have ended"),
+            Self::Consent { until } => {
+                write!(f, "its administrator is asked, and has until {until} to answer")
+            }
+            Self::Wave(wave) => write!(f, "mailed when wave {wave} has passed its gate"),
+            Self::Slot(at) => write!(f, "mailed at {at}, its place in the wave"),
+            Self::SendTime(at) => write!(f, "mailed at {at}, the campaign's transmission time"),
+            Self::NotBefore(at) => write!(f, "mailed at {at} at the earliest"),
+            Self::Penalty(until) => write!(f, "failed too often, mailed at {until} at the earliest"),
+            Self::Fetch(at) => write!(f, "asks for the bundle when its time comes, {at}"),
+            Self::Held(state) => write!(f, "the campaign is {}", state.as_str()),
         }
     }
 }
@@ -119,38 +194,45 @@ impl fmt::Display for WaitingFor {
 /// Makes the plan. Two plans of the same arguments are equal.
 #[must_use]
 pub fn plan(campaign: &Campaign, fleet: &Fleet, now: UnixMillis) -> Plan {
-    let mut planner =
-        Planner { campaign, now, plan: Plan::default(), install: vec![], query: vec![], withdraw: vec![] };
+    let mut planner = Planner { campaign, fleet, now, plan: Plan::default(), mails: Mails::default() };
     match campaign.state {
         CampaignState::Finished => return planner.plan,
-        CampaignState::Running => planner.running(fleet),
-        CampaignState::Cancelled => planner.cancelled(fleet),
+        CampaignState::Planned => planner.all_held(),
+        CampaignState::Running | CampaignState::Paused | CampaignState::Halted => planner.running(),
+        CampaignState::Cancelled => planner.cancelled(),
     }
     planner.finish()
 }
 
 struct Planner<'a> {
     campaign: &'a Campaign,
+    fleet: &'a Fleet,
     now: UnixMillis,
     plan: Plan,
+    mails: Mails,
+}
+
+/// Who is mailed what.
+#[derive(Default)]
+struct Mails {
+    consent: Vec<AgentId>,
+    schedule: Vec<AgentId>,
     install: Vec<AgentId>,
     query: Vec<AgentId>,
     withdraw: Vec<AgentId>,
 }
 
 impl Planner<'_> {
-    fn running(&mut self, fleet: &Fleet) {
+    fn running(&mut self) {
         for (agent, target) in &self.campaign.targets {
-            if !target.state.is_end() && !is_enrolled(fleet, agent) {
+            if !target.state.is_end() && !is_enrolled(self.fleet, agent) {
                 // Removed on the way: nothing is mailed to it any more, and its reports are refused.
                 self.end(agent, TargetState::Failed, Reason::NotEnrolled);
                 continue;
             }
             match target.state {
-                TargetState::Pending => match self.obstacle(fleet.get(agent)) {
-                    Some(reason) => self.end(agent, TargetState::Failed, reason),
-                    None => self.install.push(agent.clone()),
-                },
+                TargetState::Pending => self.pending(agent, target),
+                TargetState::Asked => self.consent_asked(agent, target),
                 TargetState::Queued => {
                     if !self.expires(agent, target) {
                         self.wait(agent, WaitingFor::Mail(target.delay.clone()));
@@ -159,6 +241,15 @@ impl Planner<'_> {
                 TargetState::Deferred => {
                     if let (false, Some(waiting)) = (self.expires(agent, target), &target.waiting) {
                         self.wait(agent, WaitingFor::Agent(waiting.clone()));
+                    }
+                }
+                // PROTOCOL 8.6: nobody is called silent whose order is known not to have arrived.
+                TargetState::Mailed if target.waits_for_mail(self.now) => {
+                    if !self.expires(agent, target) {
+                        if let Some(over) = target.delay.as_ref().and_then(Delay::over_at) {
+                            self.wake(over, "a mail server has had its time");
+                        }
+                        self.wait(agent, WaitingFor::Mail(target.delay.clone()));
                     }
                 }
                 TargetState::Mailed | TargetState::Received | TargetState::Installed => {
@@ -171,36 +262,32 @@ impl Planner<'_> {
                 | TargetState::Silent
                 | TargetState::Undeliverable
                 | TargetState::Cancelled
-                | TargetState::Expired => {}
+                | TargetState::Expired
+                | TargetState::Declined => {}
             }
         }
-        self.settle(fleet);
-    }
-
-    /// Why this agent cannot be mailed the bundle at all.
-    fn obstacle(&self, facts: Option<&AgentFacts>) -> Option<Reason> {
-        let Some(facts) = facts else { return Some(Reason::NotEnrolled) };
-        let bundle = &self.campaign.bundle;
-        if !bundle.classes.is_empty() && !bundle.classes.iter().any(|class| facts.classes.contains(class)) {
-            return Some(Reason::WrongClass);
+        self.settle();
+        match self.campaign.state {
+            CampaignState::Running => self.waves(),
+            CampaignState::Halted => self.call_back(),
+            CampaignState::Planned
+            | CampaignState::Paused
+            | CampaignState::Finished
+            | CampaignState::Cancelled => {}
         }
-        // An agent that never reported is mailed: it knows its version and refuses by itself.
-        let known = facts.version.as_ref()?;
-        let fits = known
-            .exact()
-            .is_some_and(|version| bundle.from.contains(version) || *version == bundle.software_version);
-        if bundle.from.is_empty() || fits { None } else { Some(Reason::WrongFromVersion(known.clone())) }
     }
 
     /// Ends a target whose order's life is over.
     fn expires(&mut self, agent: &AgentId, target: &Target) -> bool {
         let Some(began_at) = target.began_at() else { return false };
-        let expiry = began_at.plus(self.campaign.settings.order_life);
+        let life_ends = began_at.plus(self.campaign.settings.order_life);
+        let expiry = self.campaign.rollout.times.expires_at.map_or(life_ends, |at| at.min(life_ends));
         if self.now < expiry {
             self.wake(expiry, "an order expires");
             return false;
         }
-        self.end(agent, TargetState::Expired, Reason::OrderExpired(target.waiting.clone()));
+        let mail = target.delay.as_ref().map(Delay::trouble);
+        self.end(agent, TargetState::Expired, Reason::OrderExpired(target.waiting.clone(), mail));
         true
     }
 
@@ -215,14 +302,17 @@ impl Planner<'_> {
         let timeout = self.campaign.settings.reply_timeout;
         let until = sent_at.plus(timeout);
         if self.now >= until {
-            self.end(agent, TargetState::Silent, Reason::NoAnswer { asked_at: sent_at });
+            let received = target.state != TargetState::Mailed;
+            let mail = target.delay.as_ref().map(Delay::trouble);
+            let reason = Reason::NoAnswer { asked_at: sent_at, received, mail };
+            self.end(agent, TargetState::Silent, reason);
             return;
         }
         // One mail in a thousand is lost; asking again costs less than sending the bundle again.
         let again = sent_at.plus(timeout.checked_div(2).unwrap_or(timeout));
         if ask.ids.len() == 1 {
             if self.now >= again {
-                self.query.push(agent.clone());
+                self.mails.query.push(agent.clone());
             } else {
                 self.wake(again, "those without an answer are asked again");
             }
@@ -233,7 +323,7 @@ impl Planner<'_> {
 
     /// Asks all targets whose settle time has passed, in one go: when all have settled, or when the first
     /// of them has waited long enough for the last (M12).
-    fn settle(&mut self, fleet: &Fleet) {
+    fn settle(&mut self) {
         let settle = self.campaign.settings.settle;
         let gather = settle.checked_div(10).unwrap_or(settle).min(GATHER_MAX);
         let settling: Vec<(&AgentId, UnixMillis)> = self
@@ -243,16 +333,21 @@ impl Planner<'_> {
             .filter(|(agent, t)| {
                 matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed)
                     && t.query.is_none()
-                    && is_enrolled(fleet, agent)
+                    && !t.waits_for_mail(self.now)
+                    && is_enrolled(self.fleet, agent)
             })
-            .filter_map(|(agent, t)| Some((agent, t.settle_from?.plus(settle))))
+            .filter_map(|(agent, t)| {
+                // What may only be installed tonight is not asked about at noon.
+                let from = t.settle_from?.max(t.install_from.unwrap_or(t.settle_from?));
+                Some((agent, from.plus(settle)))
+            })
             .collect();
         let Some(first_due) = settling.iter().map(|(_, due)| *due).min() else { return };
         let last_due = settling.iter().map(|(_, due)| *due).max().unwrap_or(first_due);
         let send_at = last_due.min(first_due.plus(gather));
         for (agent, due) in settling {
             if self.now >= send_at && due <= self.now {
-                self.query.push(agent.clone());
+                self.mails.query.push(agent.clone());
                 self.wait(agent, WaitingFor::QueryMail);
             } else {
                 self.wait(agent, WaitingFor::Settling { until: due.max(send_at) });
@@ -262,7 +357,7 @@ impl Planner<'_> {
     }
 
     /// Mailed targets of a cancelled campaign are told, and closed without an answer after a while.
-    fn cancelled(&mut self, fleet: &Fleet) {
+    fn cancelled(&mut self) {
         for (agent, target) in &self.campaign.targets {
             if target.state.is_end() {
                 continue;
@@ -277,12 +372,12 @@ impl Planner<'_> {
                 }
                 continue;
             }
-            if !is_enrolled(fleet, agent) {
+            if !is_enrolled(self.fleet, agent) {
                 self.end(agent, TargetState::Cancelled, Reason::Cancelled(None));
                 continue;
             }
             let Some(ask) = &target.cancel else {
-                self.withdraw.push(agent.clone());
+                self.mails.withdraw.push(agent.clone());
                 self.wait(agent, WaitingFor::CancelAnswer);
                 continue;
             };
@@ -303,47 +398,20 @@ impl Planner<'_> {
     }
 
     fn finish(mut self) -> Plan {
+        let Mails { consent, schedule, install, query, withdraw } = core::mem::take(&mut self.mails);
         for (agents, action) in [
-            (core::mem::take(&mut self.install), (|agents| Action::Install { agents }) as fn(_) -> _),
-            (core::mem::take(&mut self.query), |agents| Action::Query { agents }),
-            (core::mem::take(&mut self.withdraw), |agents| Action::Withdraw { agents }),
+            (consent, (|agents| Action::AskConsent { agents }) as fn(_) -> _),
+            // The schedule first: an agent that has the order waits for it.
+            (schedule, |agents| Action::Schedule { agents }),
+            (install, |agents| Action::Install { agents }),
+            (query, |agents| Action::Query { agents }),
+            (withdraw, |agents| Action::Withdraw { agents }),
         ] {
             if !agents.is_empty() {
                 self.plan.actions.push(action(agents));
             }
         }
-        if self.campaign.state == CampaignState::Running {
-            self.close_round();
-        }
         self.plan
-    }
-
-    /// When every target has its end: another round for those that failed, or the campaign's end.
-    fn close_round(&mut self) {
-        let ended = self.campaign.targets.values().all(|t| t.state.is_end());
-        let retryable: Vec<AgentId> = self
-            .campaign
-            .targets
-            .iter()
-            .filter(|(_, t)| {
-                t.attempts < t.attempts_allowed
-                    && matches!(
-                        t.state,
-                        TargetState::Failed | TargetState::Silent | TargetState::Undeliverable
-                    )
-                    && t.reason.as_ref().is_some_and(Reason::allows_automatic_retry)
-            })
-            .map(|(agent, _)| agent.clone())
-            .collect();
-        if !ended {
-            for agent in retryable {
-                self.plan.waiting.entry(agent).or_insert(WaitingFor::Round);
-            }
-        } else if retryable.is_empty() {
-            self.plan.actions.push(Action::Finish);
-        } else {
-            self.plan.actions.push(Action::Retry { agents: retryable });
-        }
     }
 
     fn end(&mut self, agent: &AgentId, state: TargetState, reason: Reason) {

@@ -126,7 +126,7 @@ pub fn campaign_row(
         target_version: campaign.bundle.software_version.to_string(),
         reported_version: version(&target.reported),
         state: target.state.to_string(),
-        reason: defused(&target.reason.as_ref().map(ToString::to_string).or(waits).unwrap_or_default()),
+        reason: defused(&target.why(waits).unwrap_or_default()),
         attempts: target.attempts,
         mailed_at: time(target.mailed_at),
         reported_at: time(target.reported_at),

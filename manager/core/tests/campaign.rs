@@ -7,150 +7,23 @@
     reason = "tests"
 )]
 
+mod desk;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use manager_core::delivery::Cause;
 use manager_core::{
-    Action, AgentFacts, Applied, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Fleet, Reason,
-    Settings, Target, TargetEvent, TargetState, WaitingFor, plan,
+    Action, Applied, CampaignState, Reason, TargetEvent, TargetState, Trouble, WaitingFor, plan,
 };
 use proptest::prelude::*;
 use shared::message::{
-    CancelAnswer, CancelResult, Cause, Ended, Failure, Outcome, Phase, Progress, Refusal, Report, Reported,
-    Step, VersionReport, Versions, WaitReason, Waiting,
+    CancelAnswer, CancelResult, Ended, Outcome, Progress, Refusal, Report, Reported, Step, Versions,
+    WaitReason, Waiting,
 };
-use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
+use shared::{EnvelopeId, Label};
 
-const T0: UnixMillis = UnixMillis(1_795_000_000_000);
-const SETTLE: Duration = Duration::from_secs(600);
-const TIMEOUT: Duration = Duration::from_secs(1800);
-const LIFE: Duration = Duration::from_secs(14 * 24 * 3600);
-
-fn version(text: &str) -> SoftwareVersion {
-    SoftwareVersion::parse(text).unwrap()
-}
-
-fn id(n: usize) -> AgentId {
-    AgentId::parse(&format!("A{n:04}")).unwrap()
-}
-
-/// A campaign with its fleet, its clock and a counter for envelope IDs: what the daemon would hold.
-struct Desk {
-    campaign: Campaign,
-    fleet: Fleet,
-    now: UnixMillis,
-    ids: u8,
-    sequence: u64,
-    mailed: Vec<(EnvelopeId, Vec<AgentId>, &'static str)>,
-}
-
-impl Desk {
-    fn new(agents: usize, retries: u32) -> Self {
-        let facts = AgentFacts { classes: vec![Label::lossy("office")], enrolled: true, version: None };
-        Self {
-            campaign: Campaign {
-                id: CampaignId(1),
-                name: Label::lossy("spring"),
-                bundle: BundleFacts {
-                    digest: Digest([0; 32]),
-                    software_version: version("1.0.02-0"),
-                    from: vec![],
-                    classes: vec![],
-                },
-                settings: Settings { settle: SETTLE, reply_timeout: TIMEOUT, retries, order_life: LIFE },
-                state: CampaignState::Running,
-                created: T0,
-                targets: (1..=agents).map(|n| (id(n), Target::new(None, retries))).collect(),
-            },
-            fleet: (1..=agents).map(|n| (id(n), facts.clone())).collect(),
-            now: T0,
-            ids: 0,
-            sequence: 0,
-            mailed: vec![],
-        }
-    }
-
-    /// Plans until nothing is due; what is mailed is taken by the relay at once.
-    fn tick(&mut self) -> BTreeMap<AgentId, WaitingFor> {
-        for _ in 0..20 {
-            let made = plan(&self.campaign, &self.fleet, self.now);
-            assert_eq!(made, plan(&self.campaign, &self.fleet, self.now));
-            if made.actions.is_empty() {
-                return made.waiting;
-            }
-            for action in made.actions {
-                self.carry_out(action);
-            }
-        }
-        panic!("the plan does not come to rest");
-    }
-
-    fn carry_out(&mut self, action: Action) {
-        match action {
-            Action::Install { agents } => self.mail(agents, "install", TargetEvent::OrderQueued),
-            Action::Query { agents } => self.mail(agents, "query", TargetEvent::QueryQueued),
-            Action::Withdraw { agents } => self.mail(agents, "cancel", TargetEvent::CancelQueued),
-            Action::End { agent, state, reason } => self.campaign.end(&agent, state, reason),
-            Action::Retry { agents } => self.campaign.restart(&agents),
-            Action::Finish => self.campaign.state = CampaignState::Finished,
-        }
-    }
-
-    fn mail(&mut self, agents: Vec<AgentId>, what: &'static str, queued: fn(EnvelopeId) -> TargetEvent) {
-        self.ids += 1;
-        let envelope = EnvelopeId([self.ids; 16]);
-        for agent in &agents {
-            self.campaign.apply(self.now, agent, &queued(envelope));
-            self.campaign.apply(self.now, agent, &TargetEvent::Sent(envelope));
-        }
-        self.mailed.push((envelope, agents, what));
-    }
-
-    fn report(&mut self, n: usize, report: Report) -> Applied {
-        self.sequence += 1;
-        let event = TargetEvent::Report { report: Box::new(report), sequence: self.sequence };
-        self.campaign.apply(self.now, &id(n), &event)
-    }
-
-    fn versions(&mut self, n: usize, software: Reported) -> Applied {
-        let query = self.target(n).query.as_ref().and_then(|ask| ask.ids.first().copied());
-        self.report(n, Report::Versions(Versions { query, versions: report_of(software) }))
-    }
-
-    fn ended(&mut self, n: usize, outcome: Outcome, software: Reported) -> Applied {
-        let order = self.target(n).order().unwrap();
-        self.report(n, Report::Ended(Ended { order, outcome, output: None, versions: report_of(software) }))
-    }
-
-    fn target(&self, n: usize) -> &Target {
-        &self.campaign.targets[&id(n)]
-    }
-
-    fn state(&self, n: usize) -> TargetState {
-        self.target(n).state
-    }
-
-    fn pass(&mut self, d: Duration) -> BTreeMap<AgentId, WaitingFor> {
-        self.now = self.now.plus(d);
-        self.tick()
-    }
-
-    fn mails(&self, what: &str) -> Vec<usize> {
-        self.mailed.iter().filter(|(_, _, w)| *w == what).map(|(_, agents, _)| agents.len()).collect()
-    }
-}
-
-fn report_of(software: Reported) -> VersionReport {
-    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: T0 }
-}
-
-fn goal() -> Reported {
-    Reported::Exact(version("1.0.02-0"))
-}
-
-fn failure() -> Outcome {
-    Outcome::RolledBack(Failure { phase: Phase::Verify, cause: Cause::ScriptExit(1), undo_failed: false })
-}
+use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, report_of, trouble, version};
 
 #[test]
 fn all_targets_get_one_order_and_after_the_settle_time_one_query() {
@@ -254,8 +127,8 @@ fn a_relay_that_delays_one_mail_does_not_hold_up_the_others() {
         desk.campaign.apply(T0, &id(n), &TargetEvent::OrderQueued(order));
     }
     desk.campaign.apply(T0, &id(1), &TargetEvent::Sent(order));
-    let delay = Delay { text: "450 4.3.0 try again".to_owned(), next_try: T0.plus(SETTLE) };
-    desk.campaign.apply(T0, &id(2), &TargetEvent::Delayed(order, delay));
+    let trouble = Trouble { cause: Cause::Other, text: "450 4.3.0 try again".to_owned() };
+    desk.campaign.apply(T0, &id(2), &TargetEvent::Delayed(order, trouble, T0.plus(SETTLE)));
     let waiting = desk.pass(SETTLE);
     assert_eq!(desk.mails("query"), [1]);
     assert!(waiting[&id(2)].to_string().contains("450 4.3.0"));
@@ -273,7 +146,7 @@ fn a_query_that_cannot_be_mailed_ends_its_target() {
     for n in 1..=2 {
         desk.campaign.apply(desk.now, &id(n), &TargetEvent::QueryQueued(query));
     }
-    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Refused(query, "550 5.1.1".to_owned()));
+    desk.campaign.apply(desk.now, &id(1), &TargetEvent::Refused(query, trouble(Cause::UnknownMailbox)));
     assert_eq!(desk.state(1), TargetState::Undeliverable);
     assert_eq!(desk.tick()[&id(2)], WaitingFor::QueryMail);
     desk.pass(LIFE);
@@ -383,18 +256,18 @@ fn a_bounce_says_nothing_of_an_install_and_a_signed_report_outweighs_it() {
     let mut desk = Desk::new(2, 2);
     desk.tick();
     let order = desk.target(1).order().unwrap();
-    let bounce = |text: &str| TargetEvent::Bounced(order, text.to_owned());
+    let bounce = || TargetEvent::Bounced(order, trouble(Cause::UnknownMailbox));
     assert_eq!(
-        desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(EnvelopeId([77; 16]), String::new())),
+        desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(EnvelopeId([77; 16]), Trouble::default())),
         Applied::Ignored
     );
-    desk.campaign.apply(T0, &id(1), &bounce("5.1.1 gone"));
+    desk.campaign.apply(T0, &id(1), &bounce());
     assert_eq!(desk.state(1), TargetState::Undeliverable);
     desk.ended(1, Outcome::Installed, goal());
     assert_eq!(desk.state(1), TargetState::Verified);
     // Once the agent itself was heard, a bounce is only noise.
     desk.report(2, Report::Progress(Progress { order, step: Step::Received }));
-    assert_eq!(desk.campaign.apply(T0, &id(2), &bounce("late")), Applied::Ignored);
+    assert_eq!(desk.campaign.apply(T0, &id(2), &bounce()), Applied::Ignored);
     assert_eq!(desk.state(2), TargetState::Received);
 }
 
@@ -515,7 +388,7 @@ fn a_withdrawal_that_cannot_be_mailed_is_not_waited_for() {
     desk.campaign.cancel();
     let withdrawal = EnvelopeId([98; 16]);
     desk.campaign.apply(T0, &id(1), &TargetEvent::CancelQueued(withdrawal));
-    desk.campaign.apply(T0, &id(1), &TargetEvent::Refused(withdrawal, "550 5.1.1".to_owned()));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Refused(withdrawal, trouble(Cause::UnknownMailbox)));
     assert_eq!(desk.state(1), TargetState::Undeliverable);
 }
 
@@ -543,11 +416,11 @@ fn a_bounced_order_is_mailed_again_with_the_failed_ones() {
     let mut desk = Desk::new(1, 1);
     desk.tick();
     let order = desk.target(1).order().unwrap();
-    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, "5.2.2 mailbox is full".to_owned()));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, trouble(Cause::NoRoute)));
     desk.tick();
     assert_eq!((desk.mails("install"), desk.state(1)), (vec![1, 1], TargetState::Mailed));
     let order = desk.target(1).order().unwrap();
-    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, "5.2.2 mailbox is full".to_owned()));
+    desk.campaign.apply(T0, &id(1), &TargetEvent::Bounced(order, trouble(Cause::NoRoute)));
     desk.tick();
     assert_eq!((desk.state(1), desk.campaign.state), (TargetState::Undeliverable, CampaignState::Finished));
 }
@@ -570,7 +443,7 @@ proptest! {
 
     #[test]
     fn every_target_reaches_an_end_and_verified_needs_a_report_of_the_target_version(
-        events in prop::collection::vec((1usize..4, 0u8..10, 0u64..4_000), 0..40),
+        events in prop::collection::vec((1usize..4, 0u8..13, 0u64..4_000), 0..40),
         retries in 0u32..3,
     ) {
         let mut desk = Desk::new(3, retries);
@@ -588,10 +461,16 @@ proptest! {
                     let waiting = Waiting { reason: WaitReason::NoSpace, until: desk.now.plus(SETTLE), about: None };
                     desk.report(n, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
                 }
-                (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, String::new())); }
+                (5, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Bounced(order, Trouble::default())); }
                 (7, Some(_)) => { desk.ended(n, Outcome::Refused(Refusal::Cancelled), Reported::Nothing); }
                 (8, Some(order)) => { desk.report(n, Report::Cancelled(CancelAnswer { order, result: CancelResult::Unknown })); }
                 (6, Some(order)) => { desk.report(n, Report::Progress(Progress { order, step: Step::Received })); }
+                (9, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Stuck(order, trouble(Cause::NoRoute))); }
+                (10, Some(envelope)) => {
+                    let (trouble, at, to_second) = (trouble(Cause::MailboxFull), desk.now.plus(SETTLE), seconds % 2 == 0);
+                    desk.campaign.apply(desk.now, &id(n), &TargetEvent::Remailed { envelope, trouble, at, to_second });
+                }
+                (11, Some(order)) => { desk.campaign.apply(desk.now, &id(n), &TargetEvent::Sent(order)); }
                 _ => {}
             }
             if before == TargetState::Verified {

@@ -13,13 +13,14 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use manager_core::delivery::Cause;
 use manager_core::{
-    Applied, Ask, BundleFacts, Campaign, CampaignId, CampaignState, Delay, Reason, Settings, Target,
-    TargetEvent, TargetState,
+    Applied, Ask, BundleFacts, Campaign, CampaignId, CampaignState, Reason, Rollout, Settings, Target,
+    TargetEvent, TargetState, Trouble,
 };
 use shared::message::{
-    CancelAnswer, CancelResult, Cause, Ended, Failure, Outcome, Phase, Progress, Refusal, Report, Reported,
-    Step, VersionReport, Versions, WaitReason, Waiting,
+    CancelAnswer, CancelResult, Cause as FailureCause, Ended, Failure, Outcome, Phase, Progress, Refusal,
+    Report, Reported, Step, VersionReport, Versions, WaitReason, Waiting,
 };
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
@@ -35,7 +36,11 @@ fn version() -> SoftwareVersion {
 }
 
 fn failure() -> Failure {
-    Failure { phase: Phase::Post, cause: Cause::ScriptExit(1), undo_failed: false }
+    Failure { phase: Phase::Post, cause: FailureCause::ScriptExit(1), undo_failed: false }
+}
+
+fn no_answer(received: bool) -> Option<Reason> {
+    Some(Reason::NoAnswer { asked_at: UnixMillis(3), received, mail: None })
 }
 
 /// A target as it would stand in each state, and the two kinds of those ends that differ by their reason.
@@ -81,9 +86,13 @@ fn states() -> Vec<(&'static str, Target)> {
         ("verified", asked(TargetState::Verified, None)),
         ("failed:rb", mailed(TargetState::Failed, Some(Reason::RolledBack(failure())))),
         ("failed:other", asked(TargetState::Failed, Some(Reason::OtherVersion(Reported::Nothing)))),
-        ("silent", asked(TargetState::Silent, Some(Reason::NoAnswer { asked_at: UnixMillis(3) }))),
-        ("undeliver.", mailed(TargetState::Undeliverable, Some(Reason::Bounced(String::new())))),
-        ("expired", mailed(TargetState::Expired, Some(Reason::OrderExpired(None)))),
+        ("silent", asked(TargetState::Silent, no_answer(false))),
+        ("silent:got", asked(TargetState::Silent, no_answer(true))),
+        (
+            "undeliver.",
+            mailed(TargetState::Undeliverable, Some(Reason::Bounced(String::new(), Cause::Other))),
+        ),
+        ("expired", mailed(TargetState::Expired, Some(Reason::OrderExpired(None, None)))),
         (
             "cancel:not",
             ordered(TargetState::Cancelled, Some(Reason::Cancelled(Some(CancelResult::BeforeStart)))),
@@ -117,7 +126,8 @@ fn withdrawn(result: CancelResult) -> TargetEvent {
 }
 
 fn events() -> Vec<(&'static str, TargetEvent)> {
-    let text = || "550".to_owned();
+    let trouble = || Trouble { cause: Cause::MailboxFull, text: "552".to_owned() };
+    let again = |to_second| TargetEvent::Remailed { envelope: ORDER, trouble: trouble(), at: NOW, to_second };
     let good = || Reported::Exact(version());
     let old = || Reported::Nothing;
     let waiting = || Waiting { reason: WaitReason::ScriptSaysNotNow, until: NOW, about: None };
@@ -129,12 +139,15 @@ fn events() -> Vec<(&'static str, TargetEvent)> {
         ("relay took the order", TargetEvent::Sent(ORDER)),
         ("relay took the query", TargetEvent::Sent(QUERY)),
         ("relay took the withdrawal", TargetEvent::Sent(CANCEL)),
-        ("relay delayed the order", TargetEvent::Delayed(ORDER, Delay { text: text(), next_try: NOW })),
-        ("relay refused the order", TargetEvent::Refused(ORDER, text())),
-        ("relay refused the query", TargetEvent::Refused(QUERY, text())),
-        ("relay refused the withdrawal", TargetEvent::Refused(CANCEL, text())),
-        ("bounce of the order", TargetEvent::Bounced(ORDER, text())),
-        ("bounce of an older order", TargetEvent::Bounced(OLD_ORDER, text())),
+        ("relay delayed the order", TargetEvent::Delayed(ORDER, trouble(), NOW)),
+        ("relay refused the order", TargetEvent::Refused(ORDER, trouble())),
+        ("relay refused the query", TargetEvent::Refused(QUERY, trouble())),
+        ("relay refused the withdrawal", TargetEvent::Refused(CANCEL, trouble())),
+        ("bounce of the order", TargetEvent::Bounced(ORDER, trouble())),
+        ("bounce of an older order", TargetEvent::Bounced(OLD_ORDER, trouble())),
+        ("bounce: still trying", TargetEvent::Stuck(ORDER, trouble())),
+        ("mailed again tomorrow", again(false)),
+        ("mailed to second address", again(true)),
         ("box replaced", TargetEvent::Reenrolled),
         ("received", progress(ORDER, Step::Received)),
         ("not now", progress(ORDER, Step::Waiting(waiting()))),
@@ -170,6 +183,7 @@ fn campaign(target: Target) -> (AgentId, Campaign) {
             software_version: version(),
             from: vec![],
             classes: vec![],
+            test: None,
         },
         settings: Settings {
             settle: Duration::from_secs(600),
@@ -177,6 +191,7 @@ fn campaign(target: Target) -> (AgentId, Campaign) {
             retries: 0,
             order_life: Duration::from_secs(600),
         },
+        rollout: Rollout::at_once(),
         state: CampaignState::Running,
         created: UnixMillis(0),
         targets: BTreeMap::from([(agent.clone(), target)]),
@@ -209,7 +224,8 @@ fn table() -> String {
         "What each event (rows) makes of a target in each state (columns).\n\
          \x20 .  nothing        +  something is noted, the state stays        else: the new state\n\
          \x20 ?  its version was asked        !  its order is being withdrawn\n\
-         \x20 failed:rb rolled back, failed:other reports another version, cancel:not never begun, cancel:mute no answer\n\n",
+         \x20 failed:rb rolled back, failed:other reports another version, silent:got had said that the order arrived,\n\
+         \x20 cancel:not never begun, cancel:mute no answer\n\n",
     );
     let mut row = |name: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|cell| format!(" {cell:<13}")).collect();

@@ -1,12 +1,14 @@
 //! `agent add, import, invite, show, remove`. The list is in `agents`.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use mailfleet::import::{self, AgentRow, RowError};
+use mailfleet::registry::Terms;
 use mailfleet::store::{AgentRecord, AgentState, RefusedReading, Store, Tx, TxResult, WatchRecord};
-use mailfleet::system::now;
+use mailfleet::system::{now, who};
 use serde_json::{Value, json};
 use shared::AgentId;
 use shared::keys::VerifyingKey;
@@ -19,8 +21,23 @@ use super::{open, show};
 /// Bad rows named in one go.
 const ROWS_SHOWN: usize = 20;
 
+/// Terms as they are typed.
+pub(crate) fn terms(facts: &[String]) -> Result<Terms, Fail> {
+    let mut terms = Terms::default();
+    for fact in facts {
+        let (key, value) = fact_of(fact)?;
+        terms.set(key, value).map_err(Fail::usage)?;
+    }
+    Ok(terms)
+}
+
+/// `KEY=VALUE`.
+pub(crate) fn fact_of(text: &str) -> Result<(&str, &str), Fail> {
+    text.split_once('=').ok_or_else(|| Fail::usage(format!("expected KEY=VALUE, found \"{text}\"")))
+}
+
 pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let row = AgentRow {
         id: args.id.clone(),
         mail: args.mail.clone(),
@@ -28,6 +45,8 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         site: args.site.clone(),
         note: args.note.clone(),
         admin: args.admin.clone(),
+        terms: terms(&args.terms)?,
+        keys: None,
     };
     let path = invitation_path(args.output.as_deref(), &args.id);
     let enlisted = enlist(&home, &[(0, row)], &|_| path.clone())?.map_err(|errors| {
@@ -44,7 +63,19 @@ pub(crate) fn add(home: Option<&Path>, args: &AgentAdd) -> Outcome {
         _ => format!("{} is there already; {} is its invitation.", args.id, path.display()),
     };
     show::say(&text)?;
+    note_sharing(&enlisted);
     Ok(Done::All)
+}
+
+/// Not refused: a list or a forwarding gives each agent behind an address a copy of its own.
+fn note_sharing(enlisted: &Enlisted) {
+    if enlisted.sharing > 0 {
+        show::note(&format!(
+            "note: {} with the same address as another. Each must get its own copy of every mail there (a list, a forwarding); \
+             agents that read one mailbox take each other's mail.",
+            show::count(enlisted.sharing, "agent")
+        ));
+    }
 }
 
 fn invitation_path(output: Option<&Path>, id: &AgentId) -> PathBuf {
@@ -56,7 +87,7 @@ fn carry(path: &Path) -> String {
 }
 
 pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let file = File::open(&args.file).or_usage(format!("cannot read {}", args.file.display()))?;
     let rows = import::read(file).map_err(|errors| bad_rows(&args.file, &errors))?;
     if rows.is_empty() {
@@ -83,10 +114,11 @@ pub(crate) fn import(home: Option<&Path>, args: &AgentImport) -> Outcome {
         show::count(done.written, "invitation"),
         args.output.display(),
     ))?;
+    note_sharing(&done);
     Ok(Done::All)
 }
 
-fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
+pub(crate) fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
     let mut list: String =
         errors.iter().take(ROWS_SHOWN).map(|e| format!("\n  line {}: {}", e.line, e.why)).collect();
     let more = errors.len().saturating_sub(ROWS_SHOWN);
@@ -98,7 +130,7 @@ fn bad_rows(path: &Path, errors: &[RowError]) -> Fail {
 }
 
 pub(crate) fn invite(home: Option<&Path>, args: &AgentInvite) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let mut store = open::store(&home)?;
     let record = existing(&mut store, &args.id)?;
     let path = invitation_path(args.output.as_deref(), &args.id);
@@ -127,7 +159,12 @@ pub(crate) fn remove(home: Option<&Path>, args: &AgentRemove) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
     existing(&mut store, &args.id)?;
-    store.write(|tx| tx.remove_agent(&args.id)).map_err(open::store_failed)?;
+    store
+        .write(|tx| {
+            tx.audit(now(), &who(), &format!("agent {} removed", args.id))?;
+            tx.remove_agent(&args.id)
+        })
+        .map_err(open::store_failed)?;
     show::say(&format!("Removed {}. It gets no more orders; its reports no longer count.", args.id))?;
     Ok(Done::All)
 }
@@ -190,6 +227,15 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
         "site": record.site.as_str(),
         "note": record.note.as_str(),
         "admin": record.admin.as_ref().map(shared::MailAddress::as_str),
+        "vendor": record.terms.vendor.as_str(),
+        "tag": record.terms.tags.iter().map(shared::Label::as_str).collect::<Vec<_>>(),
+        "zone": record.terms.zone.as_str(),
+        "window": record.terms.windows.as_ref().map(ToString::to_string),
+        "consent": record.terms.consent.as_str(),
+        "language": record.terms.language.as_str(),
+        "fallback_mail": record.terms.fallback.as_ref().map(shared::MailAddress::as_str),
+        "attributes": record.terms.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<BTreeMap<_, _>>(),
+        "held_up_until": time(record.penalty_until),
         "state": record.state.as_str(),
         "software_version": record.versions.as_ref().map(|v| v.software.to_string()),
         "rom_version": record.versions.as_ref().map(|v| v.rom_version.to_string()),
@@ -249,16 +295,35 @@ fn keys(record: &AgentRecord, unused: bool) -> String {
     format!("since {since} ({age}){unused}{}", asked.unwrap_or_default())
 }
 
+fn window(record: &AgentRecord) -> String {
+    let zone = record.terms.zone.as_str();
+    record.terms.windows.as_ref().map_or(String::new(), |windows| format!("{windows} {zone}"))
+}
+
+fn attributes(record: &AgentRecord) -> String {
+    let all: Vec<String> =
+        record.terms.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    all.join(", ")
+}
+
 fn describe(record: &AgentRecord, behind: &Behind) -> String {
     let time = |t: Option<shared::UnixMillis>| t.map_or("never".to_owned(), |t| t.to_string());
     let classes: Vec<String> = record.classes.iter().map(ToString::to_string).collect();
     let lines = [
         ("Agent", record.id.to_string()),
         ("Mail", record.mail.to_string()),
+        ("Second address", record.terms.get("fallback_mail")),
         ("Classes", classes.join(", ")),
         ("Site", record.site.to_string()),
         ("Note", record.note.to_string()),
         ("Administrator", record.admin.as_ref().map_or(String::new(), ToString::to_string)),
+        ("Vendor", record.terms.vendor.to_string()),
+        ("Tags", record.terms.get("tag")),
+        ("Window", window(record)),
+        ("Consent", record.terms.consent.as_str().to_owned()),
+        ("Language", record.terms.language.as_str().to_owned()),
+        ("Attributes", attributes(record)),
+        ("Held up until", record.penalty_until.map_or(String::new(), |at| format!("{at}: failed too often"))),
         ("State", record.state.as_str().to_owned()),
         ("Added", record.added_at.to_string()),
         ("Enrolled", time(record.enrolled_at)),

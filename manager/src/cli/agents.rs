@@ -8,20 +8,27 @@ use serde_json::json;
 use shared::AgentId;
 
 use super::agent::facts;
-use super::args::Doctor;
+use super::args::AgentList;
 use super::fail::{Done, Outcome};
 use super::names::{colour, has_failed, mark};
+use super::select::{Known, expression};
 use super::show::{Colour, Listing, cell};
 use super::{open, show};
 
-pub(crate) fn list(home: Option<&Path>, args: &Doctor) -> Outcome {
+pub(crate) fn list(home: Option<&Path>, args: &AgentList) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (agents, targets) =
+    let (mut agents, targets) =
         store.read(|tx| Ok((tx.agents()?, tx.newest_targets()?))).map_err(open::store_failed)?;
+    if let Some(text) = &args.expression {
+        let wanted = expression(text)?;
+        agents.retain(|agent| wanted.selects(&Known::new(agent)));
+    }
     if args.format.json {
         let agents: Vec<_> = agents.iter().map(|agent| json_of(agent, targets.get(&agent.id))).collect();
         show::print_json(&json!({"agents": agents}))?;
+    } else if agents.is_empty() && args.expression.is_some() {
+        show::note("No agent matches.");
     } else if agents.is_empty() {
         show::note("There are no agents yet: `mailfleet agent add` or `agent import` adds some.");
     } else {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shared::keys::VerifyingKey;
 use shared::time::parse_duration;
-use shared::{AgentId, KeyId, Label, MailAddress, UnixMillis};
+use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
 use super::device_args::{Devices, Faults, ReportDevices, ReportReadings, ReportSupplies, ReportVerify};
+use super::rollout_args::RolloutArgs;
 
 /// Keep a fleet of remote agents up to date over e-mail alone.
 #[derive(Debug, Parser)]
@@ -73,6 +74,12 @@ pub(crate) enum Command {
                       mailfleet keys sign next.trust --release-key release.key\n  mailfleet keys accept next.trust"
     )]
     Keys(Keys),
+    /// Write who did what, when, as CSV; or check that the log is the one that was written
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Example:\n  mailfleet audit --since 2026-11-01 -o audit.csv"
+    )]
+    Audit(Audit),
     /// The daemon: mail in, decide, mail out
     #[command(
         after_help = "Ctrl-C stops it; it can be stopped or killed at any moment, and goes on where it was.\n\n\
@@ -130,12 +137,32 @@ pub(crate) enum Agent {
                             mailfleet agent import agents.csv -o invites"
     )]
     Import(AgentImport),
+    /// Write all agents as CSV, with the keys of those that are enrolled
+    #[command(after_help = "Example:\n  mailfleet agent export -o agents.csv")]
+    Export(AgentExport),
+    /// Let a manager that only listens know the agents of another
+    #[command(
+        after_help = "The file is the other manager's `agent export`. Run it again when agents were added or have new keys. \
+                            Needs listens_only = true in manager.toml.\n\nExample:\n  mailfleet --home desk agent introduce agents.csv"
+    )]
+    Introduce(AgentIntroduce),
     /// Write a new invitation for an agent whose box is replaced; the old one no longer counts
     #[command(after_help = "Example:\n  mailfleet agent invite A0001 -o A0001.invite")]
     Invite(AgentInvite),
-    /// List all agents
-    #[command(after_help = "Example:\n  mailfleet agent list --json")]
-    List(Doctor),
+    /// List all agents, or those that match
+    #[command(
+        after_help = "Example:\n  mailfleet agent list --where 'version < 1.0.02-0 and site ~ \"Osaka*\"'"
+    )]
+    List(AgentList),
+    /// Write down other facts of agents: class, site, note, admin, vendor, tag, zone, window, consent, language, fallback_mail, attr.NAME
+    #[command(
+        after_help = "Several classes or tags are separated by ';'; an empty value takes a fact away. A window is a time of the day \
+                            in the agent's zone, with days if wanted: '22:00-05:00 mon-fri'. consent is ask, always or never. \
+                            fallback_mail is where an agent gets an order that its own address does not take. \
+                            pardon=now lets an agent that failed too often take part again.\n\nExample:\n  \
+                            mailfleet agent set --where 'site = Tokyo*' zone=Asia/Tokyo 'window=22:00-05:00 mon-fri'"
+    )]
+    Set(AgentSet),
     /// Show everything known of one agent
     #[command(after_help = "Example:\n  mailfleet agent show A0001")]
     Show(AgentShow),
@@ -171,9 +198,30 @@ pub(crate) struct AgentAdd {
     /// Mail address of the site's administrator
     #[arg(long, value_name = "ADDRESS", value_parser = MailAddress::parse)]
     pub(crate) admin: Option<MailAddress>,
+    /// Another fact, as `agent set` takes it: vendor, tag, zone, window, consent, language, fallback_mail, attr.NAME
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) terms: Vec<String>,
     /// The invitation file [default: ID.invite]
     #[arg(short, long = "output", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentList {
+    /// Only agents that match, such as 'class=office-gateway and site=Tokyo*'
+    #[arg(long = "where", value_name = "EXPR")]
+    pub(crate) expression: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentSet {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// What to write down
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    pub(crate) facts: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +232,20 @@ pub(crate) struct AgentImport {
     /// The folder for the invitation files, one ID.invite each
     #[arg(short, long = "output", value_name = "DIR")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentExport {
+    /// The file to write [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE.csv")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AgentIntroduce {
+    /// The CSV file
+    #[arg(value_name = "FILE.csv")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -377,7 +439,17 @@ pub(crate) enum Campaign {
     /// Send a bundle to agents, ask for their versions after its settle time, and compare
     #[command(after_help = "Without --wait, the daemon (mailfleet run) does the work.\n\nExample:\n  \
                             mailfleet campaign start gateway.mfb --where 'class=office-gateway' --name spring --wait")]
+    #[command(
+        mut_group("Selection", |group| group.required(false)),
+        override_usage = "mailfleet campaign start [OPTIONS] <--all|--agent <ID,...>|--agents-file <FILE>|--where <EXPR>> \
+                          <FILE.mfb>\n       mailfleet campaign start [OPTIONS] --plan <N>"
+    )]
     Start(Box<CampaignStart>),
+    /// Show what a campaign would send, when and to whom, and keep that plan for `campaign start --plan N`
+    #[command(
+        after_help = "Example:\n  mailfleet campaign plan gateway.mfb --all --test A0001 --waves 10,5%,rest --windows"
+    )]
+    Plan(Box<CampaignPlan>),
     /// List all campaigns
     #[command(after_help = "Example:\n  mailfleet campaign list")]
     List(Doctor),
@@ -389,6 +461,18 @@ pub(crate) enum Campaign {
         after_help = "Ctrl-C stops the watching, not the campaign.\n\nExample:\n  mailfleet campaign watch 1"
     )]
     Watch(CampaignId),
+    /// Stop mailing for a while: what is on its way goes on, answers are taken
+    #[command(after_help = "Example:\n  mailfleet campaign pause 1 --reason 'a fair at two sites'")]
+    Pause(CampaignHold),
+    /// Stop, and call back what has not begun on an agent
+    #[command(after_help = "Example:\n  mailfleet campaign halt 1 --reason 'customers call'")]
+    Halt(CampaignHold),
+    /// Go on after a pause or a halt: failures so far are accepted, what was called back is mailed again
+    #[command(after_help = "Example:\n  mailfleet campaign resume 1")]
+    Resume(CampaignId),
+    /// Open the gate that is awaited, whatever it asks for
+    #[command(after_help = "Example:\n  mailfleet campaign skip 1")]
+    Skip(CampaignId),
     /// Send the bundle again to the targets that failed, and only to them
     #[command(after_help = "Example:\n  mailfleet campaign retry 1")]
     Retry(CampaignId),
@@ -400,10 +484,50 @@ pub(crate) enum Campaign {
 #[derive(Debug, Args)]
 pub(crate) struct CampaignStart {
     /// The bundle
+    #[arg(value_name = "FILE.mfb", required_unless_present = "plan")]
+    pub(crate) file: Option<PathBuf>,
+    /// Start what `campaign plan` has laid out, exactly as it was shown
+    #[arg(long, value_name = "N", conflicts_with_all = ["file", "Selection", "RolloutArgs", "CampaignTerms"])]
+    pub(crate) plan: Option<u32>,
+    #[command(flatten)]
+    pub(crate) selection: Option<Selection>,
+    #[command(flatten)]
+    pub(crate) terms: CampaignTerms,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutArgs,
+    /// Stay until every target has an end state; does the daemon's work when none runs
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignPlan {
+    /// The bundle
     #[arg(value_name = "FILE.mfb")]
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) selection: Selection,
+    #[command(flatten)]
+    pub(crate) terms: CampaignTerms,
+    #[command(flatten)]
+    pub(crate) rollout: RolloutArgs,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignHold {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+    /// Why, for those who look later
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = Label::parse)]
+    pub(crate) reason: Label,
+}
+
+/// What a campaign is called and how patient it is.
+#[derive(Debug, Args)]
+pub(crate) struct CampaignTerms {
     /// A name for people
     #[arg(long, value_name = "N", default_value = "", hide_default_value = true, value_parser = Label::parse)]
     pub(crate) name: Label,
@@ -416,9 +540,6 @@ pub(crate) struct CampaignStart {
     /// Send again to failed targets this many times
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) retries: u32,
-    /// Stay until every target has an end state; does the daemon's work when none runs
-    #[arg(long)]
-    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Args)]
@@ -524,6 +645,37 @@ pub(crate) struct ReportOutput {
     /// Only what was reported at or after this time, such as 2026-11-21T06:10:00Z or 2026-11-21
     #[arg(long, value_name = "TIME", value_parser = UnixMillis::parse)]
     pub(crate) since: Option<UnixMillis>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    pub(crate) command: Option<AuditCommand>,
+    /// The file to write [default: standard output]
+    #[arg(short, long = "output", value_name = "FILE.csv")]
+    pub(crate) output: Option<PathBuf>,
+    /// Only what was done at or after this time
+    #[arg(long, value_name = "TIME", value_parser = UnixMillis::parse)]
+    pub(crate) since: Option<UnixMillis>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check that no row was altered, taken out or put in; exit 1 if one was
+    #[command(
+        after_help = "The digest that it prints, kept elsewhere and given with --head, also shows rows cut off at the end.\n\n\
+                      Example:\n  mailfleet audit verify"
+    )]
+    Verify(AuditVerify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerify {
+    /// A row with this digest has to be there: what an earlier check has printed
+    #[arg(long, value_name = "SHA256", value_parser = Digest::parse_hex)]
+    pub(crate) head: Option<Digest>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

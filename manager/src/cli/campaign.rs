@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use mailfleet::store::AgentRecord;
+use mailfleet::system::{now, who};
+use manager_core::rollout::HoldReason;
 use manager_core::{Campaign, CampaignId, CampaignState, TargetState};
 use serde_json::{Value, json};
 use shared::AgentId;
 
-use super::args::{CampaignId as CampaignArg, CampaignShow, Doctor};
+use super::args::{CampaignHold, CampaignId as CampaignArg, CampaignShow, Doctor};
 use super::fail::{Done, Fail, Outcome};
 use super::show::{Colour, Listing, cell};
 use super::view::{View, daemon_text, title};
@@ -89,7 +91,7 @@ pub(crate) fn show(home: Option<&Path>, args: &CampaignShow) -> Outcome {
 pub(crate) fn retry(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, again) = change(&mut store, args.number, Campaign::retry)?;
+    let (campaign, again) = change(&mut store, args.number, "retried", Campaign::retry)?;
     if again.is_empty() {
         let ended = campaign.targets.values().filter(|t| t.state.is_end()).count();
         let on_their_way = campaign.targets.len().saturating_sub(ended);
@@ -114,10 +116,81 @@ pub(crate) fn retry(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     Ok(Done::All)
 }
 
+pub(crate) fn pause(home: Option<&Path>, args: &CampaignHold) -> Outcome {
+    let (at, words) = (now(), args.reason.as_str());
+    let done = |campaign: &mut Campaign| campaign.pause(words, at).then_some(Vec::new());
+    let campaign = hold(home, args.number, "paused", words, done)?;
+    show::say(&format!("{} is paused. Go on: mailfleet campaign resume {}", title(&campaign), campaign.id))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn halt(home: Option<&Path>, args: &CampaignHold) -> Outcome {
+    let (at, words) = (now(), args.reason.as_str());
+    let done = |campaign: &mut Campaign| campaign.halt(HoldReason::Operator(words.to_owned()), at);
+    let campaign = hold(home, args.number, "halted", words, done)?;
+    show::say(&format!(
+        "{} is halted; what has not begun on an agent is called back. Go on: mailfleet campaign resume {}",
+        title(&campaign),
+        campaign.id
+    ))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn resume(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+    let at = now();
+    let campaign =
+        hold(home, args.number, "resumed", "", |campaign| campaign.resume(at).then_some(Vec::new()))?;
+    show::say(&format!("{} goes on.", title(&campaign)))?;
+    Ok(Done::All)
+}
+
+pub(crate) fn skip(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+    let at = now();
+    let mut opened = 0;
+    let campaign = hold(home, args.number, "gate opened by the operator", "", |campaign| {
+        opened = campaign.skip(at)?;
+        Some(Vec::new())
+    })?;
+    show::say(&format!("{}: the gate of wave {} is open.", title(&campaign), opened.saturating_add(1)))?;
+    Ok(Done::All)
+}
+
+/// Carries out an operator's word about a whole campaign: `work` gives the agents whose unsent mail is dropped, or `None` if the word
+/// makes no sense in the campaign's state.
+fn hold(
+    home: Option<&Path>,
+    number: u32,
+    what: &str,
+    words: &str,
+    work: impl FnOnce(&mut Campaign) -> Option<Vec<AgentId>>,
+) -> Result<Campaign, Fail> {
+    let home = open::home(home)?;
+    let mut store = open::store(&home)?;
+    let (campaign, dropped) = change(&mut store, number, "", work)?;
+    let Some(dropped) = dropped else {
+        return Err(Fail::usage(format!(
+            "{} is {}: there is nothing to do",
+            title(&campaign),
+            campaign.state.as_str()
+        ))
+        .next("`mailfleet campaign show` says how it stands"));
+    };
+    let why = if words.is_empty() { String::new() } else { format!(": {words}") };
+    store
+        .write(|tx| {
+            tx.drop_queued(campaign.id, &dropped)?;
+            let text = format!("campaign {} {what}{why}", campaign.id);
+            tx.audit(now(), &who(), &text)?;
+            tx.log(now(), "", &format!("{text} (by the operator)"))
+        })
+        .map_err(open::store_failed)?;
+    Ok(campaign)
+}
+
 pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, ()) = change(&mut store, args.number, Campaign::cancel)?;
+    let (campaign, ()) = change(&mut store, args.number, "cancelled", Campaign::cancel)?;
     if campaign.state == CampaignState::Finished {
         show::say(&format!("{} is finished already. Nothing to cancel.", title(&campaign)))?;
         return Ok(Done::All);
@@ -138,6 +211,7 @@ pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
 fn change<T>(
     store: &mut mailfleet::store::Store,
     number: u32,
+    audited_as: &str,
     work: impl FnOnce(&mut Campaign) -> T,
 ) -> Result<(Campaign, T), Fail> {
     let id = CampaignId(i64::from(number));
@@ -154,10 +228,13 @@ fn change<T>(
                 }
             }
         }
+        if campaign != before && !audited_as.is_empty() {
+            tx.audit(now(), &who(), &format!("campaign {id} {audited_as}"))?;
+        }
         // What is still in the outbox must not go out after its target has ended.
         tx.drop_queued(id, &called_off)?;
-        if campaign.state != before.state {
-            tx.save_campaign_state(id, campaign.state)?;
+        if campaign.state != before.state || campaign.rollout != before.rollout {
+            tx.save_campaign(&campaign)?;
         }
         Ok(Some((campaign, result)))
     });

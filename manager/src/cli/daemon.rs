@@ -95,6 +95,8 @@ pub(crate) fn log_to_stderr(default: &str) {
     let filter = wanted.or_else(|| default.parse().ok()).unwrap_or_default();
     let colour = io::stderr().is_terminal() && show::colour_wanted();
     let log = tracing_subscriber::fmt::layer().with_target(false).with_ansi(colour).with_writer(|| BesideBar);
+    // Nobody can be told that nobody reads.
+    let log = log.log_internal_errors(false);
     let registry = tracing_subscriber::registry();
     // Fails only if a log is set up already, which is as good.
     let _ = if journal::is_read() {

@@ -5,14 +5,16 @@
 //! with a new secret unless the file that is there is the one that counts. The other order would leave
 //! invitations about that the manager does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mailfleet::home::Home;
 use mailfleet::import::{AgentRow, RowError};
+use mailfleet::registry::{self, Terms};
 use mailfleet::store::{AgentRecord, AgentState, NewAgent, Store, Tx, TxResult};
-use mailfleet::system::{now, random};
+use mailfleet::system::{now, random, who};
+use manager_core::select::ATTRIBUTE;
 use shared::invitation::Invitation;
 use shared::limits::{INVITATION_LIFE, INVITATION_MAX_BYTES};
 use shared::{AgentId, Digest, MailAddress, UnixMillis};
@@ -31,6 +33,8 @@ pub(crate) struct Enlisted {
     pub(crate) written: usize,
     pub(crate) kept: usize,
     pub(crate) enrolled: usize,
+    /// Rows with the address of another agent.
+    pub(crate) sharing: usize,
 }
 
 /// What every invitation of this manager says.
@@ -133,20 +137,16 @@ fn decide(
     file_of: &dyn Fn(&AgentId) -> PathBuf,
 ) -> TxResult<Decided> {
     let there: BTreeMap<AgentId, AgentRecord> = tx.agents()?.into_iter().map(|a| (a.id.clone(), a)).collect();
-    let mailboxes: BTreeMap<String, AgentId> =
-        there.values().map(|a| (a.mail.as_str().to_ascii_lowercase(), a.id.clone())).collect();
     let mut errors = Vec::new();
     let mut files: Vec<Option<Invitation>> = Vec::new();
     for (line, row) in rows {
-        let owner = mailboxes.get(&row.mail.as_str().to_ascii_lowercase());
-        let checked = match (there.get(&row.id), owner) {
-            (Some(record), _) => same(record, row),
-            (None, Some(other)) => Err(format!("mail: {} is the mailbox of {other}", row.mail)),
-            (None, None) if tx.agent(&row.id)?.is_some() => Err(format!(
+        let checked = match there.get(&row.id) {
+            Some(record) => same(record, row),
+            None if tx.agent(&row.id)?.is_some() => Err(format!(
                 "id: {} was removed; IDs are not used again, so that old mail fits nobody",
                 row.id
             )),
-            (None, None) => Ok(()),
+            None => Ok(()),
         };
         match checked.and_then(|()| inviter.may_write(&file_of(&row.id), &row.id)) {
             Ok(file) => files.push(file),
@@ -156,7 +156,7 @@ fn decide(
     if !errors.is_empty() {
         return Ok(Err(errors));
     }
-    let mut enlisted = Enlisted::default();
+    let mut enlisted = Enlisted { sharing: sharing(&there, rows), ..Enlisted::default() };
     let mut to_write = Vec::new();
     for ((_, row), file) in rows.iter().zip(files) {
         let record = there.get(&row.id);
@@ -165,6 +165,19 @@ fn decide(
         }
     }
     Ok(Ok((enlisted, to_write)))
+}
+
+/// How many rows have the address of another agent.
+fn sharing(there: &BTreeMap<AgentId, AgentRecord>, rows: &[(u64, AgentRow)]) -> usize {
+    let mut at: BTreeMap<String, BTreeSet<&AgentId>> = BTreeMap::new();
+    let known = there.values().map(|agent| (&agent.mail, &agent.id));
+    for (mail, id) in known.chain(rows.iter().map(|(_, row)| (&row.mail, &row.id))) {
+        at.entry(mail.as_str().to_ascii_lowercase()).or_default().insert(id);
+    }
+    let shared = |mail: &MailAddress| {
+        at.get(&mail.as_str().to_ascii_lowercase()).is_some_and(|agents| agents.len() > 1)
+    };
+    rows.iter().filter(|(_, row)| shared(&row.mail)).count()
 }
 
 /// True to the word: the same row twice is fine, another one for the same agent is not.
@@ -178,6 +191,13 @@ fn same(record: &AgentRecord, row: &AgentRow) -> Result<(), String> {
         ("note", record.note.to_string(), row.note.to_string()),
         ("admin", admin(&record.admin), admin(&row.admin)),
     ];
+    let attributes = row.terms.attributes.keys().map(|name| format!("{ATTRIBUTE}{name}"));
+    let keys: Vec<String> = registry::KEYS.iter().map(ToString::to_string).chain(attributes).collect();
+    // A file need not have the columns that were not there when the agent was added.
+    let unset = Terms::default();
+    for key in keys.iter().filter(|key| row.terms.get(key) != unset.get(key)) {
+        pairs.push((key, record.terms.get(key), row.terms.get(key)));
+    }
     // An enrolled agent has told itself where it reads its mail.
     if record.state != AgentState::Enrolled {
         pairs.insert(0, ("mail", record.mail.to_string(), row.mail.to_string()));
@@ -185,8 +205,8 @@ fn same(record: &AgentRecord, row: &AgentRow) -> Result<(), String> {
     match pairs.into_iter().find(|(_, has, found)| has != found) {
         None => Ok(()),
         Some((column, has, found)) => Err(format!(
-            "{column}: {} is there already with \"{has}\", found \"{found}\"; an agent's data is not changed \
-             this way",
+            "{column}: {} is there already with \"{has}\", found \"{found}\"; `mailfleet agent set` changes \
+             an agent's data",
             record.id
         )),
     }
@@ -211,10 +231,12 @@ fn enter(
             site: row.site.clone(),
             note: row.note.clone(),
             admin: row.admin.clone(),
+            terms: row.terms.clone(),
             secret_digest: Digest::of(invitation.secret.as_slice()),
             invite_expires: invitation.expires,
         };
         tx.add_agent(&agent, invitation.created)?;
+        tx.audit(invitation.created, &who(), &format!("agent {} added, mail {}", agent.id, agent.mail))?;
         counted(&mut enlisted.added);
         return Ok(Some(invitation));
     };
@@ -249,7 +271,10 @@ pub(crate) fn renew(
     let invitation = inviter.invite(&record.id, &record.mail, &record.classes);
     let digest = Digest::of(invitation.secret.as_slice());
     store
-        .write(|tx| tx.renew_invitation(&record.id, digest, invitation.expires))
+        .write(|tx| {
+            tx.audit(invitation.created, &who(), &format!("agent {} invited anew", record.id))?;
+            tx.renew_invitation(&record.id, digest, invitation.expires)
+        })
         .map_err(open::store_failed)?;
     write_files(&[ToWrite { path: path.to_owned(), invitation }]).map(drop)
 }

@@ -2,8 +2,10 @@
 //! a campaign depends on.
 
 mod agent;
+mod agent_set;
 mod agents;
 mod args;
+mod audit;
 mod bundle;
 mod campaign;
 mod checks;
@@ -21,13 +23,16 @@ mod files;
 mod follow;
 mod init;
 mod inspect;
+mod introduce;
 mod keys;
 mod names;
 mod open;
+mod preview;
 mod progress;
 mod query;
 mod rekey;
 mod report;
+mod rollout_args;
 mod select;
 mod show;
 mod start;
@@ -38,7 +43,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Agent, Bundle, Campaign, Cli, Command, Keys, Query, Report};
+use args::{Agent, AuditCommand, Bundle, Campaign, Cli, Command, Keys, Query, Report};
 use fail::Outcome;
 
 /// Runs the command that the process was started with.
@@ -59,7 +64,10 @@ fn run(cli: Cli) -> Outcome {
             Agent::Add(args) => agent::add(home, &args),
             Agent::Import(args) => agent::import(home, &args),
             Agent::Invite(args) => agent::invite(home, &args),
+            Agent::Export(args) => introduce::export(home, &args),
+            Agent::Introduce(args) => introduce::introduce(home, &args),
             Agent::List(args) => agents::list(home, &args),
+            Agent::Set(args) => agent_set::set(home, &args),
             Agent::Show(args) => agent::show(home, &args),
             Agent::Rekey(args) => rekey::rekey(home, &args),
             Agent::Remove(args) => agent::remove(home, &args),
@@ -71,6 +79,11 @@ fn run(cli: Cli) -> Outcome {
         },
         Command::Campaign(command) => match command {
             Campaign::Start(args) => start::start(home, &args),
+            Campaign::Plan(args) => start::plan(home, &args),
+            Campaign::Pause(args) => campaign::pause(home, &args),
+            Campaign::Halt(args) => campaign::halt(home, &args),
+            Campaign::Resume(args) => campaign::resume(home, &args),
+            Campaign::Skip(args) => campaign::skip(home, &args),
             Campaign::List(args) => campaign::list(home, &args),
             Campaign::Show(args) => campaign::show(home, &args),
             Campaign::Watch(args) => follow::watch(home, &args),
@@ -89,6 +102,10 @@ fn run(cli: Cli) -> Outcome {
             Keys::Sign(args) => keys::sign(home, &args),
             Keys::Accept(args) => keys::accept(home, &args),
             Keys::NewRelease(args) => keys::new_release(&args),
+        },
+        Command::Audit(args) => match &args.command {
+            Some(AuditCommand::Verify(verify)) => audit::verify(home, verify),
+            None => audit::audit(home, &args),
         },
         Command::Run(args) => daemon::run(home, &args),
         Command::Report(command) => match command {

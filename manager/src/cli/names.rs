@@ -25,7 +25,9 @@ pub(crate) fn has_failed(state: TargetState) -> bool {
         | TargetState::Deferred
         | TargetState::Installed
         | TargetState::Verified
-        | TargetState::Cancelled => false,
+        | TargetState::Cancelled
+        | TargetState::Asked
+        | TargetState::Declined => false,
     }
 }
 

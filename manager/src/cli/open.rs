@@ -19,6 +19,16 @@ pub(crate) fn home(home: Option<&Path>) -> Result<Home, Fail> {
     Home::open(&home_path(home)?).map_err(home_failed)
 }
 
+/// The home of a manager that agents obey.
+pub(crate) fn commander(named: Option<&Path>) -> Result<Home, Fail> {
+    let home = home(named)?;
+    if home.config().map_err(home_failed)?.listens_only {
+        return Err(Fail::usage("this manager only listens: listens_only in manager.toml")
+            .next("use the manager that the agents obey"));
+    }
+    Ok(home)
+}
+
 /// A home's faults are the operator's to mend, but for a disk that fails.
 pub(crate) fn home_failed(err: HomeError) -> Fail {
     let (kind, next) = match &err {

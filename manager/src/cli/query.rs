@@ -34,7 +34,7 @@ pub(crate) struct Asked {
 
 /// Puts a question to the chosen agents into the outbox.
 pub(crate) fn ask(home: Option<&Path>, args: &QueryArgs, question: Question) -> Result<Asked, Fail> {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let config = home.config().map_err(open::home_failed)?;
     let mut store = open::store(&home)?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;

@@ -14,7 +14,7 @@ use super::view::daemon_text;
 use super::{open, show};
 
 pub(crate) fn rekey(home: Option<&Path>, args: &AgentRekey) -> Outcome {
-    let home = open::home(home)?;
+    let home = open::commander(home)?;
     let per_mail = home.config().map_err(open::home_failed)?.recipients_per_mail;
     let mut store = open::store(&home)?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;

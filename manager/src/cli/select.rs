@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use mailfleet::store::{AgentRecord, AgentState};
-use manager_core::select::{Facts, Selection as Expression};
+use manager_core::select::{ATTRIBUTE, Facts, Selection as Expression};
+use manager_core::window::Windows;
 use shared::{AgentId, Label};
 
 use super::args::Selection;
@@ -23,6 +24,8 @@ pub(crate) struct Chosen<'a> {
     pub(crate) agents: Vec<&'a AgentRecord>,
     /// Would have been chosen, but have not enrolled.
     pub(crate) not_enrolled: usize,
+    /// They were named one by one: nobody of them is left out in silence.
+    pub(crate) named: bool,
 }
 
 impl Chosen<'_> {
@@ -43,19 +46,17 @@ impl Chosen<'_> {
 pub(crate) fn choose<'a>(selection: &Selection, all: &'a [AgentRecord]) -> Result<Chosen<'a>, Fail> {
     let enrolled = |agents: Vec<&'a AgentRecord>| {
         let (yes, no): (Vec<_>, Vec<_>) = agents.into_iter().partition(|a| a.state == AgentState::Enrolled);
-        Chosen { agents: yes, not_enrolled: no.len() }
+        Chosen { agents: yes, not_enrolled: no.len(), named: false }
     };
     let chosen = if let Some(text) = &selection.expression {
-        let expression = Expression::parse(text)
-            .or_usage(format!("--where '{text}' is not understood"))
-            .next("such as: --where 'class=office-gateway and site=Tokyo*'")?;
+        let expression = expression(text)?;
         enrolled(all.iter().filter(|agent| expression.selects(&Known::new(agent))).collect())
     } else if let Some(path) = &selection.agents_file {
-        Chosen { agents: named(&ids_in(path)?, all)?, not_enrolled: 0 }
+        Chosen { agents: named(&ids_in(path)?, all)?, not_enrolled: 0, named: true }
     } else if selection.agents.is_empty() {
         enrolled(all.iter().collect())
     } else {
-        Chosen { agents: named(&selection.agents, all)?, not_enrolled: 0 }
+        Chosen { agents: named(&selection.agents, all)?, not_enrolled: 0, named: true }
     };
     if chosen.agents.is_empty() {
         let text = match chosen.not_enrolled {
@@ -65,6 +66,34 @@ pub(crate) fn choose<'a>(selection: &Selection, all: &'a [AgentRecord]) -> Resul
         return Err(Fail::usage(text).next("`mailfleet agent list` shows all agents with their states"));
     }
     Ok(chosen)
+}
+
+/// Chooses from all agents that are not removed, enrolled or not.
+pub(crate) fn choose_any<'a>(
+    selection: &Selection,
+    all: &'a [AgentRecord],
+) -> Result<Vec<&'a AgentRecord>, Fail> {
+    let chosen: Vec<&AgentRecord> = if let Some(text) = &selection.expression {
+        let expression = expression(text)?;
+        all.iter().filter(|agent| expression.selects(&Known::new(agent))).collect()
+    } else if let Some(path) = &selection.agents_file {
+        named(&ids_in(path)?, all)?
+    } else if selection.agents.is_empty() {
+        all.iter().collect()
+    } else {
+        named(&selection.agents, all)?
+    };
+    if chosen.is_empty() {
+        return Err(Fail::usage("no agent is selected").next("`mailfleet agent list` shows all agents"));
+    }
+    Ok(chosen)
+}
+
+/// Reads `--where`.
+pub(crate) fn expression(text: &str) -> Result<Expression, Fail> {
+    Expression::parse(text)
+        .or_usage(format!("--where '{text}' is not understood"))
+        .next("such as: --where 'class=office-gateway and site=Tokyo*'")
 }
 
 /// Whose devices a command is about.
@@ -105,13 +134,13 @@ fn ids_in(path: &Path) -> Result<Vec<AgentId>, Fail> {
 }
 
 /// An agent as `--where` sees it.
-struct Known<'a> {
+pub(crate) struct Known<'a> {
     record: &'a AgentRecord,
     version: String,
 }
 
 impl<'a> Known<'a> {
-    fn new(record: &'a AgentRecord) -> Self {
+    pub(crate) fn new(record: &'a AgentRecord) -> Self {
         let version = record.versions.as_ref().map_or("none".to_owned(), |v| v.software.to_string());
         Self { record, version }
     }
@@ -128,7 +157,17 @@ impl Facts for Known<'_> {
             "note" => vec![record.note.as_str()],
             "admin" => record.admin.iter().map(shared::MailAddress::as_str).collect(),
             "version" => vec![&self.version],
-            _ => Vec::new(),
+            "vendor" => vec![record.terms.vendor.as_str()],
+            "tag" => record.terms.tags.iter().map(Label::as_str).collect(),
+            "zone" => vec![record.terms.zone.as_str()],
+            "window" => record.terms.windows.iter().map(Windows::as_str).collect(),
+            "consent" => vec![record.terms.consent.as_str()],
+            "state" => vec![record.state.as_str()],
+            "agent-version" => vec![&record.agent_version],
+            key => {
+                let name = key.strip_prefix(ATTRIBUTE).unwrap_or_default();
+                record.terms.attributes.get(name).map(Label::as_str).into_iter().collect()
+            }
         }
     }
 }

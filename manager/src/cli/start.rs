@@ -1,6 +1,7 @@
-//! `campaign start`: checks the bundle and the choice of agents, keeps a copy of the bundle, enters the
+//! `campaign start` and `plan`: checks the bundle and the choice of agents, keeps a copy of the bundle, enters the
 //! campaign. What it then does is the daemon's.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,49 +9,197 @@ use std::time::Duration;
 
 use mailfleet::config::Config;
 use mailfleet::home::Home;
-use mailfleet::store::{BundleRecord, NewCampaign, NewTarget, Store, Tx, TxResult};
-use mailfleet::system::now;
-use manager_core::{BundleFacts, CampaignId, CampaignState, Settings, TargetState};
-use shared::limits::{CHUNK_BYTES, ORDER_LIFE};
+use mailfleet::store::{AgentRecord, BundleRecord, NewCampaign, NewTarget, Store, Tx, TxResult};
+use mailfleet::system::{now, who};
+use manager_core::probe::Expectation;
+use manager_core::{BundleFacts, CampaignId, CampaignState, Reason, Settings, TargetState, left_out};
+use shared::limits::CHUNK_BYTES;
 use shared::time::format_duration;
 use shared::{AgentId, Hasher};
 
-use super::args::CampaignStart;
+use super::args::{CampaignPlan, CampaignStart, CampaignTerms, Selection};
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
 use super::files::{NewFile, clear_leftovers};
 use super::inspect::{Looked, Signature, look, mail_bytes, signing};
+use super::preview::Preview;
+use super::rollout_args::{Course, RolloutArgs};
 use super::select::{Chosen, choose};
-use super::view::{daemon_text, retries};
+use super::view::{daemon_text, retries, title};
 use super::{follow, open, show};
 
 /// The wait before the version query if neither the command nor the bundle says one.
 const SETTLE_DEFAULT: Duration = Duration::from_secs(600);
 
 pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
-    let home = open::home(home)?;
-    let config = home.config().map_err(open::home_failed)?;
-    let trust = home.trust().map_err(open::home_failed)?;
-    let looked = look(&args.file, signing(&trust))?;
-    check_signature(&looked)?;
-    check_size(&looked, &config)?;
+    let home = open::commander(home)?;
     let mut store = open::store(&home)?;
-    let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
-    let chosen = choose(&args.selection, &agents)?;
-    keep(&home, &looked)?;
-    let new = campaign(args, &looked, &chosen);
-    let (id, overtaken) = enter(&mut store, &looked, &new)?;
-    tell(id, args, &new, &chosen, &config)?;
-    for (older, agents) in overtaken {
-        show::say(&format!(
-            "Campaign {older} is still running: it no longer tries again by itself with {} of these.",
-            show::count(agents, "agent")
-        ))?;
-    }
+    let id = match (&args.plan, &args.file, &args.selection) {
+        (Some(number), ..) => start_planned(&mut store, *number)?,
+        (None, Some(file), Some(selection)) => {
+            let draft = Draft::new(&home, &mut store, file, selection, &args.terms, &args.rollout)?;
+            keep(&home, &draft.looked)?;
+            let (id, overtaken) = enter(&mut store, &draft, false)?;
+            tell(id, &draft)?;
+            tell_overtaken(&overtaken)?;
+            id
+        }
+        _ => {
+            return Err(Fail::usage("for whom is it?")
+                .next("add --all, --agent ID,..., --agents-file FILE or --where EXPR"));
+        }
+    };
     if args.wait {
         return follow::follow(&home, id);
     }
     show::say(&format!("{}\nFollow it: mailfleet campaign watch {id}", daemon_text(&home)))?;
     Ok(Done::All)
+}
+
+/// Lays a campaign out, keeps it, and shows it; nothing is sent.
+pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
+    let home = open::commander(home)?;
+    let mut store = open::store(&home)?;
+    let draft = Draft::new(&home, &mut store, &args.file, &args.selection, &args.terms, &args.rollout)?;
+    keep(&home, &draft.looked)?;
+    let (id, _) = enter(&mut store, &draft, true)?;
+    let campaign = store.read(|tx| tx.campaign(id)).map_err(open::store_failed)?;
+    let campaign = campaign.ok_or_else(|| Fail::usage(format!("there is no campaign {id}")))?;
+    let all = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
+    let agents: BTreeMap<AgentId, &AgentRecord> = all.iter().map(|agent| (agent.id.clone(), agent)).collect();
+    let preview = Preview {
+        campaign: &campaign,
+        agents: &agents,
+        bundle_bytes: draft.looked.bytes,
+        per_mail: draft.config.recipients_per_mail,
+        now: now(),
+        beside: draft.beside.clone(),
+    };
+    if args.format.json {
+        let mut json = preview.json();
+        if let Some(object) = json.as_object_mut() {
+            object.insert("campaign".to_owned(), id.0.into());
+        }
+        show::print_json(&json)?;
+    } else {
+        show::print(&format!(
+            "{} to {}: {}, not started.\n\n{}\nStart exactly this: mailfleet campaign start --plan {id}\n",
+            title(&campaign),
+            campaign.bundle.software_version,
+            show::count(campaign.targets.len(), "agent"),
+            preview.text()
+        ))?;
+    }
+    Ok(Done::All)
+}
+
+fn start_planned(store: &mut Store, number: u32) -> Result<CampaignId, Fail> {
+    let id = CampaignId(i64::from(number));
+    let at = now();
+    let started = store.write(|tx| {
+        let Some(mut campaign) = tx.campaign(id)? else { return Ok(None) };
+        if !campaign.start(at) {
+            return Ok(Some((campaign, None)));
+        }
+        tx.save_campaign(&campaign)?;
+        tx.audit(at, &who(), &format!("campaign {id} started as planned"))?;
+        let agents: Vec<AgentId> = campaign.targets.keys().cloned().collect();
+        let overtaken = overtake(tx, id, &agents)?;
+        Ok(Some((campaign, Some(overtaken))))
+    });
+    match started.map_err(open::store_failed)? {
+        None => Err(Fail::usage(format!("there is no campaign {number}"))
+            .next("`mailfleet campaign list` shows all, planned ones too")),
+        Some((campaign, None)) => Err(Fail::usage(format!(
+            "{} is {}, expected one that is only planned",
+            title(&campaign),
+            campaign.state.as_str()
+        ))),
+        Some((campaign, Some(overtaken))) => {
+            let (version, count) = (&campaign.bundle.software_version, campaign.targets.len());
+            show::say(&format!(
+                "{}: {} to {version}, as planned.",
+                title(&campaign),
+                show::count(count, "agent")
+            ))?;
+            tell_overtaken(&overtaken)?;
+            Ok(id)
+        }
+    }
+}
+
+/// A campaign that is about to be entered.
+struct Draft {
+    looked: Looked,
+    config: Config,
+    new: NewCampaign,
+    /// Selected, and no targets, each with the reason.
+    beside: Vec<(AgentId, String)>,
+    not_enrolled: usize,
+}
+
+impl Draft {
+    fn new(
+        home: &Home,
+        store: &mut Store,
+        file: &Path,
+        selection: &Selection,
+        terms: &CampaignTerms,
+        rollout: &RolloutArgs,
+    ) -> Result<Self, Fail> {
+        let config = home.config().map_err(open::home_failed)?;
+        let trust = home.trust().map_err(open::home_failed)?;
+        let looked = look(file, signing(&trust))?;
+        check_signature(&looked)?;
+        check_size(&looked, &config)?;
+        let all = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
+        let mut chosen = choose(selection, &all)?;
+        with_tests(&mut chosen, &rollout.test, &all)?;
+        let beside = leave_out(&mut chosen, &looked);
+        if chosen.agents.is_empty() {
+            return Err(Fail::usage("no selected agent is of a class that the bundle is for").next(
+                "`mailfleet bundle inspect` shows the bundle's classes, `mailfleet agent list` the agents",
+            ));
+        }
+        let ids: Vec<AgentId> = chosen.agents.iter().map(|agent| agent.id.clone()).collect();
+        let bundle = bundle_facts(&looked);
+        let never = |agent: &&&AgentRecord| {
+            left_out(&bundle, rollout.ask.is_some(), Some(&Preview::facts(agent))).is_some()
+        };
+        let never = chosen.agents.iter().filter(never).map(|agent| agent.id.clone()).collect();
+        let course = rollout.course(&ids, &never, &looked.digest.0, now())?;
+        let not_enrolled = chosen.not_enrolled;
+        let new = campaign(terms, course, &looked, &chosen);
+        Ok(Self { looked, config, new, beside, not_enrolled })
+    }
+}
+
+/// Test agents are targets, whether or not the selection names them.
+fn with_tests<'a>(chosen: &mut Chosen<'a>, tests: &[AgentId], all: &'a [AgentRecord]) -> Result<(), Fail> {
+    for id in tests {
+        if chosen.agents.iter().any(|agent| agent.id == *id) {
+            continue;
+        }
+        let found = all.iter().find(|agent| agent.id == *id).ok_or_else(|| {
+            Fail::usage(format!("--test {id}: there is no such agent"))
+                .next("`mailfleet agent list` shows all")
+        })?;
+        chosen.agents.push(found);
+    }
+    chosen.agents.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(())
+}
+
+/// The bundle says for which classes it is (N2): the others of a selection by rule are no targets. Who is named by the operator
+/// stays, and is told.
+fn leave_out(chosen: &mut Chosen<'_>, looked: &Looked) -> Vec<(AgentId, String)> {
+    let classes = &looked.manifest.classes;
+    if chosen.named || classes.is_empty() {
+        return Vec::new();
+    }
+    let (fit, others): (Vec<_>, Vec<_>) =
+        chosen.agents.iter().partition(|agent| classes.iter().any(|class| agent.classes.contains(class)));
+    chosen.agents = fit;
+    others.into_iter().map(|agent: &AgentRecord| (agent.id.clone(), Reason::WrongClass.to_string())).collect()
 }
 
 fn check_signature(looked: &Looked) -> Result<(), Fail> {
@@ -134,28 +283,43 @@ fn copy(from: &mut File, to: &Path, looked: &Looked) -> io::Result<bool> {
     new.finish().map(|()| true)
 }
 
-fn campaign(args: &CampaignStart, looked: &Looked, chosen: &Chosen<'_>) -> NewCampaign {
+fn bundle_facts(looked: &Looked) -> BundleFacts {
+    let manifest = &looked.manifest;
+    BundleFacts {
+        digest: looked.digest,
+        software_version: manifest.software_version.clone(),
+        from: manifest.from.clone(),
+        classes: manifest.classes.clone(),
+        test: manifest.test.as_ref().map(|test| Expectation {
+            exit: test.exit,
+            output: test.output.clone(),
+            limit_ms: u64::try_from(test.limit().as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
+fn campaign(terms: &CampaignTerms, course: Course, looked: &Looked, chosen: &Chosen<'_>) -> NewCampaign {
     let manifest = &looked.manifest;
     NewCampaign {
-        name: args.name.clone(),
-        bundle: BundleFacts {
-            digest: looked.digest,
-            software_version: manifest.software_version.clone(),
-            from: manifest.from.clone(),
-            classes: manifest.classes.clone(),
-        },
+        name: terms.name.clone(),
+        bundle: bundle_facts(looked),
         settings: Settings {
-            settle: args.settle.or_else(|| manifest.settle()).unwrap_or(SETTLE_DEFAULT),
-            reply_timeout: args.reply_timeout,
-            retries: args.retries,
-            order_life: ORDER_LIFE,
+            settle: terms.settle.or_else(|| manifest.settle()).unwrap_or(SETTLE_DEFAULT),
+            reply_timeout: terms.reply_timeout,
+            retries: terms.retries,
+            order_life: course.order_life,
         },
+        rollout: course.rollout,
+        notes: manifest.notes.clone().unwrap_or_default(),
+        vendor: manifest.vendor.as_ref().map(|vendor| vendor.mail.clone()),
+        planned: false,
         targets: chosen
             .agents
             .iter()
             .map(|agent| NewTarget {
                 agent: agent.id.clone(),
                 from_version: agent.versions.as_ref().map(|v| v.software.clone()),
+                wave: course.waves.get(&agent.id).copied().unwrap_or(0),
             })
             .collect(),
     }
@@ -165,8 +329,12 @@ fn campaign(args: &CampaignStart, looked: &Looked, chosen: &Chosen<'_>) -> NewCa
 type Overtaken = Vec<(CampaignId, usize)>;
 
 /// Enters the campaign, and takes its agents out of the automatic retries of older ones.
-fn enter(store: &mut Store, looked: &Looked, new: &NewCampaign) -> Result<(CampaignId, Overtaken), Fail> {
+fn enter(store: &mut Store, draft: &Draft, planned: bool) -> Result<(CampaignId, Overtaken), Fail> {
     let at = now();
+    let (looked, mut new) = (&draft.looked, NewCampaign { planned, ..draft.new.clone() });
+    if !planned {
+        new.rollout.begin(at);
+    }
     let bundle = BundleRecord {
         digest: looked.digest,
         file: file_name(looked),
@@ -176,19 +344,27 @@ fn enter(store: &mut Store, looked: &Looked, new: &NewCampaign) -> Result<(Campa
     };
     let entered = store.write(|tx| {
         tx.add_bundle(&bundle)?;
-        let overtaken = overtake(tx, new)?;
-        Ok((tx.start_campaign(new, at)?, overtaken))
+        let id = tx.start_campaign(&new, at)?;
+        let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
+        let did = if planned { "planned" } else { "started" };
+        let (version, digest) = (&new.bundle.software_version, new.bundle.digest);
+        let text = format!(
+            "campaign {id} {did}: {} to {version}, bundle {digest}",
+            show::count(agents.len(), "agent")
+        );
+        tx.audit(at, &who(), &text)?;
+        let overtaken = if planned { Overtaken::new() } else { overtake(tx, id, &agents)? };
+        Ok((id, overtaken))
     });
     entered.map_err(|err| Fail::of(Kind::Outside, err, "the campaign was not started"))
 }
 
-fn overtake(tx: &Tx<'_>, new: &NewCampaign) -> TxResult<Overtaken> {
-    let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
+fn overtake(tx: &Tx<'_>, newer: CampaignId, agents: &[AgentId]) -> TxResult<Overtaken> {
     let mut overtaken = Vec::new();
-    for id in tx.live_campaigns()? {
+    for id in tx.live_campaigns()?.into_iter().filter(|id| *id != newer) {
         let Some(before) = tx.campaign(id)? else { continue };
         let mut campaign = before.clone();
-        campaign.overtaken_by_newer(&agents);
+        campaign.overtaken_by_newer(agents);
         let changed = campaign.targets.iter().filter(|(agent, t)| before.targets.get(*agent) != Some(t));
         let mut count = 0usize;
         for (agent, target) in changed {
@@ -203,28 +379,39 @@ fn overtake(tx: &Tx<'_>, new: &NewCampaign) -> TxResult<Overtaken> {
     Ok(overtaken)
 }
 
+fn tell_overtaken(overtaken: &Overtaken) -> Result<(), Fail> {
+    for (older, agents) in overtaken {
+        show::say(&format!(
+            "Campaign {older} is still running: it no longer tries again by itself with {} of these.",
+            show::count(*agents, "agent")
+        ))?;
+    }
+    Ok(())
+}
+
 /// Says what will happen.
-fn tell(
-    id: CampaignId,
-    args: &CampaignStart,
-    new: &NewCampaign,
-    chosen: &Chosen<'_>,
-    config: &Config,
-) -> Result<(), Fail> {
-    let name = if args.name.is_empty() { String::new() } else { format!(" \"{}\"", args.name) };
-    let mails = new.targets.len().div_ceil(config.recipients_per_mail);
+fn tell(id: CampaignId, draft: &Draft) -> Result<(), Fail> {
+    let new = &draft.new;
+    let name = if new.name.is_empty() { String::new() } else { format!(" \"{}\"", new.name) };
+    let mails = new.targets.len().div_ceil(draft.config.recipients_per_mail);
     let settings = new.settings;
-    let left_out = match chosen.not_enrolled {
+    let mut left_out = match draft.not_enrolled {
         0 => String::new(),
         n => format!("{} not enrolled yet and left out.\n", show::count(n, "agent")),
     };
+    if let Some((_, why)) = draft.beside.first() {
+        left_out.push_str(&format!("{} left out: {why}.\n", show::count(draft.beside.len(), "agent")));
+    }
+    let waves = match new.rollout.waves.len() {
+        0 | 1 => format!("The bundle goes out in {}", show::count(mails, "mail")),
+        n => format!("The bundle goes out in {n} waves, each behind the gate of the one before"),
+    };
     show::print(&format!(
         "Campaign {id}{name}: {} to {}.\n{left_out}\
-         The bundle goes out in {}; {} after the mailing all are asked for their versions; answers are awaited \
+         {waves}; {} after the mailing all are asked for their versions; answers are awaited \
          for {}; {}.\n",
         show::count(new.targets.len(), "agent"),
         new.bundle.software_version,
-        show::count(mails, "mail"),
         format_duration(settings.settle),
         format_duration(settings.reply_timeout),
         retries(settings.retries),

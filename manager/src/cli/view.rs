@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use mailfleet::home::Home;
 use mailfleet::store::{AgentRecord, Store, Tx, TxResult};
 use mailfleet::system::now;
+use manager_core::rollout::Survey;
 use manager_core::{Action, Campaign, CampaignId, CampaignState, Plan, Target, TargetState, plan};
 use serde_json::{Value, json};
 use shared::time::format_duration;
@@ -15,6 +16,7 @@ use shared::{AgentId, UnixMillis};
 
 use super::fail::Fail;
 use super::names::{colour, mark};
+use super::preview::gate_text;
 use super::show::{Colour, Listing, cell, paint_stdout};
 use super::{open, show};
 
@@ -36,7 +38,7 @@ impl View {
 
     pub(crate) fn read(tx: &Tx<'_>, id: CampaignId) -> TxResult<Option<Self>> {
         let Some(campaign) = tx.campaign(id)? else { return Ok(None) };
-        let (fleet, at) = (tx.fleet(id)?, now());
+        let (fleet, at) = (tx.fleet(&campaign)?, now());
         let plan = plan(&campaign, &fleet, at);
         Ok(Some(Self { campaign, plan, at }))
     }
@@ -47,6 +49,8 @@ impl View {
         match self.campaign.state {
             CampaignState::Finished => true,
             CampaignState::Cancelled => ended,
+            // A person has to say how it goes on.
+            CampaignState::Planned | CampaignState::Paused | CampaignState::Halted => true,
             CampaignState::Running => false,
         }
     }
@@ -64,7 +68,7 @@ impl View {
     fn reason(&self, agent: &AgentId, target: &Target) -> Option<String> {
         let waits = || self.plan.waiting.get(agent).map(ToString::to_string);
         let mailed_soon = || (target.state == TargetState::Pending).then(|| "not mailed yet".to_owned());
-        target.reason.as_ref().map(ToString::to_string).or_else(waits).or_else(mailed_soon)
+        target.why(waits().or_else(mailed_soon))
     }
 
     fn counts(&self) -> BTreeMap<TargetState, usize> {
@@ -85,6 +89,16 @@ impl View {
 
     /// What happens next by itself, and when.
     pub(crate) fn next(&self) -> String {
+        let id = self.campaign.id;
+        match self.campaign.state {
+            CampaignState::Planned => {
+                return format!("nothing before `mailfleet campaign start --plan {id}`");
+            }
+            CampaignState::Paused | CampaignState::Halted => {
+                return format!("nothing new before `mailfleet campaign resume {id}`");
+            }
+            CampaignState::Running | CampaignState::Finished | CampaignState::Cancelled => {}
+        }
         if self.is_over() {
             return "nothing, the campaign is over".to_owned();
         }
@@ -123,7 +137,7 @@ impl View {
         let settings = campaign.settings;
         let mut text = format!(
             "{}: {}, to {}, started {}\n\
-             Settle time {}, answers awaited for {}, {}\n{}\n\n{}",
+             Settle time {}, answers awaited for {}, {}\n{}{}\n\n{}",
             title(campaign),
             campaign.state.as_str(),
             campaign.bundle.software_version,
@@ -131,6 +145,7 @@ impl View {
             format_duration(settings.settle),
             format_duration(settings.reply_timeout),
             retries(settings.retries),
+            self.rollout_text(),
             self.counts_text(),
             self.table(agents),
         );
@@ -141,6 +156,41 @@ impl View {
         text.push_str(&format!("\nNext: {}\n", self.next()));
         if !self.is_over() {
             text.push_str(&format!("{daemon}\n"));
+        }
+        text
+    }
+
+    /// Why it is held, and how far its waves are; empty for a campaign of one wave.
+    fn rollout_text(&self) -> String {
+        let rollout = &self.campaign.rollout;
+        let mut text = String::new();
+        if let Some(held) = &rollout.held {
+            let state = paint_stdout(Colour::Red, self.campaign.state.as_str());
+            text.push_str(&format!(
+                "{state} since {}: {}\n",
+                held.since,
+                show::harmless(&held.why.to_string())
+            ));
+        }
+        if rollout.waves.len() < 2 {
+            return text;
+        }
+        for (number, wave) in (0u32..).zip(&rollout.waves) {
+            let survey = Survey::of(&self.campaign, number);
+            let state = match (wave.opened_at, wave.passed_at) {
+                (_, Some(at)) => format!("passed {at}"),
+                (Some(at), None) => format!("since {at}"),
+                (None, None) => "waits".to_owned(),
+            };
+            text.push_str(&format!(
+                "Wave {}: {state}; {} of {} verified, {} failed, {} silent; gate: {}\n",
+                number.saturating_add(1),
+                survey.verified,
+                survey.targets,
+                survey.failed,
+                survey.silent,
+                gate_text(wave.kind, &wave.gate)
+            ));
         }
         text
     }
@@ -181,6 +231,25 @@ impl View {
             .collect()
     }
 
+    fn waves_json(&self) -> Vec<Value> {
+        let time = |t: Option<UnixMillis>| t.map(|t| t.to_string());
+        (0u32..)
+            .zip(&self.campaign.rollout.waves)
+            .map(|(number, wave)| {
+                let survey = Survey::of(&self.campaign, number);
+                json!({
+                    "wave": number.saturating_add(1),
+                    "opened_at": time(wave.opened_at),
+                    "passed_at": time(wave.passed_at),
+                    "targets": survey.targets,
+                    "verified": survey.verified,
+                    "failed": survey.failed,
+                    "silent": survey.silent,
+                })
+            })
+            .collect()
+    }
+
     /// For programs.
     pub(crate) fn json(&self, agents: &BTreeMap<AgentId, AgentRecord>) -> Value {
         let campaign = &self.campaign;
@@ -195,11 +264,13 @@ impl View {
                     "mail": agent.map(|a| a.mail.to_string()),
                     "note": agent.map(|a| a.note.to_string()),
                     "state": target.state.as_str(),
+                    "wave": target.wave.saturating_add(1),
                     "reason": self.reason(id, target).filter(|_| target.state != TargetState::Verified),
                     "from_version": target.from_version.as_ref().map(ToString::to_string),
                     "target_version": campaign.bundle.software_version.as_str(),
                     "reported_version": target.reported.as_ref().map(ToString::to_string),
                     "attempts": target.attempts,
+                    "second_address": target.rerouted.is_some(),
                     "mailed_at": time(target.mailed_at),
                     "reported_at": time(target.reported_at),
                 })
@@ -218,6 +289,8 @@ impl View {
             "retries": campaign.settings.retries,
             "bundle_sha256": campaign.bundle.digest.to_hex(),
             "counts": counts,
+            "held": campaign.rollout.held.as_ref().map(|held| held.why.to_string()),
+            "waves": self.waves_json(),
             "next": self.next(),
             "targets": targets,
         })
@@ -253,6 +326,12 @@ fn action_text(action: &Action) -> String {
         Action::Withdraw { agents } => format!("the orders of {} are called back", of(agents)),
         Action::End { agent, state, .. } => format!("{agent} ends as {state}"),
         Action::Retry { agents } => format!("another round for {}", of(agents)),
+        Action::AskConsent { agents } => format!("the administrators of {} are asked", of(agents)),
+        Action::Schedule { agents } => format!("{} told when to install", of(agents)),
+        Action::Test { agents } => format!("the test is run on {}", of(agents)),
+        Action::OpenWave(wave) => format!("wave {} begins", wave.saturating_add(1)),
+        Action::PassWave(wave) => format!("wave {} passes its gate", wave.saturating_add(1)),
+        Action::Halt(why) => format!("the campaign halts: {why}"),
         Action::Finish => "the campaign ends".to_owned(),
     }
 }

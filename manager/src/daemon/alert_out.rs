@@ -78,7 +78,7 @@ fn outgoing(shared: &Shared, to: &MailAddress, alert: &AlertRecord) -> Outgoing 
         date: alert.created,
         in_reply_to: None,
         auto: AutoKind::Generated,
-        attachment: Attachment::Nothing,
+        attachment: alert.html.clone().map_or(Attachment::Nothing, Attachment::Html),
     }
 }
 

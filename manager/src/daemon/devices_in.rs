@@ -42,7 +42,7 @@ pub(super) struct From<'a> {
 pub(super) fn copy_came(tx: &Tx<'_>, agent: &AgentId, report: &FaultReport, now: UnixMillis) -> TxResult<()> {
     let last = tx.watch(agent)?.acknowledged_at;
     let due = last.map_or(now, |last| now.max(last.plus(COPY_PAUSE)));
-    tx.owe_number(agent, report.number, due)
+    tx.owe_report(agent, report, due)
 }
 
 /// Takes faults in.
@@ -77,7 +77,7 @@ pub(super) fn take_faults(
     if nobody_at_site {
         tx.log(now, agent.as_str(), "an alert is for the site's administrator, and none is known")?;
     }
-    tx.owe_number(agent, report.number, now)
+    tx.owe_report(agent, report, now)
 }
 
 fn looked<'a>(record: &'a AgentRecord, change: &FaultChange) -> Looked<'a> {

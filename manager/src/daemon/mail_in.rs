@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mailio::{Bounce, BounceAction, Class, Disposal, FetchError, Found, MailKey, Mailbox};
+use mailio::{Bounce, Class, Disposal, FetchError, Found, MailKey, Mailbox};
+use manager_core::consent::token_in;
 use manager_core::enrol::{EnrolDecision, decide};
 use manager_core::rekey::Belief;
 use manager_core::{Applied, TargetEvent};
@@ -13,10 +14,12 @@ use shared::message::{EnrolRequest, Report, Standing, VersionReport};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::devices_in::{self, From};
+use super::people::{self, Reply};
 use super::rekey;
+use super::undelivered::take_line;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::watched::MAIL_IN;
-use super::{DaemonError, Shared};
+use super::{DaemonError, Shared, carry};
 use crate::store::{NewReport, OrderKind, Sender, Store, Tx, TxResult};
 use crate::system::now;
 use shared::error::chain;
@@ -42,6 +45,8 @@ pub(super) struct MailIn {
 enum Incoming {
     Attachment(Vec<u8>),
     Bounce(Bounce),
+    /// A person's mail with a token of ours.
+    Reply(Reply),
     Junk(String),
 }
 
@@ -49,6 +54,7 @@ impl Incoming {
     fn held_bytes(&self) -> usize {
         match self {
             Self::Attachment(bytes) => bytes.len(),
+            Self::Reply(reply) => reply.text.len(),
             Self::Bounce(_) | Self::Junk(_) => 0,
         }
     }
@@ -116,6 +122,13 @@ impl MailIn {
     async fn fetch(&mut self, mail: &Found) -> Result<Option<Incoming>, DaemonError> {
         let mut attachment = Vec::new();
         let result = match &mail.class {
+            Class::Foreign if token_in(&mail.subject).is_some() => match self.mailbox.text(&mail.key).await {
+                Ok(text) => {
+                    let (from, subject) = (mail.from.clone(), mail.subject.clone());
+                    return Ok(Some(Incoming::Reply(Reply { from, subject, text })));
+                }
+                Err(err) => Err(err),
+            },
             Class::Foreign => return Ok(Some(Incoming::Junk("not a mail of an agent".to_owned()))),
             Class::AutoReply => return Ok(Some(Incoming::Junk("an automatic answer".to_owned()))),
             Class::Bounce => match self.mailbox.bounce(&mail.key).await {
@@ -146,7 +159,8 @@ impl MailIn {
             for (key, content) in incoming {
                 let disposal = match content {
                     Incoming::Attachment(bytes) => take_attachment(tx, shared, &bytes, now)?,
-                    Incoming::Bounce(bounce) => take_bounce(tx, &bounce, now)?,
+                    Incoming::Bounce(bounce) => take_bounce(tx, shared, &bounce, now)?,
+                    Incoming::Reply(reply) => people::take_reply(tx, shared, &reply, now)?,
                     Incoming::Junk(why) => {
                         tracing::debug!(mail = %key, why, "junk");
                         Disposal::Junk
@@ -170,12 +184,22 @@ fn take_attachment(tx: &Tx<'_>, shared: &Shared, bytes: &[u8], now: UnixMillis) 
         Err(err) => return junk(chain(&err)),
     };
     let Some(sender) = tx.sender(sender)? else {
+        if shared.config.listens_only {
+            return junk("of an agent that was not introduced here".to_owned());
+        }
         return match open_stranger(bytes, &shared.keys.open) {
             Ok((opened, request)) => enrol(tx, shared, &opened, &request, now),
             Err(err) => junk(chain(&err)),
         };
     };
     match open_report(bytes, &shared.keys.open, &sender.key) {
+        // PROTOCOL 8.7
+        Ok(opened)
+            if shared.config.listens_only
+                && !matches!(opened.report, Report::Faults(_) | Report::Counters(_)) =>
+        {
+            junk(format!("from {}: no fault and no counters, and this manager only listens", sender.agent))
+        }
         Ok(Opened { report: Report::Enrol(request), envelope, sequence, sender, message }) => {
             let opened =
                 Opened { report: Report::Enrol(request.clone()), envelope, sequence, sender, message };
@@ -234,11 +258,13 @@ fn take_report(
         | Report::Progress(_)
         | Report::Ended(_)
         | Report::Versions(_)
-        | Report::Cancelled(_) => {}
+        | Report::Cancelled(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => {}
     }
     let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence };
     for id in tx.campaigns_of(agent, answers)? {
-        apply(tx, id, agent, &event, now)?;
+        apply(tx, shared, id, agent, &event, now)?;
     }
     Ok(())
 }
@@ -262,16 +288,22 @@ fn stands(tx: &Tx<'_>, agent: &AgentId, sequence: u64, standing: &Standing, now:
 /// Applies an event to one target and saves what it changed.
 pub(super) fn apply(
     tx: &Tx<'_>,
+    shared: &Shared,
     id: manager_core::CampaignId,
     agent: &AgentId,
     event: &TargetEvent,
     now: UnixMillis,
 ) -> TxResult<()> {
     let Some(mut campaign) = tx.campaign_for(id, agent)? else { return Ok(()) };
+    let before = campaign.targets.get(agent).cloned();
     if campaign.apply(now, agent, event) == Applied::Changed
         && let Some(target) = campaign.targets.get(agent)
     {
-        tx.save_target(id, agent, target)?;
+        carry::save_changed(tx, shared, id, agent, before.as_ref(), target, now)?;
+        // A mail that was to be sent again some day has nobody who waits for it.
+        if target.state.is_end() && before.is_some_and(|before| !before.state.is_end()) {
+            tx.drop_queued(id, core::slice::from_ref(agent))?;
+        }
     }
     Ok(())
 }
@@ -285,6 +317,8 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Cancelled(answer) => Some(answer.order),
         Report::Rekeyed(rekeyed) => Some(rekeyed.order),
         Report::Counters(counters) => counters.query,
+        Report::Fetch(fetch) => Some(fetch.schedule),
+        Report::Tested(tested) => Some(tested.order),
         Report::Standing(_) | Report::Faults(_) => None,
     }
 }
@@ -299,7 +333,9 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => None,
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => None,
     }
 }
 
@@ -323,7 +359,7 @@ fn enrol(
             tx.enrol(request, opened.sender, now)?;
             // Also the finished ones: the operator may retry them.
             for id in tx.all_campaigns_of(&request.agent)? {
-                apply(tx, id, &request.agent, &TargetEvent::Reenrolled, now)?;
+                apply(tx, shared, id, &request.agent, &TargetEvent::Reenrolled, now)?;
             }
             tx.log(now, agent, &format!("enrolled, reads its mail at {}", request.mail))?;
             tracing::info!(agent, "enrolled");
@@ -360,7 +396,7 @@ fn replaced(tx: &Tx<'_>, request: &EnrolRequest, now: UnixMillis) -> TxResult<()
 }
 
 /// A bounce counts only for a recipient of the envelope that it names (PROTOCOL 8.4).
-fn take_bounce(tx: &Tx<'_>, bounce: &Bounce, now: UnixMillis) -> TxResult<Disposal> {
+fn take_bounce(tx: &Tx<'_>, shared: &Shared, bounce: &Bounce, now: UnixMillis) -> TxResult<Disposal> {
     let Some(envelope) = bounce.envelope else { return Ok(Disposal::Junk) };
     if let Some(addressee) = tx.alert_of(envelope)? {
         let text: Vec<&str> = bounce.recipients.iter().map(|recipient| recipient.text.as_str()).collect();
@@ -369,15 +405,9 @@ fn take_bounce(tx: &Tx<'_>, bounce: &Bounce, now: UnixMillis) -> TxResult<Dispos
     }
     let mut ours = false;
     for recipient in &bounce.recipients {
-        let Some((agent, campaign)) = tx.recipient_by_mail(envelope, &recipient.address)? else { continue };
-        ours = true;
-        if recipient.action != BounceAction::Failed {
-            continue;
-        }
-        let text = format!("{} {}", recipient.status, recipient.text).trim().to_owned();
-        tx.log(now, agent.as_str(), &format!("mail bounced: {text}"))?;
-        if let Some(id) = campaign {
-            apply(tx, id, &agent, &TargetEvent::Bounced(envelope, text), now)?;
+        for about in tx.recipients_at(envelope, &recipient.address, now)? {
+            ours = true;
+            take_line(tx, shared, envelope, recipient, &about, now)?;
         }
     }
     Ok(if ours { Disposal::Done } else { Disposal::Junk })

@@ -1,16 +1,19 @@
 //! Mail out: seals a header over a kept body for the recipients that are due, hands the mail to the relay,
 //! and writes down what the relay said of each. Unknown outcomes are sent again under the same envelope ID.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mailio::{Attachment, AutoKind, Outgoing, SendError, Sender, Sent};
-use manager_core::{Delay, TargetEvent};
-use shared::UnixMillis;
+use manager_core::TargetEvent;
+use manager_core::delivery::{Cause, Trouble, next_try};
 use shared::envelope::{NewHeader, seal_head};
+use shared::{MailAddress, UnixMillis};
 
 use super::alert_out::{BY_MAIL, mail_next};
 use super::mail_in::apply;
+use super::undelivered::{Undelivered, log_text, once_more, remailed, trouble};
 use super::watched::MAIL_OUT;
 use super::{DaemonError, Shared};
 use crate::store::{BodyPlace, BodyRecord, Due, Recipient, RecipientOutcome, Store, Tx, TxResult};
@@ -48,12 +51,12 @@ impl MailOut {
             count = count.saturating_add(1);
             self.shared.works(MAIL_OUT);
             if due.expires <= now() {
-                self.note(&due, |_| (RecipientOutcome::Dropped, None))?;
+                self.note(&due, |_| Answer::Expired)?;
                 continue;
             }
             self.rate.wait().await;
             // Read anew: while this loop waited for its turn, an operator may have cancelled.
-            if let Some((due, body)) = self.store.write(|tx| claim(tx, now()))? {
+            if let Some((due, body)) = self.store.write(|tx| claim(tx, &self.shared, now()))? {
                 self.send(&due, &body).await?;
             }
         }
@@ -91,39 +94,31 @@ impl MailOut {
     }
 
     async fn send(&mut self, due: &Due, body: &BodyRecord) -> Result<(), DaemonError> {
-        let mail = self.compose(due, body)?;
+        let addresses = Addresses::of(&due.recipients);
+        let mail = self.compose(due, body, addresses.all.clone())?;
         tracing::debug!(envelope = %due.envelope, recipients = due.recipients.len(), "sending");
         match self.sender.send(&mail).await {
             Ok(results) => {
                 self.sent = self.sent.saturating_add(1);
-                let mut results = results.into_iter();
-                let at = now();
-                let shared = Arc::clone(&self.shared);
-                self.note(due, |recipient| outcome(&shared, due, recipient, results.next(), at))
+                let bytes = body.sealed.bytes;
+                self.note(due, |at| answer(addresses.place(at).and_then(|place| results.get(place)), bytes))
             }
             // No way of sending this mail will ever work: its recipients learn so, the others go on.
             Err(err @ SendError::TooLarge { .. }) => {
-                let text = chain(&err);
-                tracing::error!(envelope = %due.envelope, text, "mail is too large");
-                self.note(due, |_| {
-                    let event = TargetEvent::Refused(due.envelope, text.clone());
-                    (RecipientOutcome::Refused { answer: text.clone() }, Some(event))
-                })
+                let trouble = Trouble { cause: Cause::TooBig, text: chain(&err) };
+                tracing::error!(envelope = %due.envelope, %trouble, "mail is too large");
+                self.note(due, |_| Answer::Impossible(trouble.clone()))
             }
             Err(err) => {
-                let answer = chain(&err);
-                let next_try = now().plus(self.shared.config.retry_min);
-                self.note(due, |_| {
-                    let delay = Delay { text: answer.clone(), next_try };
-                    let event = TargetEvent::Delayed(due.envelope, delay);
-                    (RecipientOutcome::Later { next_try, answer: answer.clone() }, Some(event))
-                })?;
+                let trouble = Trouble { cause: Cause::Other, text: chain(&err) };
+                let at = now().plus(self.shared.config.retry_min);
+                self.note(due, |_| Answer::LaterAt(trouble.clone(), at))?;
                 Err(err.into())
             }
         }
     }
 
-    fn compose(&self, due: &Due, body: &BodyRecord) -> Result<Outgoing, DaemonError> {
+    fn compose(&self, due: &Due, body: &BodyRecord, to: Vec<MailAddress>) -> Result<Outgoing, DaemonError> {
         let header = NewHeader {
             id: due.envelope,
             created: due.created,
@@ -144,7 +139,7 @@ impl MailOut {
         };
         Ok(Outgoing {
             from: self.shared.config.mail.address.clone(),
-            to: due.recipients.iter().map(|r| r.mail.clone()).collect(),
+            to,
             envelope: due.envelope,
             subject: "order".to_owned(),
             note: NOTE.to_owned(),
@@ -155,17 +150,12 @@ impl MailOut {
         })
     }
 
-    /// Writes down, in one transaction, what became of each recipient.
-    fn note(
-        &mut self,
-        due: &Due,
-        mut outcome: impl FnMut(&Recipient) -> (RecipientOutcome, Option<TargetEvent>),
-    ) -> Result<(), DaemonError> {
+    /// Writes down, in one transaction, what became of each recipient, by its place.
+    fn note(&mut self, due: &Due, answer: impl Fn(usize) -> Answer) -> Result<(), DaemonError> {
         let at = now();
-        let outcomes: Vec<_> = due.recipients.iter().map(|r| (r, outcome(r))).collect();
         self.store.write(|tx| {
-            for (recipient, (outcome, event)) in &outcomes {
-                note_one(tx, due, recipient, outcome, event.as_ref(), at)?;
+            for (place, recipient) in due.recipients.iter().enumerate() {
+                note_one(tx, &self.shared, due, recipient, answer(place), at)?;
             }
             Ok(())
         })?;
@@ -173,14 +163,69 @@ impl MailOut {
     }
 }
 
+/// What became of a mail for one recipient.
+enum Answer {
+    /// The relay has taken it.
+    Taken,
+    /// Not yet.
+    Later(Trouble),
+    /// Not yet, and this says when it is tried again.
+    LaterAt(Trouble, UnixMillis),
+    /// Not to this address.
+    Never(Trouble),
+    /// Not to any.
+    Impossible(Trouble),
+    /// The relay was not asked: the order has expired.
+    Expired,
+}
+
+fn answer(sent: Option<&Sent>, attachment_bytes: u64) -> Answer {
+    match sent {
+        Some(Sent::Done) => Answer::Taken,
+        Some(Sent::Never(why)) => Answer::Never(trouble(why, attachment_bytes)),
+        Some(Sent::Later(why)) => Answer::Later(trouble(why, attachment_bytes)),
+        None => {
+            let text = "the mail server said nothing of this recipient".to_owned();
+            Answer::Later(Trouble { cause: Cause::Other, text })
+        }
+    }
+}
+
+/// The addresses of some recipients, each once: of a mailbox that several read, or a list, every mail is one copy for all.
+struct Addresses {
+    all: Vec<MailAddress>,
+    /// Of each recipient.
+    places: Vec<usize>,
+}
+
+impl Addresses {
+    fn of(recipients: &[Recipient]) -> Self {
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut all, mut places) = (Vec::new(), Vec::new());
+        for recipient in recipients {
+            let place = *known.entry(recipient.mail.as_str().to_ascii_lowercase()).or_insert(all.len());
+            if place == all.len() {
+                all.push(recipient.mail.clone());
+            }
+            places.push(place);
+        }
+        Self { all, places }
+    }
+
+    fn place(&self, recipient: usize) -> Option<usize> {
+        self.places.get(recipient).copied()
+    }
+}
+
 /// Takes the next order that is due and writes down that the relay is about to be asked. Whoever cancels
 /// after this knows that the order may be out there; whoever cancelled before it has stopped it.
-fn claim(tx: &Tx<'_>, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
-    let Some(due) = tx.next_due(at)? else { return Ok(None) };
-    for recipient in &due.recipients {
+fn claim(tx: &Tx<'_>, shared: &Shared, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
+    let Some(mut due) = tx.next_due(at)? else { return Ok(None) };
+    for recipient in &mut due.recipients {
         tx.count_attempt(due.envelope, &recipient.agent)?;
+        recipient.attempts = recipient.attempts.saturating_add(1);
         if let Some(id) = due.campaign {
-            apply(tx, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
+            apply(tx, shared, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
         }
     }
     let body = tx.body(due.body)?;
@@ -189,48 +234,63 @@ fn claim(tx: &Tx<'_>, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
 
 fn note_one(
     tx: &Tx<'_>,
+    shared: &Shared,
     due: &Due,
     recipient: &Recipient,
-    outcome: &RecipientOutcome,
-    event: Option<&TargetEvent>,
+    answer: Answer,
     at: UnixMillis,
 ) -> TxResult<()> {
-    tx.recipient_outcome(due.envelope, &recipient.agent, outcome)?;
-    if let RecipientOutcome::Refused { answer } = outcome {
-        tx.log(at, recipient.agent.as_str(), &format!("mail refused: {answer}"))?;
+    let (outcome, event) = follows(tx, shared, due, recipient, answer, at)?;
+    if !tx.recipient_outcome(due.envelope, &recipient.agent, recipient.attempts, &outcome)? {
+        return Ok(());
     }
     match (due.campaign, event) {
-        (Some(id), Some(event)) => apply(tx, id, &recipient.agent, event, at),
+        (Some(id), Some(event)) => apply(tx, shared, id, &recipient.agent, &event, at),
         _ => Ok(()),
     }
 }
 
-fn outcome(
+fn follows(
+    tx: &Tx<'_>,
     shared: &Shared,
     due: &Due,
     recipient: &Recipient,
-    result: Option<Sent>,
-    at: UnixMillis,
-) -> (RecipientOutcome, Option<TargetEvent>) {
-    match result {
-        Some(Sent::Done) => (RecipientOutcome::Sent, Some(TargetEvent::Sent(due.envelope))),
-        Some(Sent::Never(why)) => {
-            let answer = why.to_string();
-            let event = TargetEvent::Refused(due.envelope, answer.clone());
-            (RecipientOutcome::Refused { answer }, Some(event))
+    answer: Answer,
+    now: UnixMillis,
+) -> TxResult<(RecipientOutcome, Option<TargetEvent>)> {
+    let envelope = due.envelope;
+    let later = |trouble: &Trouble, next_try| {
+        let event = TargetEvent::Delayed(envelope, trouble.clone(), next_try);
+        (RecipientOutcome::Later { next_try, answer: trouble.to_string() }, Some(event))
+    };
+    let (trouble, again) = match answer {
+        Answer::Taken => return Ok((RecipientOutcome::Sent, Some(TargetEvent::Sent(envelope)))),
+        Answer::Expired => return Ok((RecipientOutcome::Dropped, None)),
+        Answer::LaterAt(trouble, at) => return Ok(later(&trouble, at)),
+        Answer::Later(trouble) => {
+            let (min, max) = (shared.config.retry_min, shared.config.retry_max);
+            return Ok(later(&trouble, next_try(now, recipient.attempts.saturating_sub(1), min, max)));
         }
-        later => {
-            let answer = match later {
-                Some(Sent::Later(why)) => why.to_string(),
-                _ => "the mail server said nothing of this recipient".to_owned(),
-            };
-            let factor = 1u32.checked_shl(recipient.attempts.min(16)).unwrap_or(1);
-            let pause = shared.config.retry_min.saturating_mul(factor).min(shared.config.retry_max);
-            let delay = Delay { text: answer.clone(), next_try: at.plus(pause) };
-            let event = TargetEvent::Delayed(due.envelope, delay);
-            (RecipientOutcome::Later { next_try: at.plus(pause), answer }, Some(event))
+        Answer::Impossible(trouble) => (trouble, None),
+        Answer::Never(trouble) => {
+            let &Due { kind, campaign, expires, .. } = due;
+            let Recipient { agent, second, .. } = recipient;
+            let mail = Undelivered { kind, campaign, expires, agent, second: *second };
+            let again = once_more(tx, &mail, &trouble, now)?;
+            (trouble, again)
         }
-    }
+    };
+    tx.log(now, recipient.agent.as_str(), &log_text("mail refused", &trouble, again.as_ref()))?;
+    Ok(match again {
+        Some(again) => {
+            let event = remailed(envelope, &trouble, &again);
+            (RecipientOutcome::Again(again), Some(event))
+        }
+        None => {
+            let answer = trouble.to_string();
+            (RecipientOutcome::Refused { answer }, Some(TargetEvent::Refused(envelope, trouble)))
+        }
+    })
 }
 
 /// Mails per minute: providers block an account that is faster. A minute's worth may go at once.

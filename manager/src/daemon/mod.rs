@@ -5,13 +5,16 @@
 
 mod alert_out;
 mod answers;
+mod carry;
 mod devices_in;
 mod mail_in;
 mod mail_out;
 mod pause;
+mod people;
 mod rekey;
 mod seal;
 mod tick;
+mod undelivered;
 mod unseal;
 mod watched;
 

@@ -37,6 +37,7 @@ pub(super) fn bundle_body(
     home: &Home,
     bundle: &BundleRecord,
     facts: &BundleFacts,
+    scheduled: bool,
 ) -> Result<NewBody, DaemonError> {
     let source = home.bundles().join(&bundle.file);
     let name = format!("{}.body", EnvelopeId(random()));
@@ -46,6 +47,7 @@ pub(super) fn bundle_body(
         bundle: facts.digest,
         bundle_bytes: bundle.bytes,
         software_version: facts.software_version.clone(),
+        scheduled,
     });
     let mut payload =
         BufReader::new(File::open(&source).map_err(|err| DaemonError::File(source.clone(), err))?);

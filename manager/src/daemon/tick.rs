@@ -1,27 +1,23 @@
 //! Tick: plans each live campaign and carries the plan out, in one transaction. Takes no hint: it reads the
 //! store, so running it twice does nothing the second time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use manager_core::trust::heartbeat_due;
-use manager_core::{Action, Campaign, CampaignId, CampaignState, TargetEvent, plan};
+use manager_core::{Action, CampaignId, plan};
+use shared::UnixMillis;
 use shared::limits::ORDER_LIFE_MAX;
-use shared::message::{CancelOrder, Order};
+use shared::message::Order;
 use shared::time::format_duration;
-use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::answers::{acknowledge, write_alerts};
+use super::carry::carry_out;
 use super::devices_in::{LEVELS_KEPT, day};
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
 use super::{DaemonError, Shared, rekey};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
 use crate::system::now;
-
-/// A plan's actions can make new ones due (a round ends, another begins). More rounds than this in one
-/// moment would be a fault of the planner; the next pass goes on.
-const ROUNDS_MAX: usize = 8;
 
 /// Expired orders are kept for late answers and for people.
 const KEEP_EXPIRED: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -66,6 +62,9 @@ impl Tick {
             self.forgot_at = Some(now);
         }
         let answered = self.answer(now)?;
+        if self.shared.config.listens_only {
+            return Ok(Ticked { acted: answered, ..Ticked::default() });
+        }
         let (mut next, beaten) = self.beat(now)?;
         let asked = self.ask_for_keys(now)?;
         next = [next, self.store.read(|tx| tx.next_owed())?].into_iter().flatten().min();
@@ -96,8 +95,14 @@ impl Tick {
         if !due {
             return Ok(false);
         }
+        let listens_only = self.shared.config.listens_only;
         Ok(self.store.write(|tx| {
             let mut answered = false;
+            // PROTOCOL 8.7: agents hear of the manager that they obey, and of no other.
+            if listens_only {
+                tx.owe_nothing()?;
+                return write_alerts(tx, now);
+            }
             // More than one message holds may be owed to an agent.
             while acknowledge(tx, now)? {
                 answered = true;
@@ -167,13 +172,13 @@ impl Tick {
             if tx.campaign_body(id)?.is_some() {
                 return Ok(None);
             }
-            let due = plan(&campaign, &tx.fleet(id)?, now);
+            let due = plan(&campaign, &tx.fleet(&campaign)?, now);
             let installs = due.actions.iter().any(|action| matches!(action, Action::Install { .. }));
             let bundle = if installs { tx.bundle(campaign.bundle.digest)? } else { None };
-            Ok(bundle.map(|bundle| (bundle, campaign.bundle)))
+            Ok(bundle.map(|bundle| (bundle, campaign.bundle, campaign.rollout.times.is_scheduled())))
         })?;
-        let Some((bundle, facts)) = needed else { return Ok(()) };
-        let body: NewBody = bundle_body(&self.shared.home, &bundle, &facts)?;
+        let Some((bundle, facts, scheduled)) = needed else { return Ok(()) };
+        let body: NewBody = bundle_body(&self.shared.home, &bundle, &facts, scheduled)?;
         self.store.write(|tx| {
             let body = tx.add_body(&body)?;
             tx.set_campaign_body(id, body)
@@ -190,102 +195,4 @@ fn forget(tx: &Tx<'_>, keep: Duration, now: UnixMillis) -> TxResult<()> {
     tx.forget_readings(now.minus(keep))?;
     tx.forget_faults(now.minus(keep))?;
     tx.forget_levels(day(now.minus(LEVELS_KEPT)))
-}
-
-/// Gives the time of the next thing that is due by itself, and whether anything was due now.
-fn carry_out(
-    tx: &Tx<'_>,
-    shared: &Shared,
-    id: CampaignId,
-    now: UnixMillis,
-) -> TxResult<(Option<UnixMillis>, bool)> {
-    let Some(mut campaign) = tx.campaign(id)? else { return Ok((None, false)) };
-    let before = campaign.clone();
-    let fleet = tx.fleet(id)?;
-    let body = tx.campaign_body(id)?;
-    let (mut wake, mut acted) = (None, false);
-    for _ in 0..ROUNDS_MAX {
-        let due = plan(&campaign, &fleet, now);
-        wake = due.next_wake.map(|(at, _)| at);
-        let actions: Vec<Action> = due
-            .actions
-            .into_iter()
-            // Between the look outside and this transaction an install can become due: the next pass seals.
-            .filter(|action| body.is_some() || !matches!(action, Action::Install { .. }))
-            .collect();
-        if actions.is_empty() {
-            break;
-        }
-        acted = true;
-        for action in actions {
-            act(tx, shared, &mut campaign, action, body, now)?;
-        }
-    }
-    for (agent, target) in &campaign.targets {
-        if before.targets.get(agent) != Some(target) {
-            tx.save_target(id, agent, target)?;
-        }
-    }
-    if before.state != campaign.state {
-        tracing::info!(campaign = %id, state = campaign.state.as_str(), "campaign");
-        tx.save_campaign_state(id, campaign.state)?;
-    }
-    Ok((wake, acted))
-}
-
-fn act(
-    tx: &Tx<'_>,
-    shared: &Shared,
-    campaign: &mut Campaign,
-    action: Action,
-    body: Option<i64>,
-    now: UnixMillis,
-) -> TxResult<()> {
-    let id = campaign.id;
-    let life = campaign.settings.order_life;
-    let per_mail = shared.config.recipients_per_mail;
-    let batch = |body, kind| Batch { body, kind, campaign: Some(id), now, life };
-    match action {
-        Action::Install { agents } => {
-            let Some(body) = body else { return Ok(()) };
-            let made = queue_batches(tx, &batch(body, OrderKind::Install), &agents, per_mail)?;
-            note(campaign, &made, TargetEvent::OrderQueued, now);
-        }
-        Action::Query { agents } => {
-            let body = tx.add_body(&small_body(&Order::QueryVersions))?;
-            let made = queue_batches(tx, &batch(body, OrderKind::Query), &agents, per_mail)?;
-            note(campaign, &made, TargetEvent::QueryQueued, now);
-        }
-        Action::Withdraw { agents } => {
-            tx.drop_queued(id, &agents)?;
-            for agents in agents.chunks(per_mail.max(1)) {
-                let targets = agents.iter().filter_map(|agent| campaign.targets.get(agent));
-                let orders: BTreeSet<EnvelopeId> = targets.filter_map(|target| target.order()).collect();
-                let order = Order::Cancel(CancelOrder { orders: orders.into_iter().collect() });
-                let body = tx.add_body(&small_body(&order))?;
-                let made = queue_batches(tx, &batch(body, OrderKind::Cancel), agents, per_mail)?;
-                note(campaign, &made, TargetEvent::CancelQueued, now);
-            }
-        }
-        Action::End { agent, state, reason } => {
-            tx.drop_queued(id, core::slice::from_ref(&agent))?;
-            campaign.end(&agent, state, reason);
-        }
-        Action::Retry { agents } => campaign.restart(&agents),
-        Action::Finish => campaign.state = CampaignState::Finished,
-    }
-    Ok(())
-}
-
-fn note(
-    campaign: &mut Campaign,
-    made: &[(EnvelopeId, &[AgentId])],
-    event: fn(EnvelopeId) -> TargetEvent,
-    now: UnixMillis,
-) {
-    for (envelope, agents) in made {
-        for agent in *agents {
-            campaign.apply(now, agent, &event(*envelope));
-        }
-    }
 }

@@ -1,15 +1,20 @@
 //! Agents and their invitations.
 
+use manager_core::consent::Language;
 use manager_core::enrol::Enrolment;
+use manager_core::penalty;
+use manager_core::window::{Windows, Zone};
 use rusqlite::{OptionalExtension as _, Row, params};
 use shared::keys::{SealingKey, VerifyingKey};
 use shared::message::{EnrolRequest, Standing, VersionReport};
 use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
+use super::campaigns::standing;
 use super::rows::{
-    agent_id, bad, cbor, label, labels, lines, mail, opt_time, signed, time, to_cbor, unsigned,
+    agent_id, bad, cbor, label, labels, lines, mail, opt_mail, opt_time, signed, time, to_cbor, unsigned,
 };
 use super::{Tx, TxResult};
+use crate::registry::Terms;
 
 /// An agent to add: it is invited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub struct NewAgent {
     pub note: Label,
     /// Who administers its site.
     pub admin: Option<MailAddress>,
+    /// What else is written down about its site.
+    pub terms: Terms,
     /// SHA-256 of the invitation's secret.
     pub secret_digest: Digest,
     /// Until when the invitation can be used.
@@ -77,6 +84,8 @@ pub struct AgentRecord {
     pub note: Label,
     /// Who administers its site.
     pub admin: Option<MailAddress>,
+    /// What else is written down about its site.
+    pub terms: Terms,
     /// How far it is.
     pub state: AgentState,
     /// When it was added.
@@ -105,6 +114,35 @@ pub struct AgentRecord {
     pub keys_at: Option<UnixMillis>,
     /// When it was asked for new keys that have not come; `None`: nothing is open.
     pub rekey_ordered: Option<UnixMillis>,
+    /// It has failed too often: nothing is mailed to it before this.
+    pub penalty_until: Option<UnixMillis>,
+}
+
+fn terms(row: &Row<'_>) -> TxResult<Terms> {
+    let (zone, windows): (String, String) = (row.get("zone")?, row.get("windows")?);
+    let (language, attributes): (String, String) = (row.get("language")?, row.get("attributes")?);
+    let attribute = |line: &str| {
+        let (name, value) = line.split_once('=').ok_or_else(|| bad("attributes", line))?;
+        Ok((name.to_owned(), Label::parse(value).map_err(|err| bad("attributes", err))?))
+    };
+    Ok(Terms {
+        vendor: label(row, "vendor")?,
+        tags: labels(row, "tags")?,
+        attributes: attributes.lines().map(attribute).collect::<TxResult<_>>()?,
+        zone: if zone.is_empty() {
+            Zone::utc()
+        } else {
+            Zone::parse(&zone).map_err(|err| bad("zone", err))?
+        },
+        windows: if windows.is_empty() {
+            None
+        } else {
+            Some(Windows::parse(&windows).map_err(|err| bad("windows", err))?)
+        },
+        consent: standing(row)?,
+        language: Language::parse(&language).ok_or_else(|| bad("language", language))?,
+        fallback: opt_mail(row, "fallback_mail")?,
+    })
 }
 
 fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
@@ -119,6 +157,7 @@ fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
         site: label(row, "site")?,
         note: label(row, "note")?,
         admin: if admin.is_empty() { None } else { Some(mail(row, "admin")?) },
+        terms: terms(row)?,
         state: AgentState::parse(&row.get::<_, String>("state")?)?,
         added_at: time(row, "added_at")?,
         invite_expires: time(row, "invite_expires")?,
@@ -141,6 +180,7 @@ fn record(row: &Row<'_>) -> TxResult<AgentRecord> {
         unheard_since: opt_time(row, "unheard_since")?,
         keys_at: opt_time(row, "keys_at")?.or(opt_time(row, "enrolled_at")?),
         rekey_ordered: opt_time(row, "rekey_ordered")?,
+        penalty_until: opt_time(row, "penalty_until")?,
     })
 }
 
@@ -165,7 +205,96 @@ impl Tx<'_> {
             agent.secret_digest.0,
             agent.invite_expires.0,
         ])?;
+        if added == 1 {
+            self.set_terms(&agent.id, &agent.terms)?;
+        }
         Ok(added == 1)
+    }
+
+    /// Writes down other terms of an agent's site.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn set_terms(&self, id: &AgentId, terms: &Terms) -> TxResult<()> {
+        let attributes: Vec<String> =
+            terms.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.0
+            .prepare_cached(
+                "UPDATE agents SET vendor = ?2, tags = ?3, attributes = ?4, zone = ?5, windows = ?6, consent = ?7,
+                     language = ?8, fallback_mail = ?9 WHERE id = ?1",
+            )?
+            .execute(params![
+                id.as_str(),
+                terms.vendor.as_str(),
+                lines(&terms.tags),
+                lines(&attributes),
+                terms.zone.as_str(),
+                terms.windows.as_ref().map_or("", Windows::as_str),
+                terms.consent.as_str(),
+                terms.language.as_str(),
+                terms.fallback.as_ref().map_or("", MailAddress::as_str),
+            ])?;
+        Ok(())
+    }
+
+    /// Writes down another site, note, administrator or other classes.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn set_names(
+        &self,
+        id: &AgentId,
+        classes: &[Label],
+        site: &Label,
+        note: &Label,
+        admin: Option<&MailAddress>,
+    ) -> TxResult<()> {
+        self.0.execute(
+            "UPDATE agents SET classes = ?2, site = ?3, note = ?4, admin = ?5 WHERE id = ?1",
+            params![
+                id.as_str(),
+                lines(classes),
+                site.as_str(),
+                note.as_str(),
+                admin.map_or("", MailAddress::as_str)
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets the failures of an agent.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn pardon(&self, id: &AgentId) -> TxResult<()> {
+        self.0.execute(
+            "UPDATE agents SET failures = 0, penalty_until = NULL WHERE id = ?1 AND penalty_until IS NOT NULL",
+            [id.as_str()],
+        )?;
+        Ok(())
+    }
+
+    /// Counts a campaign's end for or against an agent.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn count_end(&self, id: &AgentId, counts: penalty::Counts, now: UnixMillis) -> TxResult<()> {
+        let against: u32 = match counts {
+            penalty::Counts::For => 0,
+            penalty::Counts::Against => {
+                let before: u32 =
+                    self.0.query_row("SELECT failures FROM agents WHERE id = ?1", [id.as_str()], |row| {
+                        row.get(0)
+                    })?;
+                before.saturating_add(1)
+            }
+        };
+        let until = penalty::until(against, now).map(|at| at.0);
+        self.0.execute(
+            "UPDATE agents SET failures = ?2, penalty_until = ?3 WHERE id = ?1",
+            params![id.as_str(), against, until],
+        )?;
+        Ok(())
     }
 
     /// Gives an agent a new invitation: for a box that was replaced, or a file that was lost. Its keys stay
@@ -216,6 +345,22 @@ impl Tx<'_> {
         let mut statement =
             self.0.prepare_cached("SELECT * FROM agents WHERE state <> 'removed' ORDER BY id")?;
         let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(record(row)?);
+        }
+        Ok(all)
+    }
+
+    /// The agents of an administrator, but the removed, by ID.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn agents_of_admin(&self, admin: &MailAddress) -> TxResult<Vec<AgentRecord>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT * FROM agents WHERE admin = ?1 COLLATE NOCASE AND admin <> '' AND state <> 'removed' ORDER BY id",
+        )?;
+        let mut rows = statement.query([admin.as_str()])?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
             all.push(record(row)?);

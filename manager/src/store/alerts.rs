@@ -28,6 +28,8 @@ pub struct AlertRecord {
     pub subject: String,
     /// Its text; for a command, JSON.
     pub text: String,
+    /// The text as HTML.
+    pub html: Option<String>,
     /// When it was made.
     pub created: UnixMillis,
     /// When it is given up.
@@ -66,6 +68,7 @@ fn alert(row: &Row<'_>) -> TxResult<AlertRecord> {
         addressee: Addressee::parse(&addressee).ok_or_else(|| bad("addressee", addressee))?,
         subject: row.get("subject")?,
         text: row.get("text")?,
+        html: row.get("html")?,
         created: time(row, "created")?,
         expires: time(row, "expires")?,
         attempts: row.get("attempts")?,
@@ -279,7 +282,7 @@ impl Tx<'_> {
     /// The database's.
     pub fn forget_alerts(&self, before: UnixMillis) -> TxResult<()> {
         self.0.execute(
-            "UPDATE alerts SET text = '', subject = '' WHERE created < ?1 AND state <> 'queued' AND text <> ''",
+            "UPDATE alerts SET text = '', subject = '', html = NULL WHERE created < ?1 AND state <> 'queued' AND text <> ''",
             [before.0],
         )?;
         self.0.execute(

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use manager_core::consent::Standing;
 use manager_core::{
-    AgentFacts, BundleFacts, Campaign, CampaignId, CampaignState, Fleet, Settings, Target, TargetState,
+    AgentFacts, BundleFacts, Campaign, CampaignId, CampaignState, Fleet, GraveFault, Rollout, Settings,
+    Target, TargetState,
 };
 use rusqlite::{OptionalExtension as _, Row, params};
 use shared::message::Reported;
-use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
 
 use super::rows::{
-    agent_id, bad, cbor, digest, duration, label, labels, lines, millis, signed, time, to_cbor, unsigned,
-    version, versions,
+    agent_id, bad, cbor, digest, duration, label, labels, lines, millis, opt_mail, opt_time, signed, time,
+    to_cbor, unsigned, version, versions,
 };
 use super::{Tx, TxResult};
 
@@ -39,6 +41,14 @@ pub struct NewCampaign {
     pub bundle: BundleFacts,
     /// How patient it is.
     pub settings: Settings,
+    /// Its way through its targets.
+    pub rollout: Rollout,
+    /// Release notes, for people.
+    pub notes: String,
+    /// Whom to tell if it halts.
+    pub vendor: Option<MailAddress>,
+    /// True: it is only laid out, and started later.
+    pub planned: bool,
     /// For whom.
     pub targets: Vec<NewTarget>,
 }
@@ -50,6 +60,17 @@ pub struct NewTarget {
     pub agent: AgentId,
     /// What it reported last.
     pub from_version: Option<Reported>,
+    /// Its wave, from 0.
+    pub wave: u32,
+}
+
+/// What a campaign says to people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CampaignWords {
+    /// Release notes.
+    pub notes: String,
+    /// Whom to tell if it halts.
+    pub vendor: Option<MailAddress>,
 }
 
 impl Tx<'_> {
@@ -99,8 +120,8 @@ impl Tx<'_> {
     pub fn start_campaign(&self, new: &NewCampaign, now: UnixMillis) -> TxResult<CampaignId> {
         self.0.execute(
             "INSERT INTO campaigns (name, bundle, software_version, from_versions, classes, settle_ms,
-                 reply_timeout_ms, retries, order_life_ms, state, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 reply_timeout_ms, retries, order_life_ms, state, created, rollout, test, notes, vendor)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             params![
                 new.name.as_str(),
                 new.bundle.digest.0,
@@ -111,13 +132,17 @@ impl Tx<'_> {
                 millis(new.settings.reply_timeout),
                 new.settings.retries,
                 millis(new.settings.order_life),
-                CampaignState::Running.as_str(),
+                if new.planned { CampaignState::Planned } else { CampaignState::Running }.as_str(),
                 now.0,
+                to_cbor(&new.rollout),
+                new.bundle.test.as_ref().map(to_cbor),
+                new.notes,
+                new.vendor.as_ref().map_or("", MailAddress::as_str),
             ],
         )?;
         let id = CampaignId(self.0.last_insert_rowid());
         for target in &new.targets {
-            let fresh = Target::new(target.from_version.clone(), new.settings.retries);
+            let fresh = Target::new(target.from_version.clone(), new.settings.retries).in_wave(target.wave);
             self.save_target(id, &target.agent, &fresh)?;
         }
         Ok(id)
@@ -197,9 +222,9 @@ impl Tx<'_> {
     /// The database's.
     pub fn live_campaigns(&self) -> TxResult<Vec<CampaignId>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id FROM campaigns WHERE state = 'running' OR (state = 'cancelled' AND EXISTS (
+            "SELECT id FROM campaigns WHERE state IN ('running', 'paused', 'halted') OR (state = 'cancelled' AND EXISTS (
                  SELECT 1 FROM targets WHERE campaign = campaigns.id
-                     AND state IN ('pending', 'queued', 'mailed', 'received', 'deferred', 'installed')))
+                     AND state IN ('pending', 'asked', 'queued', 'mailed', 'received', 'deferred', 'installed')))
              ORDER BY id",
         )?;
         let ids = statement.query_map([], |row| row.get(0).map(CampaignId))?;
@@ -234,13 +259,27 @@ impl Tx<'_> {
         Ok(ids.collect::<Result<_, _>>()?)
     }
 
-    /// Saves a campaign's state.
+    /// Saves a campaign's state and its way through its targets.
     ///
     /// # Errors
     /// The database's.
-    pub fn save_campaign_state(&self, id: CampaignId, state: CampaignState) -> TxResult<()> {
-        self.0.execute("UPDATE campaigns SET state = ?2 WHERE id = ?1", params![id.0, state.as_str()])?;
+    pub fn save_campaign(&self, campaign: &Campaign) -> TxResult<()> {
+        self.0.execute(
+            "UPDATE campaigns SET state = ?2, rollout = ?3 WHERE id = ?1",
+            params![campaign.id.0, campaign.state.as_str(), to_cbor(&campaign.rollout)],
+        )?;
         Ok(())
+    }
+
+    /// What a campaign says to people.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn campaign_words(&self, id: CampaignId) -> TxResult<CampaignWords> {
+        let mut statement = self.0.prepare_cached("SELECT notes, vendor FROM campaigns WHERE id = ?1")?;
+        let mut rows = statement.query([id.0])?;
+        let Some(row) = rows.next()? else { return Ok(CampaignWords::default()) };
+        Ok(CampaignWords { notes: row.get("notes")?, vendor: opt_mail(row, "vendor")? })
     }
 
     /// Saves a target.
@@ -261,11 +300,12 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The database's, or a bad row.
-    pub fn fleet(&self, id: CampaignId) -> TxResult<Fleet> {
+    pub fn fleet(&self, campaign: &Campaign) -> TxResult<Fleet> {
         let mut statement = self.0.prepare_cached(
-            "SELECT a.id, a.classes, a.state, a.versions FROM agents a JOIN targets t ON t.agent = a.id WHERE t.campaign = ?1",
+            "SELECT a.id, a.classes, a.state, a.versions, a.consent, a.admin, a.penalty_until
+             FROM agents a JOIN targets t ON t.agent = a.id WHERE t.campaign = ?1",
         )?;
-        let mut rows = statement.query([id.0])?;
+        let mut rows = statement.query([campaign.id.0])?;
         let mut fleet = Fleet::new();
         while let Some(row) = rows.next()? {
             let report: Option<Vec<u8>> = row.get("versions")?;
@@ -275,10 +315,36 @@ impl Tx<'_> {
                 classes: labels(row, "classes")?,
                 enrolled: row.get::<_, String>("state")? == "enrolled",
                 version: report.map(|report| report.software),
+                consent: standing(row)?,
+                has_admin: !row.get::<_, String>("admin")?.is_empty(),
+                penalty_until: opt_time(row, "penalty_until")?,
+                grave_faults: Vec::new(),
             };
             fleet.insert(agent_id(row, "id")?, facts);
         }
+        for agent in campaign.agents_to_try_first() {
+            if let Some(facts) = fleet.get_mut(agent) {
+                facts.grave_faults = self.grave_faults(agent, campaign.created)?;
+            }
+        }
         Ok(fleet)
+    }
+
+    /// Faults of class A and B behind an agent that were reported after a time, the newest last.
+    fn grave_faults(&self, agent: &AgentId, after: UnixMillis) -> TxResult<Vec<GraveFault>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT device, text, code, reported_at FROM faults
+             WHERE agent = ?1 AND reported_at > ?2 AND fault_class IN ('A', 'B') ORDER BY reported_at, device, key",
+        )?;
+        let mut rows = statement.query(params![agent.as_str(), after.0])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (device, text, code): (String, String, String) =
+                (row.get("device")?, row.get("text")?, row.get("code")?);
+            let what = format!("{device}: {}", if text.is_empty() { code } else { text });
+            found.push(GraveFault { reported_at: time(row, "reported_at")?, what });
+        }
+        Ok(found)
     }
 
     /// The sealed body of a campaign's orders, once it is made.
@@ -307,8 +373,15 @@ fn target(row: &Row<'_>) -> TxResult<Target> {
     cbor("target", &row.get::<_, Vec<u8>>("detail")?)
 }
 
+pub(super) fn standing(row: &Row<'_>) -> TxResult<Standing> {
+    let text: String = row.get("consent")?;
+    Standing::parse(&text).ok_or_else(|| bad("consent", text))
+}
+
 fn head(row: &Row<'_>) -> TxResult<Campaign> {
     let state: String = row.get("state")?;
+    let (rollout, test): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get("rollout")?, row.get("test")?);
+    let created = time(row, "created")?;
     Ok(Campaign {
         id: CampaignId(row.get("id")?),
         name: label(row, "name")?,
@@ -317,6 +390,7 @@ fn head(row: &Row<'_>) -> TxResult<Campaign> {
             software_version: version(row, "software_version")?,
             from: versions(row, "from_versions")?,
             classes: labels(row, "classes")?,
+            test: test.as_deref().map(|bytes| cbor("test", bytes)).transpose()?,
         },
         settings: Settings {
             settle: duration(row, "settle_ms")?,
@@ -324,8 +398,12 @@ fn head(row: &Row<'_>) -> TxResult<Campaign> {
             retries: row.get("retries")?,
             order_life: duration(row, "order_life_ms")?,
         },
+        rollout: match rollout {
+            Some(bytes) => cbor("rollout", &bytes)?,
+            None => Rollout::at_once_since(created),
+        },
         state: CampaignState::parse(&state).ok_or_else(|| bad("campaign state", state))?,
-        created: time(row, "created")?,
+        created,
         targets: BTreeMap::new(),
     })
 }

@@ -6,8 +6,11 @@
 
 mod agents;
 mod alerts;
+mod audit;
 mod campaigns;
 mod cli_queries;
+mod consents;
+mod delivery;
 mod devices;
 mod events;
 mod faults;
@@ -26,6 +29,8 @@ pub use agents::{AgentRecord, AgentState, NewAgent};
 pub use alerts::{AlertOutcome, AlertRecord, AlertTrouble};
 pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
 pub use cli_queries::AgentTarget;
+pub use consents::ConsentRecord;
+pub use delivery::{Bounced, MailedAgain};
 pub use devices::DeviceRecord;
 pub use events::Event;
 pub use faults::{FaultNews, FaultRecord};
@@ -54,6 +59,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_standing.sql"),
     include_str!("migrations/0004_agent_keys.sql"),
     include_str!("migrations/0005_devices.sql"),
+    include_str!("migrations/0006_rollouts.sql"),
+    include_str!("migrations/0007_second_addresses.sql"),
+    include_str!("migrations/0008_stamps.sql"),
 ];
 
 /// The open store.

@@ -1,12 +1,14 @@
 //! Sealed bodies, and the orders that are to be mailed: one row per envelope, one per recipient.
 
 use manager_core::CampaignId;
+use manager_core::delivery::Second;
 use rusqlite::{Row, params};
 use shared::envelope::{ContentKey, SealedBody};
 use shared::keys::SealingKey;
 use shared::{AgentId, EnvelopeId, MailAddress, UnixMillis};
 
-use super::rows::{agent_id, bad, digest, envelope, mail, signed, time, unsigned};
+use super::delivery::{MailedAgain, address_in_use};
+use super::rows::{agent_id, bad, digest, envelope, signed, time, unsigned};
 use super::{Tx, TxResult};
 
 /// Begins with the few that are due: the outbox keeps the orders of years.
@@ -77,10 +79,14 @@ pub enum OrderKind {
     Acknowledge,
     /// Report counters.
     Counters,
+    /// Say when a bundle may be installed.
+    Schedule,
+    /// Run the installed bundle's test.
+    Test,
 }
 
 impl OrderKind {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Install, "install"),
         (Self::Query, "query"),
         (Self::Cancel, "cancel"),
@@ -89,6 +95,8 @@ impl OrderKind {
         (Self::Rekey, "rekey"),
         (Self::Acknowledge, "acknowledge"),
         (Self::Counters, "counters"),
+        (Self::Schedule, "schedule"),
+        (Self::Test, "test"),
     ];
 
     /// Its name in the store and in the mail's subject.
@@ -97,7 +105,7 @@ impl OrderKind {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
-    fn parse(text: &str) -> TxResult<Self> {
+    pub(super) fn parse(text: &str) -> TxResult<Self> {
         let found = Self::ALL.iter().find(|(_, name)| *name == text).map(|(kind, _)| *kind);
         found.ok_or_else(|| bad("order kind", text))
     }
@@ -148,11 +156,13 @@ pub struct Due {
 pub struct Recipient {
     /// The agent.
     pub agent: AgentId,
-    /// Its address now.
+    /// The address that the mail goes to.
     pub mail: MailAddress,
     /// Its key now.
     pub seal_key: SealingKey,
-    /// How often the relay was asked before.
+    /// Whether that is its second address, or whether it has one.
+    pub second: Second,
+    /// How often the relay was asked, once it is asked: this time included.
     pub attempts: u32,
 }
 
@@ -168,6 +178,8 @@ pub enum RecipientOutcome {
         /// What it said.
         answer: String,
     },
+    /// It never will, and the mail goes to the same or the second address again.
+    Again(MailedAgain),
     /// It never will.
     Refused {
         /// What it said.
@@ -268,14 +280,17 @@ impl Tx<'_> {
         let Some(row) = rows.next()? else { return Ok(None) };
         let mut due = due(row)?;
         let mut statement = self.0.prepare_cached(
-            "SELECT r.agent, r.attempts, a.mail, a.seal_key FROM recipients r JOIN agents a ON a.id = r.agent
+            "SELECT r.agent, r.attempts, r.second, a.mail, a.fallback_mail, a.seal_key
+             FROM recipients r JOIN agents a ON a.id = r.agent
              WHERE r.envelope = ?1 AND r.state = 'queued' AND r.next_try <= ?2 ORDER BY r.agent",
         )?;
         let mut rows = statement.query(params![due.envelope.0, now.0])?;
         while let Some(row) = rows.next()? {
+            let (mail, second) = address_in_use(row)?;
             due.recipients.push(Recipient {
                 agent: agent_id(row, "agent")?,
-                mail: mail(row, "mail")?,
+                mail,
+                second,
                 seal_key: SealingKey::from_bytes(&row.get::<_, [u8; 32]>("seal_key")?)
                     .map_err(|err| bad("seal_key", err))?,
                 attempts: row.get("attempts")?,
@@ -306,7 +321,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Notes what the relay said.
+    /// Notes what the relay said at the attempt of this number. False if a bounce has set the mail on its way anew meanwhile: what the
+    /// relay said is about the attempt before then.
     ///
     /// # Errors
     /// The database's.
@@ -314,21 +330,26 @@ impl Tx<'_> {
         &self,
         envelope: EnvelopeId,
         agent: &AgentId,
+        attempt: u32,
         outcome: &RecipientOutcome,
-    ) -> TxResult<()> {
+    ) -> TxResult<bool> {
         let (state, next_try, answer) = match outcome {
             RecipientOutcome::Sent => ("sent", None, ""),
             RecipientOutcome::Later { next_try, answer } => ("queued", Some(next_try.0), answer.as_str()),
+            RecipientOutcome::Again(again) => {
+                return self.mail_again(envelope, agent, attempt, again);
+            }
             RecipientOutcome::Refused { answer } => ("refused", None, answer.as_str()),
             RecipientOutcome::Dropped => ("dropped", None, "expired"),
         };
-        self.0
+        let changed = self
+            .0
             .prepare_cached(
-                "UPDATE recipients SET state = ?3, next_try = coalesce(?4, next_try), answer = ?5
-                 WHERE envelope = ?1 AND agent = ?2",
+                "UPDATE recipients SET state = ?4, next_try = coalesce(?5, next_try), answer = ?6
+                 WHERE envelope = ?1 AND agent = ?2 AND attempts = ?3",
             )?
-            .execute(params![envelope.0, agent.as_str(), state, next_try, answer])?;
-        Ok(())
+            .execute(params![envelope.0, agent.as_str(), attempt, state, next_try, answer])?;
+        Ok(changed == 1)
     }
 
     /// Takes what is still queued of a campaign out of the outbox, for these agents.
@@ -376,26 +397,6 @@ impl Tx<'_> {
             [now.0],
         )?;
         Ok(())
-    }
-
-    /// The agent and campaign of an envelope's recipient, found by its address: for bounces.
-    ///
-    /// # Errors
-    /// The database's, or a bad row.
-    pub fn recipient_by_mail(
-        &self,
-        envelope: EnvelopeId,
-        address: &MailAddress,
-    ) -> TxResult<Option<(AgentId, Option<CampaignId>)>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT r.agent, o.campaign FROM recipients r JOIN outbox o ON o.envelope = r.envelope
-                 JOIN agents a ON a.id = r.agent
-             WHERE r.envelope = ?1 AND lower(a.mail) = lower(?2)",
-        )?;
-        let mut rows = statement.query(params![envelope.0, address.as_str()])?;
-        rows.next()?
-            .map(|row| Ok((agent_id(row, "agent")?, row.get::<_, Option<i64>>("campaign")?.map(CampaignId))))
-            .transpose()
     }
 
     /// Forgets orders that expired before `before`, with their bodies; but not installs, whose bodies a

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::params;
+use shared::message::{Report, decode_report};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::rows::{agent_id, signed};
@@ -59,6 +60,24 @@ impl Tx<'_> {
                 report.message
             ])?;
         Ok(kept == 1)
+    }
+
+    /// What an agent said at the end of an order; `None`: nothing yet.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn ended_report(&self, agent: &AgentId, order: EnvelopeId) -> TxResult<Option<Report>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT message FROM reports WHERE answers = ?1 AND agent = ?2 ORDER BY sequence DESC",
+        )?;
+        let mut rows = statement.query(params![order.0, agent.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let message: Vec<u8> = row.get("message")?;
+            if let Ok(report @ Report::Ended(_)) = decode_report(&message) {
+                return Ok(Some(report));
+            }
+        }
+        Ok(None)
     }
 
     /// Who has answered the orders of these envelopes, and who has not.

@@ -21,6 +21,11 @@ pub(super) fn mail(row: &Row<'_>, column: &str) -> TxResult<MailAddress> {
     MailAddress::parse(&row.get::<_, String>(column)?).map_err(|err| bad(column, err))
 }
 
+pub(super) fn opt_mail(row: &Row<'_>, column: &str) -> TxResult<Option<MailAddress>> {
+    let text: String = row.get(column)?;
+    if text.is_empty() { Ok(None) } else { mail(row, column).map(Some) }
+}
+
 pub(super) fn label(row: &Row<'_>, column: &str) -> TxResult<Label> {
     Label::parse(&row.get::<_, String>(column)?).map_err(|err| bad(column, err))
 }

@@ -11,6 +11,7 @@ pub(crate) fn invited(n: usize) -> NewAgent {
         site: Label::lossy("Tokyo"),
         note: Label::default(),
         admin: None,
+        terms: crate::registry::Terms::default(),
         secret_digest: Digest::of(&[1; 32]),
         invite_expires: UnixMillis(1_000),
     }
@@ -125,7 +126,7 @@ fn sequence_numbers_of_orders_only_rise() {
                     };
                     tx.queue(&order)?;
                     let due = tx.next_due(UnixMillis(1))?.unwrap();
-                    tx.recipient_outcome(due.envelope, &due.recipients[0].agent, &RecipientOutcome::Sent)?;
+                    tx.recipient_outcome(due.envelope, &due.recipients[0].agent, 0, &RecipientOutcome::Sent)?;
                     Ok(due.sequence)
                 })
                 .unwrap()

@@ -3,8 +3,8 @@
 
 use rusqlite::{OptionalExtension as _, Row, params};
 use shared::limits::ACKNOWLEDGED_MAX_COUNT;
-use shared::message::{Acknowledge, CounterReport, ReadingMark};
-use shared::{AgentId, EnvelopeId, UnixMillis};
+use shared::message::{Acknowledge, CounterReport, FaultReport, ReadingMark};
+use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
 use super::rows::{agent_id, opt_time, signed, unsigned};
 use super::{Tx, TxResult};
@@ -139,7 +139,14 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The database's.
-    pub fn owe_number(&self, agent: &AgentId, number: u64, due_at: UnixMillis) -> TxResult<()> {
+    pub fn owe_report(&self, agent: &AgentId, report: &FaultReport, due_at: UnixMillis) -> TxResult<()> {
+        let number = report.number;
+        if let Some(stamp) = report.stamp {
+            self.0.execute(
+                "INSERT OR IGNORE INTO owed_stamps (agent, number, stamp) VALUES (?1, ?2, ?3)",
+                params![agent.as_str(), number.cast_signed(), stamp.0],
+            )?;
+        }
         self.0.execute(
             "INSERT INTO owed_numbers (agent, number, due_at) VALUES (?1, ?2, ?3)
              ON CONFLICT (agent, number) DO UPDATE SET due_at = min(due_at, excluded.due_at)",
@@ -179,7 +186,8 @@ impl Tx<'_> {
             let readings = self.owed_mark(&agent)?;
             // PROTOCOL 14.10: so that an agent whose disk was put back finds out.
             let there = readings.map(|mark| self.linked_at(&agent, mark)).transpose()?.flatten();
-            let says = Acknowledge { faults: self.owed_numbers(&agent)?, readings, there };
+            let stamps = Some(self.owed_stamps(&agent)?);
+            let says = Acknowledge { faults: self.owed_numbers(&agent)?, readings, there, stamps };
             all.push(Owed { agent, says });
         }
         Ok(all)
@@ -195,6 +203,15 @@ impl Tx<'_> {
         Ok(numbers.collect::<Result<_, _>>()?)
     }
 
+    fn owed_stamps(&self, agent: &AgentId) -> TxResult<Vec<Digest>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT stamp FROM owed_stamps WHERE agent = ?1 ORDER BY number, stamp LIMIT ?2",
+        )?;
+        let most = i64::try_from(ACKNOWLEDGED_MAX_COUNT).unwrap_or(i64::MAX);
+        let stamps = statement.query_map(params![agent.as_str(), most], |row| row.get(0).map(Digest))?;
+        Ok(stamps.collect::<Result<_, _>>()?)
+    }
+
     fn owed_mark(&self, agent: &AgentId) -> TxResult<Option<ReadingMark>> {
         let found: Option<(i64, i64)> = self
             .0
@@ -205,6 +222,19 @@ impl Tx<'_> {
             .optional()?;
         Ok(found
             .map(|(chain, index)| ReadingMark { chain: chain.cast_unsigned(), index: index.cast_unsigned() }))
+    }
+
+    /// Somebody else acknowledges: nothing is owed to anybody here.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn owe_nothing(&self) -> TxResult<()> {
+        self.0.execute("DELETE FROM owed_numbers", [])?;
+        self.0.execute(
+            "UPDATE watches SET owed_chain = NULL, owed_index = NULL, owed_at = NULL WHERE owed_at IS NOT NULL",
+            [],
+        )?;
+        Ok(())
     }
 
     /// An acknowledgement is in the outbox: nothing of it is owed any more.
@@ -221,6 +251,10 @@ impl Tx<'_> {
         for number in &owed.says.faults {
             paid.execute(params![agent, number.cast_signed()])?;
             noted.execute(params![agent, number.cast_signed(), now.0])?;
+        }
+        let mut stamped = self.0.prepare_cached("DELETE FROM owed_stamps WHERE agent = ?1 AND stamp = ?2")?;
+        for stamp in owed.says.stamps.iter().flatten() {
+            stamped.execute(params![agent, stamp.0])?;
         }
         self.watch_row(&owed.agent)?;
         self.0.execute(

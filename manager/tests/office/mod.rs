@@ -15,7 +15,7 @@ use mailfleet::system::{new_envelope_id, now, rng};
 use mailio::{
     Attachment, AutoKind, Class, Disposal, MailSettings, Mailbox, Outgoing, ReceiveUrl, SendUrl, Sender, Sent,
 };
-use manager_core::{BundleFacts, CampaignId, Reason, Settings, TargetState};
+use manager_core::{BundleFacts, CampaignId, Reason, Rollout, Settings, TargetState};
 use shared::envelope::{Header, NewSmall, RawHead, check_body, open_body, seal_small};
 use shared::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey};
 use shared::message::{EnrolRequest, Order, Report, Reported, VersionReport, decode_order, encode};
@@ -88,6 +88,7 @@ impl Office {
             site: Label::default(),
             note: Label::default(),
             admin: None,
+            terms: mailfleet::registry::Terms::default(),
             secret_digest: Digest::of(&[7; 32]),
             invite_expires: now().plus(Duration::from_secs(3600)),
         };
@@ -144,14 +145,27 @@ impl Office {
         };
         let new = NewCampaign {
             name: Label::lossy("spring"),
-            bundle: BundleFacts { digest, software_version: version, from: vec![], classes: vec![] },
+            bundle: BundleFacts {
+                digest,
+                software_version: version,
+                from: vec![],
+                classes: vec![],
+                test: None,
+            },
             settings: Settings {
                 settle: Duration::ZERO,
                 reply_timeout: Duration::from_secs(3600),
                 retries: 0,
                 order_life: Duration::from_secs(24 * 3600),
             },
-            targets: agents.iter().map(|a| NewTarget { agent: a.id.clone(), from_version: None }).collect(),
+            rollout: Rollout::at_once_since(now()),
+            notes: String::new(),
+            vendor: None,
+            planned: false,
+            targets: agents
+                .iter()
+                .map(|a| NewTarget { agent: a.id.clone(), from_version: None, wave: 0 })
+                .collect(),
         };
         self.store()
             .write(|tx| {

@@ -41,7 +41,7 @@ pub fn jam(device: &str) -> FaultChange {
 }
 
 pub fn faults(number: u64, changes: Vec<FaultChange>) -> Report {
-    Report::Faults(FaultReport { number, changes, dropped: 0 })
+    Report::Faults(FaultReport { number, changes, dropped: 0, stamp: None })
 }
 
 /// A look at a printer that has printed so many pages and has so much toner left.

@@ -9,8 +9,8 @@
 //!   text/plain                 the note
 //!   application/octet-stream   the attachment, base64 at 76 columns, name <hex>.bin
 //! ```
-//! A mail without an attachment is for people: the note as text/plain, none of the X-Mailfleet and bulk headers, no ID in the
-//! subject.
+//! A mail without an attachment is for people: the note as text/plain, with HTML beside it if there is any
+//! (multipart/alternative), none of the X-Mailfleet and bulk headers, no ID in the subject.
 //!
 //! Only CRLF line ends and 7-bit characters, no line above 998: nothing for a relay to mend. The name has
 //! no suffix that archive filters know. Why not lettre's or another builder: they hold the mail in memory
@@ -35,6 +35,9 @@ const NOTE_MAX_LINES: usize = 100;
 const TEXT_MAX_BYTES: usize = 100_000;
 const TEXT_MAX_LINES: usize = 5_000;
 
+/// A subject for people: the name of a site and a version in full, and a token behind them.
+const PEOPLE_SUBJECT_MAX_BYTES: usize = 400;
+
 impl Outgoing {
     /// Exact size of the composed mail in bytes, without the dots that SMTP adds.
     ///
@@ -58,7 +61,7 @@ impl Outgoing {
         let (start, file) = match &self.attachment {
             Attachment::Bytes(bytes) => (bytes.clone(), None),
             Attachment::HeadAndFile { head, file } => (head.clone(), Some(File::open(file)?)),
-            Attachment::Nothing => (Vec::new(), None),
+            Attachment::Nothing | Attachment::Html(_) => (Vec::new(), None),
         };
         Ok(Chunks {
             head: Some(head(self, size)),
@@ -166,14 +169,18 @@ fn head(mail: &Outgoing, size: u64) -> String {
         date = rfc2822(mail.date),
         domain = mail.from.domain(),
     );
-    if mail.attachment == Attachment::Nothing {
-        let (encoding, text) = note(&mail.note, TEXT_MAX_BYTES, TEXT_MAX_LINES);
+    let boundary = boundary(mail);
+    if mail.attachment.is_for_people() {
+        let plain = text_part("plain", &mail.note);
+        let Attachment::Html(html) = &mail.attachment else {
+            return format!("{first}MIME-Version: 1.0\r\n{plain}");
+        };
         return format!(
-            "{first}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
-             Content-Transfer-Encoding: {encoding}\r\n\r\n{text}\r\n"
+            "{first}MIME-Version: 1.0\r\nContent-Type: multipart/alternative;\r\n boundary=\"{boundary}\"\r\n\r\n\
+             --{boundary}\r\n{plain}--{boundary}\r\n{}--{boundary}--\r\n",
+            text_part("html", html)
         );
     }
-    let boundary = boundary(mail);
     let (encoding, note) = note(&mail.note, NOTE_MAX_BYTES, NOTE_MAX_LINES);
     format!(
         "{first}Precedence: bulk\r\nX-Mailfleet: v1; id={id}; size={size}\r\nMIME-Version: 1.0\r\n\
@@ -184,9 +191,16 @@ fn head(mail: &Outgoing, size: u64) -> String {
     )
 }
 
+fn text_part(kind: &str, text: &str) -> String {
+    let (encoding, text) = note(text, TEXT_MAX_BYTES, TEXT_MAX_LINES);
+    format!(
+        "Content-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{text}\r\n"
+    )
+}
+
 fn tail(mail: &Outgoing) -> String {
     match mail.attachment {
-        Attachment::Nothing => String::new(),
+        Attachment::Nothing | Attachment::Html(_) => String::new(),
         Attachment::Bytes(_) | Attachment::HeadAndFile { .. } => format!("--{}--\r\n", boundary(mail)),
     }
 }
@@ -199,8 +213,8 @@ fn rfc2822(date: UnixMillis) -> String {
 }
 
 fn subject(mail: &Outgoing) -> String {
-    if mail.attachment == Attachment::Nothing {
-        return encoded_words(&format!("mailfleet: {}", clean(&mail.subject, 160)));
+    if mail.attachment.is_for_people() {
+        return encoded_words(&format!("mailfleet: {}", clean(&mail.subject, PEOPLE_SUBJECT_MAX_BYTES)));
     }
     let words = clean(&mail.subject, 120);
     let words = words.strip_prefix("mailfleet").map_or(words.as_str(), str::trim_start);

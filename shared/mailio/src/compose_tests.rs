@@ -146,3 +146,19 @@ fn a_mail_for_people_is_plain_and_bears_no_mark_of_ours() {
     assert!(plain.contains("Subject: =?utf-8?B?") && plain.contains("Auto-Submitted: auto-generated\r\n"));
     assert!(!matches!(classify::classify(&Headers::parse(plain.as_bytes()).unwrap()), Class::Ours(_)));
 }
+
+#[test]
+fn a_letter_has_its_text_plain_and_as_html_and_both_can_be_read() {
+    let mut mail = mail(Attachment::Html("<p>アップデート &amp; more</p>\n".to_owned()));
+    mail.note = "アップデート & more\n".to_owned();
+    mail.subject = format!("Update for {} [mf-ABCDEFGHIJKLMNOPQRSTUVWXYZ]", "サイト".repeat(20));
+    let letter = text(&mail);
+    assert_eq!(letter.len() as u64, mail.mail_bytes().unwrap());
+    assert!(letter.contains("multipart/alternative") && !letter.contains("X-Mailfleet"), "{letter}");
+    assert_eq!(crate::mime::reply::text(letter.as_bytes()).unwrap().trim(), "アップデート & more");
+    let html_only = letter.replace("Content-Type: text/plain", "Content-Type: text/calendar");
+    assert_eq!(crate::mime::reply::text(html_only.as_bytes()).unwrap().trim(), "アップデート & more");
+    let headers = Headers::parse(letter.as_bytes()).unwrap();
+    assert!(classify::subject(&headers).unwrap().ends_with("[mf-ABCDEFGHIJKLMNOPQRSTUVWXYZ]"));
+    assert!(letter.lines().all(|line| line.len() <= 998 && line.is_ascii()));
+}

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use shared::MailAddress;
-use shared::error::chain;
+use shared::error::{TomlFault, chain};
 use shared::time::parse_duration;
 use thiserror::Error;
 
@@ -20,9 +20,9 @@ pub enum ConfigError {
     /// Not readable.
     #[error("cannot read {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
-    /// Not TOML, or an unknown or missing key: the text names line and key.
-    #[error("{}: {}", .0.display(), .1)]
-    Toml(PathBuf, String),
+    /// Not TOML, or an unknown or missing key.
+    #[error("{}", .0.display())]
+    Toml(PathBuf, #[source] TomlFault),
     /// A value that is not allowed.
     #[error("{}: setting \"{setting}\": {why}", file.display())]
     Value {

@@ -16,6 +16,7 @@ use crate::mime::classify::{self, Class};
 use crate::mime::dsn::{self, BOUNCE_MAX_BYTES, Bounce};
 use crate::mime::extract::{Extracted, Extractor};
 use crate::mime::header::Headers;
+use crate::mime::reply;
 use crate::settings::{JunkPolicy, MailSettings};
 use crate::url::ReceiveUrl;
 
@@ -42,7 +43,7 @@ pub struct Found {
     pub size: u64,
     /// Sender, as claimed.
     pub from: Option<MailAddress>,
-    /// Subject, as claimed: at most 200 bytes, no control characters.
+    /// Subject, as claimed: at most 500 bytes, no control characters.
     pub subject: String,
     /// What it claims to be.
     pub class: Class,
@@ -200,6 +201,22 @@ impl Mailbox {
         // Servers that ignore RET=HDRS return the whole mail; its report comes first.
         self.read(key, u64::MAX, &mut push).await?;
         Ok(dsn::parse(&mail)?)
+    }
+
+    /// The text that a person has written: see [`reply::text`].
+    ///
+    /// # Errors
+    /// As [`Mailbox::fetch`].
+    pub async fn text(&mut self, key: &MailKey) -> Result<String, FetchError> {
+        let mut mail = Vec::new();
+        let most = usize::try_from(BOUNCE_MAX_BYTES).unwrap_or(usize::MAX);
+        let mut push = |bytes: &[u8]| {
+            mail.extend(bytes.iter().take(most.saturating_sub(mail.len())));
+            Ok(mail.len() < most)
+        };
+        // The words come first, whatever is attached.
+        self.read(key, u64::MAX, &mut push).await?;
+        Ok(reply::text(&mail)?)
     }
 
     async fn read(

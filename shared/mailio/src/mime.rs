@@ -9,6 +9,7 @@ pub mod classify;
 pub mod dsn;
 pub mod extract;
 pub mod header;
+pub mod reply;
 pub mod walk;
 
 /// Levels of multipart within each other. Our own mail has one; a gateway may wrap it in another.

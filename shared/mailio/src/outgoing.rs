@@ -55,9 +55,20 @@ pub enum Attachment {
     },
     /// None: a plain mail for people, without any mark of ours.
     Nothing,
+    /// None: a mail for people whose note also comes as this HTML.
+    Html(String),
 }
 
 impl Attachment {
+    /// True for a mail that only people read.
+    #[must_use]
+    pub fn is_for_people(&self) -> bool {
+        match self {
+            Self::Nothing | Self::Html(_) => true,
+            Self::Bytes(_) | Self::HeadAndFile { .. } => false,
+        }
+    }
+
     /// Size in bytes.
     ///
     /// # Errors
@@ -67,7 +78,7 @@ impl Attachment {
         Ok(match self {
             Self::Bytes(bytes) => len(bytes),
             Self::HeadAndFile { head, file } => len(head).saturating_add(std::fs::metadata(file)?.len()),
-            Self::Nothing => 0,
+            Self::Nothing | Self::Html(_) => 0,
         })
     }
 }

@@ -183,7 +183,9 @@ impl Authority {
             Some((user, place)) => (Some(user), place),
             None => (None, authority),
         };
-        if user.is_some_and(|u| u.contains(':')) {
+        // With a '/' in the password, its first half looks like a port and the rest like a path.
+        let is_cut = user.is_none() && authority.contains(':') && path.contains('@');
+        if is_cut || user.is_some_and(|u| u.contains(':')) {
             return Err(UrlError::Password);
         }
         let user = user.map(|u| percent_decode("user", u)).transpose()?;

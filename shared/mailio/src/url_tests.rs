@@ -48,6 +48,9 @@ fn a_password_is_refused_and_never_repeated() {
         "imaps://box:hunter2@h/INBOX",
         "foo://box:hunter2@h",
         "smtps:box:hunter2@h",
+        "smtps://box:hunter2/x@h",
+        "smtps://box:12/hunter2@h",
+        "imaps://box:h:hunter2/x@h/INBOX",
     ] {
         let send = SendUrl::parse(text).map_err(|e| e.to_string());
         let receive = ReceiveUrl::parse(text).map_err(|e| e.to_string());

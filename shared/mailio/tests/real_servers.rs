@@ -128,7 +128,7 @@ fn free_base() -> u16 {
     for _ in 0..200 {
         let probe = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let base = 13_000 + probe % 15_000;
-        let ports = [25, 26, 27, 587, 465, 143, 993, 110, 995];
+        let ports = [25, 26, 27, 28, 587, 465, 143, 993, 110, 995];
         if ports.iter().all(|p| TcpListener::bind(("127.0.0.1", base + p)).is_ok()) {
             return base;
         }

@@ -14,7 +14,11 @@
 //!   9: bytes 32            payload SHA-256
 //!   10: uint               bytes of all files before compression
 //!   11: int                when it was built, Unix milliseconds
+//!   ? 12: test             how to see that it works (N7)
+//!   ? 13: [text, text]     vendor: name, mail address
+//!   ? 14: text             release notes, for people
 //! }
+//! test = { 0: module name, 1: [* argument], 2: exit code, 3: output / null, 4: limit, milliseconds }
 //! module = { 0: name, 1: version, 2: date, 3: path, 4: mode, 5: kind, 6: [size, SHA-256] }
 //! ```
 
@@ -25,8 +29,13 @@ use std::collections::BTreeSet;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use crate::address::MailAddress;
+use crate::bounded;
 use crate::id::{Digest, Label};
-use crate::limits::{BUNDLE_UNPACKED_MAX_BYTES, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT};
+use crate::limits::{
+    BUNDLE_UNPACKED_MAX_BYTES, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT, NOTES_MAX_BYTES,
+    TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX,
+};
 use crate::path::ModulePath;
 use crate::time::UnixMillis;
 use crate::version::SoftwareVersion;
@@ -77,6 +86,54 @@ pub struct Manifest {
     /// When it was built.
     #[n(11)]
     pub created: UnixMillis,
+    /// How to see that it works.
+    #[n(12)]
+    pub test: Option<TestEntry>,
+    /// Who has made it.
+    #[n(13)]
+    pub vendor: Option<Vendor>,
+    /// What is new, for people.
+    #[n(14)]
+    pub notes: Option<String>,
+}
+
+/// A test of an installed bundle (N7): one of its modules is run, and says what is expected, or not.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TestEntry {
+    /// The module that is run.
+    #[n(0)]
+    pub module: Label,
+    /// Its arguments.
+    #[cbor(n(1), decode_with = "bounded::list::<_, _, TEST_ARGUMENTS_MAX_COUNT>")]
+    pub args: Vec<Label>,
+    /// The exit code that it has to end with.
+    #[n(2)]
+    pub exit: i32,
+    /// What it has to write, without space around it; `None`: anything.
+    #[n(3)]
+    pub output: Option<String>,
+    #[n(4)]
+    pub(super) limit_ms: u64,
+}
+
+impl TestEntry {
+    /// How long it may take.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        Duration::from_millis(self.limit_ms)
+    }
+}
+
+/// Who has made a bundle, and is told if it does not work.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Vendor {
+    /// For people.
+    #[n(0)]
+    pub name: Label,
+    /// Where to write to.
+    #[n(1)]
+    pub mail: MailAddress,
 }
 
 /// Size and digest of one file.
@@ -219,7 +276,22 @@ impl Manifest {
         if sum != self.unpacked_bytes || sum > BUNDLE_UNPACKED_MAX_BYTES {
             return Err(ManifestError::Size { found: sum, claimed: self.unpacked_bytes });
         }
-        self.check_modules()
+        if self.notes.as_ref().is_some_and(|notes| notes.len() > NOTES_MAX_BYTES) {
+            return Err(ManifestError::Notes);
+        }
+        self.check_modules()?;
+        self.check_test()
+    }
+
+    fn check_test(&self) -> Result<(), ManifestError> {
+        let Some(test) = &self.test else { return Ok(()) };
+        if test.limit() > TEST_LIMIT_MAX {
+            return Err(ManifestError::TestLimit { found: test.limit() });
+        }
+        match self.modules.iter().find(|module| module.name == test.module) {
+            Some(module) if module.mode & 0o111 != 0 => Ok(()),
+            _ => Err(ManifestError::TestModule { name: test.module.clone() }),
+        }
     }
 
     fn check_modules(&self) -> Result<(), ManifestError> {
@@ -320,6 +392,21 @@ pub enum ManifestError {
         path: ModulePath,
         /// The file.
         file: ModulePath,
+    },
+    /// Release notes that nobody would read.
+    #[error("release notes of more than {NOTES_MAX_BYTES} bytes")]
+    Notes,
+    /// A test that takes too long.
+    #[error("a test that may take {} s, expected at most {} s", .found.as_secs(), TEST_LIMIT_MAX.as_secs())]
+    TestLimit {
+        /// Its limit.
+        found: Duration,
+    },
+    /// The test is no module that can be run.
+    #[error("the test runs the module \"{name}\", expected a module of the bundle with a mode such as 0755")]
+    TestModule {
+        /// The module's name.
+        name: Label,
     },
     /// More than permission, set-user-ID, set-group-ID and sticky bits.
     #[error("module \"{name}\" has mode {found:#o}, expected at most 07777")]

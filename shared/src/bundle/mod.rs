@@ -23,7 +23,9 @@ mod pack;
 mod read;
 pub mod spec;
 
-pub use manifest::{Compression, FileEntry, Manifest, ModuleEntry, ModuleKind, SPECIAL_MODE_BITS};
+pub use manifest::{
+    Compression, FileEntry, Manifest, ModuleEntry, ModuleKind, SPECIAL_MODE_BITS, TestEntry, Vendor,
+};
 pub use pack::{PackError, PackFile, pack, write_head};
 pub use read::{BundleError, BundleReader, Entry, VerifiedBundle};
 pub use spec::BundleSpec;

@@ -78,6 +78,9 @@ pub fn pack<R: Read>(
         payload_bytes: counted.hasher.len(),
         payload_digest: counted.hasher.finish(),
         created,
+        test: spec.test.clone(),
+        vendor: spec.vendor.clone(),
+        notes: spec.notes.clone(),
     };
     manifest.check().map_err(PackError::Manifest)?;
     Ok(manifest)

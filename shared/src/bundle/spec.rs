@@ -8,9 +8,11 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use super::manifest::{MODE_MASK, ModuleKind};
+use super::manifest::{MODE_MASK, ModuleKind, TestEntry, Vendor};
+use crate::address::MailAddress;
+use crate::error::TomlFault;
 use crate::id::Label;
-use crate::limits::MODULES_MAX_COUNT;
+use crate::limits::{MODULES_MAX_COUNT, NOTES_MAX_BYTES, TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX};
 use crate::path::ModulePath;
 use crate::time::parse_duration;
 use crate::version::SoftwareVersion;
@@ -30,6 +32,12 @@ pub struct BundleSpec {
     pub script: Option<SourceFile>,
     /// The modules.
     pub modules: Vec<ModuleSpec>,
+    /// How to see that it works.
+    pub test: Option<TestEntry>,
+    /// Who has made it.
+    pub vendor: Option<Vendor>,
+    /// What is new.
+    pub notes: Option<String>,
 }
 
 /// A file inside the bundle's folder, and the line that names it.
@@ -82,6 +90,28 @@ struct RawSpec {
     script: Option<Spanned<String>>,
     #[serde(default)]
     module: Vec<Spanned<RawModule>>,
+    test: Option<Spanned<RawTest>>,
+    vendor: Option<RawVendor>,
+    notes: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTest {
+    module: Spanned<String>,
+    #[serde(default)]
+    args: Vec<Spanned<String>>,
+    #[serde(default)]
+    exit: i32,
+    output: Option<String>,
+    limit: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVendor {
+    name: Spanned<String>,
+    mail: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,9 +156,9 @@ impl BundleSpec {
     /// Not TOML, an unknown or missing key, or a value that is not allowed; with its line.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let lines = Lines(text);
-        let raw: RawSpec = toml::from_str(text).map_err(|err| SpecError {
-            line: err.span().map_or(1, |span| lines.of(&span)),
-            problem: err.message().replace('\n', " "),
+        let raw: RawSpec = toml::from_str(text).map_err(|err| {
+            let TomlFault { line, problem, .. } = TomlFault::of(text, &err);
+            SpecError { line, problem }
         })?;
         if raw.module.is_empty() {
             return Err(SpecError {
@@ -150,6 +180,9 @@ impl BundleSpec {
             settle: raw.settle.as_ref().map(|v| lines.read(v, parse_duration)).transpose()?,
             script: raw.script.as_ref().map(|v| lines.source(v)).transpose()?,
             modules: raw.module.iter().map(|m| module(&lines, m.get_ref())).collect::<Result<_, _>>()?,
+            test: raw.test.as_ref().map(|raw_test| test(&lines, raw_test, &raw.module)).transpose()?,
+            vendor: raw.vendor.as_ref().map(|raw| vendor(&lines, raw)).transpose()?,
+            notes: raw.notes.as_ref().map(|v| lines.read(v, notes)).transpose()?,
         })
         .and_then(|spec: Self| spec.without_doubles(&lines, &raw))
     }
@@ -192,6 +225,58 @@ fn module(lines: &Lines<'_>, raw: &RawModule) -> Result<ModuleSpec, SpecError> {
             })
         })?,
     })
+}
+
+/// How long a test may take if the bundle does not say.
+const TEST_LIMIT: Duration = Duration::from_secs(60);
+
+fn test(
+    lines: &Lines<'_>,
+    raw: &Spanned<RawTest>,
+    modules: &[Spanned<RawModule>],
+) -> Result<TestEntry, SpecError> {
+    let raw_test = raw.get_ref();
+    let args = &raw_test.args;
+    if args.len() > TEST_ARGUMENTS_MAX_COUNT {
+        let problem = format!("{} arguments, expected at most {TEST_ARGUMENTS_MAX_COUNT}", args.len());
+        return Err(SpecError { line: lines.of(&raw.span()), problem });
+    }
+    let limit = match &raw_test.limit {
+        None => TEST_LIMIT,
+        Some(limit) => lines.read(limit, |text| match parse_duration(text) {
+            Ok(limit) if limit <= TEST_LIMIT_MAX => Ok(limit),
+            Ok(_) => Err(format!("expected at most 1h, found \"{text}\"")),
+            Err(err) => Err(err.to_string()),
+        })?,
+    };
+    Ok(TestEntry {
+        module: lines.read(&raw_test.module, |name| {
+            let found = modules.iter().map(Spanned::get_ref).find(|module| module.name.get_ref() == name);
+            let runs = |module: &RawModule| mode(module.mode.get_ref()).is_ok_and(|mode| mode & 0o111 != 0);
+            match found {
+                None => Err(format!("expected the name of a [[module]], found \"{name}\"")),
+                Some(module) if !runs(module) => {
+                    Err(format!("the module \"{name}\" cannot be run: expected a mode such as \"0755\""))
+                }
+                Some(_) => non_empty(name),
+            }
+        })?,
+        args: args.iter().map(|arg| lines.read(arg, Label::parse)).collect::<Result<_, _>>()?,
+        exit: raw_test.exit,
+        output: raw_test.output.clone(),
+        limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn vendor(lines: &Lines<'_>, raw: &RawVendor) -> Result<Vendor, SpecError> {
+    Ok(Vendor { name: lines.read(&raw.name, non_empty)?, mail: lines.read(&raw.mail, MailAddress::parse)? })
+}
+
+fn notes(text: &str) -> Result<String, String> {
+    if text.len() > NOTES_MAX_BYTES {
+        return Err(format!("expected at most {NOTES_MAX_BYTES} bytes of notes, found {}", text.len()));
+    }
+    Ok(text.trim().to_owned())
 }
 
 fn non_empty(text: &str) -> Result<Label, String> {
@@ -264,6 +349,40 @@ kind = "resident"
         assert!(error("2026-01-01", "2026-13-01").starts_with("line 10: expected a date"));
         assert!(error("10m", "ten").starts_with("line 4: expected a duration"));
         assert!(error("name = \"abcd\"\n", "").contains("missing field `name`"));
+    }
+
+    const TEST: &str = r#"
+[test]
+module = "abcd"
+args = ["--self-test"]
+output = "ready"
+
+[vendor]
+name = "Alpha Ltd"
+mail = "releases@alpha.test"
+"#;
+
+    #[test]
+    fn a_test_a_vendor_and_notes_are_read() {
+        let spec = BundleSpec::parse(&format!("notes = \"\"\"\nLess paper.\n\"\"\"\n{GOOD}{TEST}")).unwrap();
+        let test = spec.test.unwrap();
+        assert_eq!((test.exit, test.limit(), test.output.as_deref()), (0, TEST_LIMIT, Some("ready")));
+        assert_eq!(spec.vendor.unwrap().mail.as_str(), "releases@alpha.test");
+        assert_eq!(spec.notes.as_deref(), Some("Less paper."));
+    }
+
+    #[test]
+    fn a_test_that_cannot_be_run_is_refused_with_its_line() {
+        let error = |text: String| BundleSpec::parse(&text).unwrap_err().to_string();
+        let other = TEST.replace("\"abcd\"", "\"efgh\"");
+        assert_eq!(
+            error(format!("{GOOD}{other}")),
+            "line 17: expected the name of a [[module]], found \"efgh\""
+        );
+        let data = GOOD.replace("0755", "0644");
+        assert!(error(format!("{data}{TEST}")).starts_with("line 17: the module \"abcd\" cannot be run"));
+        let long = TEST.replace("output =", "limit = \"2h\"\noutput =");
+        assert_eq!(error(format!("{GOOD}{long}")), "line 19: expected at most 1h, found \"2h\"");
     }
 
     // PROTOCOL 6.6

@@ -218,6 +218,9 @@ pub enum Refusal {
     /// The bundle's agent would not take the place of the one that runs: where that one is.
     #[n(8)]
     OtherAgent(#[n(0)] Label),
+    /// A person at the site does not want it (R9).
+    #[n(9)]
+    Declined,
 }
 
 impl fmt::Display for Refusal {
@@ -233,6 +236,7 @@ impl fmt::Display for Refusal {
             Self::SpecialMode(module) => {
                 write!(f, "module {module} has a set-user-ID, set-group-ID or sticky bit, not allowed here")
             }
+            Self::Declined => f.write_str("declined at the site"),
             Self::OtherAgent(text) => {
                 write!(f, "the bundle's agent would not replace the one that runs: {text}")
             }

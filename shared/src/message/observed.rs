@@ -3,6 +3,7 @@
 
 use minicbor::{Decode, Encode};
 
+use super::encode;
 use crate::bounded;
 use crate::device::{DeviceClass, DeviceName, Fault};
 use crate::id::{Digest, EnvelopeId, Label};
@@ -24,6 +25,10 @@ pub struct Acknowledge {
     /// held (PROTOCOL 14.10). `None`: the manager does not have that one any more.
     #[n(2)]
     pub there: Option<Linked>,
+    /// The stamps of those fault reports that have one. An agent takes its reports by these (PROTOCOL 14.2): numbers are given
+    /// out again after a disk was put back. `None`: a manager that knows of none.
+    #[cbor(n(3), default, decode_with = "bounded_stamps")]
+    pub stamps: Option<Vec<Digest>>,
 }
 
 /// A reading by its digest, and the one that it names as the one before it.
@@ -63,6 +68,20 @@ pub struct FaultReport {
     /// Changes that the agent had no room to keep, ever.
     #[n(2)]
     pub dropped: u64,
+    /// Tells it from another report that got the same number before a disk was put back: SHA-256 of the report as it was first
+    /// made, without this. The same when it is sent again. `None`: an older agent has made it.
+    #[n(3)]
+    pub stamp: Option<Digest>,
+}
+
+impl FaultReport {
+    /// A report that is made now.
+    #[must_use]
+    pub fn stamped(number: u64, changes: Vec<FaultChange>, dropped: u64) -> Self {
+        let plain = Self { number, changes, dropped, stamp: None };
+        let stamp = Some(Digest::of(&encode(&plain)));
+        Self { stamp, ..plain }
+    }
 }
 
 /// One fault of a device, from its beginning. Device, key and beginning name it: said again, it is the same one.
@@ -114,6 +133,18 @@ pub struct CounterReport {
     /// The readings, in their order, as `reading::pack` has made them.
     #[cbor(n(3), encode_with = "minicbor::bytes::encode", decode_with = "bounded_bytes")]
     pub packed: Vec<u8>,
+}
+
+/// Refuses too many while they are read.
+fn bounded_stamps<C>(
+    d: &mut minicbor::Decoder<'_>,
+    ctx: &mut C,
+) -> Result<Option<Vec<Digest>>, minicbor::decode::Error> {
+    if d.datatype()? == minicbor::data::Type::Null {
+        d.null()?;
+        return Ok(None);
+    }
+    bounded::list::<_, _, ACKNOWLEDGED_MAX_COUNT>(d, ctx).map(Some)
 }
 
 /// Refuses what is too long before it is copied.

@@ -39,6 +39,9 @@ pub struct InstallOrder {
     /// What the agent is called afterwards.
     #[n(2)]
     pub software_version: SoftwareVersion,
+    /// It waits for a schedule of this bundle, which is mailed by itself.
+    #[cbor(n(3), default, skip_if = "core::ops::Not::not")]
+    pub scheduled: bool,
 }
 
 /// Names orders that are withdrawn. Idempotent.

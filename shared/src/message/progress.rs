@@ -107,6 +107,15 @@ pub enum WaitReason {
     /// The box is to restart, and the install goes on after that.
     #[n(5)]
     BoxRestarts,
+    /// Its time has not come, or its window is closed.
+    #[n(6)]
+    NotYet,
+    /// A person at the site has put it off.
+    #[n(7)]
+    PutOff,
+    /// It comes with a schedule, which has not arrived.
+    #[n(8)]
+    NoSchedule,
 }
 
 impl fmt::Display for WaitReason {
@@ -118,6 +127,9 @@ impl fmt::Display for WaitReason {
             Self::Leased => "a lease is held",
             Self::ModuleRunning => "a module is in use",
             Self::BoxRestarts => "the box is to restart",
+            Self::NotYet => "its time has not come",
+            Self::PutOff => "put off at the site",
+            Self::NoSchedule => "its schedule has not arrived",
         })
     }
 }

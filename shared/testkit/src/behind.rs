@@ -2,7 +2,7 @@
 //! acknowledgements that it owes. The rules are those of the real manager's core; rows of a table are maps here.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use manager_core::chain::{Intake, Link, Place, complete, link};
 use shared::message::{Acknowledge, CounterReport, FaultReport, Linked, ReadingMark};
@@ -32,6 +32,7 @@ pub(crate) struct Behind {
     pub(crate) refused: u64,
     pub(crate) broken: u64,
     numbers: BTreeMap<u64, UnixMillis>,
+    stamps: BTreeSet<Digest>,
     upto: Option<ReadingMark>,
     acknowledged_at: Option<UnixMillis>,
 }
@@ -46,12 +47,14 @@ impl Behind {
         }
         assert_eq!(report.dropped, 0);
         self.numbers.insert(report.number, now);
+        self.stamps.extend(report.stamp);
     }
 
     /// The same envelope came once more: the answer may have been lost.
     pub(crate) fn copy_came(&mut self, now: UnixMillis, report: &FaultReport) {
         let due = self.acknowledged_at.map_or(now, |last| now.max(last.plus(COPY_PAUSE)));
         self.numbers.entry(report.number).or_insert(due);
+        self.stamps.extend(report.stamp);
     }
 
     /// Takes readings in.
@@ -101,6 +104,12 @@ impl Behind {
         let readings = self.upto.take();
         let there = readings.and_then(|mark| self.readings.get(&mark)).map(|known| known.linked);
         self.acknowledged_at = Some(now);
-        Acknowledge { faults: std::mem::take(&mut self.numbers).into_keys().collect(), readings, there }
+        let stamps = Some(std::mem::take(&mut self.stamps).into_iter().collect());
+        Acknowledge {
+            faults: std::mem::take(&mut self.numbers).into_keys().collect(),
+            readings,
+            there,
+            stamps,
+        }
     }
 }

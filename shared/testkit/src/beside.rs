@@ -87,6 +87,8 @@ pub(crate) struct Beside {
     contacts: u64,
     /// Times that the disk was put back.
     pub(crate) put_back: u64,
+    /// Faults that a disk which was put back does not know of any more, or not their end. The manager may know them.
+    forgotten: BTreeSet<FaultName>,
 }
 
 impl Beside {
@@ -115,6 +117,7 @@ impl Beside {
             told: BTreeMap::new(),
             contacts: 0,
             put_back: 0,
+            forgotten: BTreeSet::new(),
         };
         beside.new_chain();
         beside
@@ -178,7 +181,7 @@ impl Beside {
         self.made.insert((mark, linked.digest), said.clone());
         self.kept.insert(said.clone());
         self.disk.push(Kept { mark, linked, signed, seen, said });
-        Event::ReadingKept { mark }
+        Event::ReadingKept { device: device.clone(), mark }
     }
 
     pub(crate) fn compare(&self, mark: ReadingMark, there: Linked) -> Event {
@@ -207,6 +210,20 @@ impl Beside {
             self.put_back += 1;
         }
         did
+    }
+
+    /// The whole disk is put back to this copy of it.
+    pub(crate) fn put_whole_disk_back(&mut self, copy: &Self) {
+        self.put_disk_back((self.disk.len() - copy.disk.len()) as u64);
+        let since = self.faults.iter().filter(|(name, end)| copy.faults.get(*name) != Some(*end));
+        self.forgotten.extend(since.map(|(name, _)| name.clone()));
+        self.faults.clone_from(&copy.faults);
+        self.told.clear();
+    }
+
+    /// Faults that the manager may know better than the box.
+    pub(crate) fn forgotten(&self) -> &BTreeSet<FaultName> {
+        &self.forgotten
     }
 
     /// Puts readings into a report, as many as it may hold.

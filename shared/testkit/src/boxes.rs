@@ -5,9 +5,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason, KeyName, Lease,
-    LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing, Payload, PostResult,
-    Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
+    AgentCore, BillDays, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason,
+    KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing,
+    Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
 };
 use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
@@ -21,6 +21,7 @@ use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, Softwa
 use crate::beside::Beside;
 use crate::dice::Dice;
 use crate::persona::Persona;
+use crate::planned::Tests;
 use crate::post::{Answer, Content, Mail, Post, Reader};
 
 /// The trust of this version: each has an order key of its own. A box believes version 1 at first.
@@ -53,10 +54,10 @@ pub(crate) struct SimBox {
     pub(crate) core: AgentCore,
     /// What survives a power cut.
     saved: Vec<u8>,
-    dice: Dice,
+    pub(crate) dice: Dice,
     /// Its clock is wrong by so many milliseconds.
     clock_offset_ms: i64,
-    files: BTreeMap<ModulePath, Digest>,
+    pub(crate) files: BTreeMap<ModulePath, Digest>,
     /// The agent program that runs.
     program: Digest,
     backups: BTreeMap<EnvelopeId, BTreeMap<ModulePath, Option<Digest>>>,
@@ -83,6 +84,10 @@ pub(crate) struct SimBox {
     /// Runs of its system so far.
     boots: u64,
     pub(crate) installs: u64,
+    /// Tests that it was to run.
+    pub(crate) tests: Tests,
+    /// Installs that began when their schedules let them.
+    pub(crate) in_time: u64,
     /// Its way to the mail servers.
     pub(crate) line: Line,
     /// Effects until the next cut, for exhaustive tests.
@@ -126,6 +131,8 @@ impl SimBox {
             power_cuts: 0,
             boots: 0,
             installs: 0,
+            tests: Tests::default(),
+            in_time: 0,
             line: Line::Up,
             cut_after: None,
             effects: 0,
@@ -154,6 +161,29 @@ impl SimBox {
         }
     }
 
+    /// The whole disk is put back to the copy that was made of it, as far as it is about devices: what it means for orders is
+    /// not played.
+    pub(crate) fn put_whole_disk_back(
+        &mut self,
+        copy: &(Vec<u8>, Beside),
+        now: UnixMillis,
+        post: &mut Post,
+        bundles: &Bundles,
+    ) {
+        let (saved, beside) = copy;
+        let older = State::decode(saved).expect("what was saved reads back");
+        let mut state = self.saved_state();
+        state.watch = older.watch;
+        self.saved = state.encode();
+        self.beside.put_whole_disk_back(beside);
+        self.start(now, post, bundles);
+    }
+
+    /// A copy of the disk.
+    pub(crate) fn copy_of_disk(&self) -> (Vec<u8>, Beside) {
+        (self.saved.clone(), self.beside.clone())
+    }
+
     /// Looks at the mailbox and at the clock.
     pub(crate) fn poll(&mut self, now: UnixMillis, post: &mut Post, bundles: &Bundles) {
         if self.persona.off {
@@ -180,6 +210,7 @@ impl SimBox {
         for looked in self.beside.look(now, self.clock(now)) {
             self.feed(now, looked, post, bundles);
         }
+        self.people(now, post, bundles);
         let mails = if self.line == Line::Down { vec![] } else { post.look(&self.reader()) };
         for number in mails {
             let Some(mail) = post.fetch(&self.reader(), number).cloned() else { continue };
@@ -218,11 +249,11 @@ impl SimBox {
         }
     }
 
-    fn clock(&self, now: UnixMillis) -> UnixMillis {
+    pub(crate) fn clock(&self, now: UnixMillis) -> UnixMillis {
         UnixMillis(now.0 + self.clock_offset_ms)
     }
 
-    fn feed(&mut self, now: UnixMillis, event: Event, post: &mut Post, bundles: &Bundles) {
+    pub(crate) fn feed(&mut self, now: UnixMillis, event: Event, post: &mut Post, bundles: &Bundles) {
         let mut events = VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let mut effects = Vec::new();
@@ -320,8 +351,11 @@ impl SimBox {
                 self.dispose(mail, disposal, post);
                 return None;
             }
-            // There is room for all readings, and no counter falls.
-            Effect::Leave { .. } | Effect::LookAgain { .. } | Effect::DropReadings { .. } => return None,
+            // There is room for all readings; who is to be asked for everything is so every fourth time; people here leave no files.
+            Effect::Leave { .. }
+            | Effect::LookAgain { .. }
+            | Effect::DropReadings { .. }
+            | Effect::DropWish { .. } => return None,
             Effect::KeepReading { device, seen, anomalies } => self.beside.keep(&device, *seen, anomalies),
             Effect::CompareReading { mark, there } => self.beside.compare(mark, there),
             Effect::BeginChain { after } => self.beside.begin_chain(after),
@@ -340,13 +374,16 @@ impl SimBox {
             Effect::Stage { order, .. } => {
                 let full = self.persona.disk_full > 0;
                 self.persona.disk_full = self.persona.disk_full.saturating_sub(1);
+                // From scratch.
+                self.backups.remove(&order);
                 Event::Staged { order, result: if full { Err(StageFault::NoSpace) } else { Ok(()) } }
             }
             Effect::ReadUse { order, .. } => {
                 self.explained(order, "looking");
                 Event::UseRead { order, found: self.in_use(now) }
             }
-            Effect::RunScript { order, phase, .. } => self.run_script(order, phase),
+            Effect::RunScript { order, phase, .. } => self.run_script(now, order, phase),
+            Effect::RunTest { order, path, .. } => self.run_test(order, &path),
             Effect::Switch { order, modules } => {
                 self.explained(order, "switching");
                 self.switch(order, &modules);
@@ -383,7 +420,7 @@ impl SimBox {
         })
     }
 
-    fn saved_state(&self) -> State {
+    pub(crate) fn saved_state(&self) -> State {
         State::decode(&self.saved).expect("what was saved reads back")
     }
 
@@ -409,7 +446,9 @@ impl SimBox {
             | Order::Heartbeat(_)
             | Order::Rekey
             | Order::Acknowledge(_)
-            | Order::QueryCounters => Payload::Absent,
+            | Order::QueryCounters
+            | Order::Schedule(_)
+            | Order::Test(_) => Payload::Absent,
         };
         self.beside.heard();
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload, key }
@@ -444,11 +483,12 @@ impl SimBox {
             if matches!(order, Order::Install(_)) {
                 self.taken.insert(facts.id);
             }
+            self.tests.taken(facts.id, order);
         }
         post.delete(&self.reader(), handle.0);
     }
 
-    fn run_script(&mut self, order: EnvelopeId, phase: Phase) -> Event {
+    fn run_script(&mut self, now: UnixMillis, order: EnvelopeId, phase: Phase) -> Event {
         let state = match phase {
             Phase::Check => "checking",
             Phase::Pre => "pre",
@@ -458,6 +498,9 @@ impl SimBox {
             Phase::Stage | Phase::Switch | Phase::Prove => panic!("{phase} is no script phase"),
         };
         self.explained(order, state);
+        if phase == Phase::Pre {
+            self.check_time(now);
+        }
         let mut code = 0;
         if phase == Phase::Check && self.persona.not_now > 0 {
             self.persona.not_now -= 1;
@@ -516,6 +559,7 @@ impl SimBox {
         assert!(waits, "{}: a report was posted before it was saved", self.id);
         assert!(self.keys.contains(&outgoing.signer), "{}: signs with keys that are gone", self.id);
         let (envelope, report) = self.seal(&outgoing);
+        self.tests.said(number.0, &report);
         if let Report::Ended(ended) = &outgoing.report {
             self.ended.entry(ended.order).or_default().insert(number.0);
         }
@@ -620,7 +664,9 @@ impl SimBox {
         assert_eq!(self.files, expected, "{}: the files are neither old nor new", self.id);
         let there = self.files.get(&agent_path()).copied().unwrap_or_else(factory_program);
         assert_eq!(self.program, there, "{}: another agent runs than the one that is there", self.id);
-        assert!(self.backups.is_empty(), "{}: old files are left over", self.id);
+        // One whose time was over when it was to be tried again keeps its folder until then.
+        let waits = |order: &EnvelopeId| state.queue.iter().any(|job| job.order == *order);
+        assert!(self.backups.keys().all(waits), "{}: old files are left over", self.id);
     }
 
     /// In the end, every order that was taken has exactly one end, which was reported.
@@ -632,6 +678,7 @@ impl SimBox {
             let reports = self.ended.get(order).map_or(0, BTreeSet::len);
             assert_eq!(reports + usize::from(waits), 1, "{}: order {order} has {reports} ends", self.id);
         }
+        self.check_tests();
     }
 
     /// True if it has exactly this version's files.
@@ -652,7 +699,8 @@ fn factory_program() -> Digest {
 
 fn profile(id: &AgentId) -> Profile {
     let counters_every = Some(Duration::from_secs(3 * 86_400));
-    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every }
+    let bill = BillDays { days: BTreeSet::from([1, 20, 31]), utc_offset_minutes: 9 * 60 };
+    Profile { agent: id.clone(), classes: vec![], rules: Rules::default(), counters_every, bill }
 }
 
 fn versions(report: &Report) -> Option<&VersionReport> {
@@ -665,6 +713,8 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => None,
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => None,
     }
 }

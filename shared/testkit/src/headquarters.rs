@@ -5,19 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use agent_core::{EnvelopeFacts, KeyName};
+use manager_core::consent::Standing;
+use manager_core::delivery::Cause;
 use manager_core::enrol::{EnrolDecision, Enrolment, decide};
 use manager_core::rekey::{Belief, FormerKey, rekey_due};
 use manager_core::trust::heartbeat_due;
+use manager_core::window::{Windows, Zone};
 use manager_core::{
-    Action, AgentFacts, Campaign, CampaignState, Delay, Fleet, Target, TargetEvent, TargetState, plan,
+    Action, AgentFacts, Campaign, CampaignState, Fleet, Target, TargetEvent, TargetState, Trouble, plan,
 };
 use shared::keys::SigningKey;
-use shared::limits::{FORMER_SIGNING_KEY_LIFE, ORDER_LIFE};
+use shared::limits::{FORMER_SIGNING_KEY_LIFE, INTERVALS_MAX_COUNT, ORDER_LIFE};
 use shared::message::{
-    CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Rekeyed, Report, VersionReport,
+    CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Rekeyed, Report, Schedule, TestOrder,
+    VersionReport,
 };
 use shared::trust::Statement;
-use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, SoftwareVersion, UnixMillis};
 
 use crate::behind::Behind;
 use crate::boxes::{RELEASE_SEED, trust};
@@ -26,6 +30,9 @@ use crate::post::{Answer, Content, Mail, Post, Reader};
 
 /// Boxes expect to hear of the manager this often.
 const HEARTBEAT: Heartbeat = Heartbeat { every_ms: 7 * 86_400_000 };
+
+/// When boxes may be changed in campaigns that keep to windows.
+const NIGHTS: &str = "22:00-05:00";
 
 const RETRY_MIN: core::time::Duration = core::time::Duration::from_secs(300);
 
@@ -121,7 +128,18 @@ impl Headquarters {
         for (id, dead_address) in agents {
             store.keys.insert(id.clone(), KeyRing::default());
             store.behind.insert(id.clone(), Rc::default());
-            store.fleet.insert(id.clone(), AgentFacts { classes: vec![], enrolled: false, version: None });
+            store.fleet.insert(
+                id.clone(),
+                AgentFacts {
+                    classes: vec![],
+                    enrolled: false,
+                    version: None,
+                    consent: Standing::Always,
+                    has_admin: false,
+                    penalty_until: None,
+                    grave_faults: vec![],
+                },
+            );
             let invited = Enrolment {
                 secret_digest: Digest::of(&[7; 32]),
                 expires: now.plus(core::time::Duration::from_secs(90 * 86_400)),
@@ -153,6 +171,16 @@ impl Headquarters {
         let enrolled = self.store.fleet.iter().filter(|(_, facts)| facts.enrolled);
         let agents: Vec<AgentId> = enrolled.map(|(agent, _)| agent.clone()).collect();
         self.store.order_keys(now, &agents, self.recipients_per_mail, &mut self.dice);
+    }
+
+    /// The operator has all agents run the test of what they should have.
+    pub(crate) fn order_tests(&mut self, now: UnixMillis, version: &SoftwareVersion) {
+        let enrolled = self.store.fleet.iter().filter(|(_, facts)| facts.enrolled);
+        let agents: Vec<AgentId> = enrolled.map(|(agent, _)| agent.clone()).collect();
+        let order = Order::Test(TestOrder { software_version: version.clone() });
+        for batch in agents.chunks(self.recipients_per_mail) {
+            self.store.queue(now, order.clone(), None, batch, &mut self.dice);
+        }
     }
 
     /// The keys that an agent's orders are sealed to.
@@ -303,7 +331,7 @@ impl Store {
                 self.take_report(now, &Signed { signer, key, envelope, sequence, report, sent }, dice);
             }
             Content::Bounce { envelope, agent } => {
-                let event = TargetEvent::Bounced(*envelope, "5.1.1 no such mailbox".to_owned());
+                let event = TargetEvent::Bounced(*envelope, trouble(Cause::NoRoute));
                 for campaign in &mut self.campaigns {
                     campaign.apply(now, agent, &event);
                 }
@@ -398,7 +426,7 @@ impl Store {
         self.sequence += 1;
         let envelope = dice.envelope_id();
         let queued = agents.iter().map(|agent| (agent.clone(), (now, 0))).collect();
-        let (created, expires) = (now, now.plus(ORDER_LIFE));
+        let (created, expires) = (now, now.plus(self.life(now, campaign)));
         self.outbox.push(OutOrder {
             envelope,
             sequence: self.sequence,
@@ -409,6 +437,12 @@ impl Store {
             queued,
         });
         envelope
+    }
+
+    /// How long an order lives: no longer than its campaign (R11).
+    fn life(&self, now: UnixMillis, campaign: Option<usize>) -> core::time::Duration {
+        let expiry = campaign.and_then(|at| self.campaigns[at].rollout.times.expires_at);
+        expiry.map_or(ORDER_LIFE, |at| at.since(now).min(ORDER_LIFE))
     }
 
     /// New keys, from the current ones only (PROTOCOL 13.5). Proofs are not simulated.
@@ -462,6 +496,7 @@ impl Store {
                     bundle: bundle.digest,
                     bundle_bytes: 1,
                     software_version: bundle.software_version.clone(),
+                    scheduled: self.campaigns[at].rollout.times.is_scheduled(),
                 });
                 self.mail(now, at, &order, &agents, TargetEvent::OrderQueued, (per_mail, dice));
             }
@@ -490,6 +525,58 @@ impl Store {
             }
             Action::Retry { agents } => self.campaigns[at].restart(&agents),
             Action::Finish => self.campaigns[at].state = CampaignState::Finished,
+            Action::OpenWave(number) => self.campaigns[at].open_wave(number, now),
+            Action::PassWave(number) => self.campaigns[at].pass_wave(number, now),
+            Action::Halt(why) => {
+                let unsent = self.campaigns[at].halt(why, now).unwrap_or_default();
+                for out in self.outbox.iter_mut().filter(|out| out.campaign == Some(at)) {
+                    out.queued.retain(|agent, _| !unsent.contains(agent));
+                }
+            }
+            Action::Schedule { agents } => self.schedule(now, at, &agents, (per_mail, dice)),
+            Action::Test { agents } => {
+                let software_version = self.campaigns[at].bundle.software_version.clone();
+                let order = Order::Test(TestOrder { software_version });
+                self.mail(now, at, &order, &agents, TargetEvent::TestQueued, (per_mail, dice));
+            }
+            Action::AskConsent { agents } => panic!("nobody is to be asked in this world: {agents:?}"),
+        }
+    }
+
+    /// Says when agents may install: all sites have the same nights.
+    fn schedule(
+        &mut self,
+        now: UnixMillis,
+        at: usize,
+        agents: &[AgentId],
+        (per_mail, dice): (usize, &mut Dice),
+    ) {
+        let Campaign { bundle, rollout, .. } = &self.campaigns[at];
+        let times = rollout.times;
+        let not_before = times.install_at.unwrap_or(now).max(now);
+        let nights = Windows::parse(NIGHTS).unwrap();
+        let nights = nights.intervals(
+            &Zone::utc(),
+            not_before,
+            now.plus(self.life(now, Some(at))),
+            INTERVALS_MAX_COUNT,
+        );
+        let intervals = if times.windows { nights } else { vec![] };
+        let from = intervals.first().map_or(not_before, |first| first.from);
+        let order = Order::Schedule(Schedule {
+            bundle: bundle.digest,
+            software_version: bundle.software_version.clone(),
+            bundle_bytes: 1,
+            not_before,
+            intervals,
+            defer_until: times.defer_max_ms.map(|ms| from.plus(core::time::Duration::from_millis(ms))),
+            fetch: times.fetch,
+        });
+        for batch in agents.chunks(per_mail) {
+            let envelope = self.queue(now, order.clone(), Some(at), batch, dice);
+            for agent in batch {
+                self.campaigns[at].apply(now, agent, &TargetEvent::ScheduleQueued(envelope, from));
+            }
         }
     }
 
@@ -520,12 +607,12 @@ impl Store {
             }
             Answer::Never => {
                 out.queued.remove(agent);
-                TargetEvent::Refused(out.envelope, "550 5.1.1".to_owned())
+                TargetEvent::Refused(out.envelope, trouble(Cause::UnknownMailbox))
             }
             Answer::Later => {
                 let next_try = now.plus(RETRY_MIN * 2u32.pow(attempts.min(6)));
                 out.queued.insert(agent.clone(), (next_try, attempts + 1));
-                TargetEvent::Delayed(out.envelope, Delay { text: "450".to_owned(), next_try })
+                TargetEvent::Delayed(out.envelope, trouble(Cause::Greylisted), next_try)
             }
         };
         if let Some(campaign) = out.campaign {
@@ -548,6 +635,10 @@ impl Store {
     }
 }
 
+fn trouble(cause: Cause) -> Trouble {
+    Trouble { cause, text: "said a mail server".to_owned() }
+}
+
 fn versions(report: &Report) -> Option<&VersionReport> {
     match report {
         Report::Ended(ended) => Some(&ended.versions),
@@ -558,6 +649,8 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Standing(_)
         | Report::Rekeyed(_)
         | Report::Faults(_)
-        | Report::Counters(_) => None,
+        | Report::Counters(_)
+        | Report::Fetch(_)
+        | Report::Tested(_) => None,
     }
 }

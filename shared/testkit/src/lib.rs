@@ -22,6 +22,7 @@ mod dice;
 mod headquarters;
 pub mod lab;
 mod persona;
+mod planned;
 mod post;
 pub mod programs;
 pub mod station;

@@ -31,6 +31,8 @@ pub struct Persona {
     pub tampering: u64,
     /// Its clock jumps, per thousand polls.
     pub clock_jumps: u64,
+    /// Somebody at the site puts off what waits, or cancels it, per thousand polls.
+    pub people: u64,
     /// Its address is refused by the relay.
     pub dead_address: bool,
     /// Devices beside it.
@@ -55,6 +57,7 @@ impl Persona {
             disk_full: 0,
             tampering: 0,
             clock_jumps: 0,
+            people: 0,
             dead_address: false,
             devices: 0,
             put_back: 0,
@@ -64,13 +67,13 @@ impl Persona {
     /// True if it can do what it is told in the end, whatever happens on the way.
     #[must_use]
     pub fn recovers(&self) -> bool {
-        !self.off && !self.dead_address && self.tampering == 0 && self.clock_jumps == 0
+        !self.off && !self.dead_address && self.tampering == 0 && self.clock_jumps == 0 && self.people == 0
     }
 
     pub(crate) fn roll(dice: &mut Dice) -> Self {
         let healthy = Self { devices: usize::try_from(dice.below(4)).unwrap(), ..Self::healthy() };
         let phases = [Phase::Check, Phase::Pre, Phase::Post, Phase::Verify, Phase::Prove, Phase::Undo];
-        match dice.below(16) {
+        match dice.below(17) {
             0 => Self { off: true, ..healthy },
             1 | 2 => {
                 let phase = phases[usize::try_from(dice.below(6)).unwrap()];
@@ -95,8 +98,9 @@ impl Persona {
                 power_cuts: dice.below(30),
                 ..healthy
             },
-            14 => Self { put_back: 2, devices: 2, power_cuts: dice.below(10), ..healthy },
             13 => Self { leases: 1 + u32::try_from(dice.below(20)).unwrap(), restarts: 1, ..healthy },
+            14 => Self { put_back: 2, devices: 2, power_cuts: dice.below(10), ..healthy },
+            15 => Self { people: 100, ..healthy },
             _ => healthy,
         }
     }

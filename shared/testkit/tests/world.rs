@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use manager_core::TargetState;
+use manager_core::rollout::Times;
 use shared::AgentId;
 use shared::message::Phase;
 use testkit::{Figures, Habits, Line, Persona, World};
@@ -35,6 +36,7 @@ fn fleets_survive_whatever_hundreds_of_seeds_bring() {
     println!("200 seeds: {total:?}");
     let lively = total.power_cuts > 500 && total.installs > 2_000 && total.key_changes > 2_000;
     let lively = lively && total.faults > 1_000 && total.readings > 10_000 && total.put_back > 50;
+    let lively = lively && total.in_time > 1_000 && total.tests > 500;
     assert!(lively, "the world is too kind: {total:?}");
 }
 
@@ -159,6 +161,24 @@ fn a_box_whose_disk_is_put_back_while_no_answer_comes_finds_out_where_its_chain_
         world.keep_orders_back(false);
         let after = told_after(2, world).figures().readings;
         assert!(after > before + 30, "{lacks}: {before}, {after}");
+    }
+}
+
+#[test]
+fn an_answer_from_before_a_disk_was_put_back_keeps_no_fault_from_the_manager() {
+    // PROTOCOL 14.2: the numbers of fault reports are given out again, and old answers name them.
+    for seed in 0..8 {
+        let mut world = World::new(seed, vec![Persona { devices: 3, ..Persona::healthy() }], Habits::good());
+        world.run_for(DAY);
+        world.keep_orders_back(true);
+        world.put_whole_disk_back_after(&box_1(), DAY * 12);
+        // What is said now is lost.
+        world.set_habits(Habits { drop: 1_000, ..Habits::good() });
+        world.run_for(DAY * 12);
+        world.keep_orders_back(false);
+        world.run_for(DAY);
+        let figures = told_after(1, world).figures();
+        assert!(figures.faults > 3 && figures.put_back == 1, "{figures:?}");
     }
 }
 
@@ -308,4 +328,27 @@ fn an_agent_that_does_not_prove_itself_is_tried_again_and_its_order_only_after_t
     world.run_until_settled();
     assert_eq!(world.in_state(0, TargetState::Verified).len(), 3);
     world.check_end();
+}
+
+#[test]
+fn boxes_keep_to_the_nights_of_their_sites_and_ask_for_what_they_are_offered() {
+    let busy = Persona { not_now: 8, ..Persona::healthy() };
+    let asked = Persona { people: 1000, ..Persona::healthy() };
+    for fetch in [false, true] {
+        let mut world = world_of(vec![Persona::healthy(), busy.clone(), asked.clone()]);
+        // The world begins at half past eleven in the morning, UTC.
+        let times = Times { windows: true, fetch, ..Times::default() };
+        world.start_campaign_at(1, 0, times);
+        world.run_for(Duration::from_secs(10 * 3600));
+        assert_eq!(world.figures().installs, 0, "it is not yet ten in the evening");
+        world.run_until_settled();
+        let verified = world.in_state(0, TargetState::Verified);
+        assert!(verified.len() >= 2 && world.figures().in_time >= 2, "{verified:?}");
+        // One mail each: nobody had to be sent the bundle twice.
+        assert_eq!(world.installs_mailed(), 3);
+        world.order_tests(1);
+        world.run_for(DAY);
+        assert_eq!(world.figures().tests, verified.len() as u64);
+        world.check_end();
+    }
 }

@@ -32,8 +32,8 @@ pub(crate) enum Signal {
     Adopted(Result<(), Label>),
     /// The pause may be over.
     Tick,
-    /// A cancel order names it.
-    Cancel,
+    /// A cancel order names it, or a person at the site does not want it.
+    Cancel(Refusal),
     /// The agent has started; what was under way may or may not have happened.
     Restarted {
         /// The state is an older copy: more may have happened than it says.
@@ -50,7 +50,7 @@ impl Install {
             (I::Comparing(p), Signal::Read(found)) => compared(p, around, found),
             (I::Staging(p), Signal::Staged(result)) => staged(p, around, result),
             (I::Checking(p), Signal::Script(Phase::Check, end, output)) => checked(p, around, &end, output),
-            (I::Waiting(p, wait), Signal::Tick) => resumed(p, wait, around.now),
+            (I::Waiting(p, wait), Signal::Tick) => resumed(p, wait, around),
             (I::Looking(p, before), Signal::Use(found)) => looked(p, before, around, &found),
             (I::Pre(p), Signal::Script(Phase::Pre, end, output)) => prepared(p, &end, output),
             (I::Switching(p), Signal::Switched(result)) => switched(p, around, result),
@@ -77,7 +77,9 @@ impl Install {
             }
             (I::AwaitingRestart(p, restart), Signal::Tick) => restart::still_up(p, restart, around),
             (state, Signal::Restarted { recovered }) => restarted(state, around, recovered),
-            (state, Signal::Cancel) if !state.has_begun() => cancelled(state),
+            (state, Signal::Cancel(refusal)) if !state.has_begun() => {
+                end(state.job().order, Outcome::Refused(refusal), None)
+            }
             (state, _) => Turn::Ignored(state),
         }
     }
@@ -155,9 +157,9 @@ fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts
     }
     Turn::Go(Install::Comparing(Box::new(Planned {
         from: around.installed.map(|c| c.software_version.clone()),
+        interruptions: job.interruptions,
         job,
         facts,
-        interruptions: 0,
         undo_interruptions: 0,
         waits: 0,
         told: None,
@@ -166,16 +168,23 @@ fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts
     })))
 }
 
+/// What is installed once the bundle is.
+fn together(p: &Planned, around: &Surroundings<'_>) -> Combination {
+    let together = Combination::overlaid(around.installed, p.job.target.clone(), &p.facts.modules);
+    Combination { test: p.facts.test.clone(), ..together }
+}
+
 /// Precheck, then act: nothing to do, not over this version, or go on.
 fn compared(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) -> Turn {
     let repeats = p.from.as_ref() == Some(&p.job.target);
-    let together = Combination::overlaid(around.installed, p.job.target.clone(), &p.facts.modules);
+    let together = together(&p, around);
     if repeats && first_bad(&together.modules, &found).is_none() {
         return Turn::End(Box::new(End {
             order: p.job.order,
             outcome: Outcome::AlreadyInstalled,
             output: None,
-            commit: None,
+            // The bundle may have been made anew with another test.
+            commit: around.installed.is_none_or(|now| *now != together).then_some(together),
             found: Some(found),
             become_what_is_at: None,
         }));
@@ -250,7 +259,7 @@ fn confirmed(p: Box<Planned>, around: &Surroundings<'_>, found: ModulesFound) ->
         let why = Label::lossy(&format!("{} is not the file that was installed", module.path));
         return roll_back(p, Phase::Verify, Cause::BadContent(why));
     }
-    let commit = Combination::overlaid(around.installed, p.job.target.clone(), &p.facts.modules);
+    let commit = together(&p, around);
     Turn::End(Box::new(End {
         order: p.job.order,
         outcome: Outcome::Installed,
@@ -277,7 +286,9 @@ fn restored(p: Box<Planned>, after: After, around: &Surroundings<'_>, damaged: b
 pub(super) fn finished(p: Box<Planned>, after: After, around: &Surroundings<'_>, back: Back) -> Turn {
     let clean = !back.damaged && !back.undo_failed;
     let failure = match after {
-        After::Retry(_) if clean && around.now <= p.job.expires => return Turn::Go(Install::Staging(p)),
+        After::Retry(_) if clean && around.now <= p.job.expires => {
+            return if around.may_begin { Turn::Go(Install::Staging(p)) } else { Turn::Back(p) };
+        }
         After::Wait(hindrance) if clean => return pause(p, around.now, hindrance, Resume::Checking),
         After::Fail(failure) => failure,
         After::Retry(phase) => Failure { phase, cause: Cause::Interrupted, undo_failed: false },
@@ -347,8 +358,4 @@ pub(super) fn interrupted(mut p: Box<Planned>, phase: Phase) -> Turn {
         return roll_back(p, phase, Cause::Interrupted);
     }
     Turn::Go(Install::Restoring(p, After::Retry(phase)))
-}
-
-fn cancelled(state: Install) -> Turn {
-    end(state.job().order, Outcome::Refused(Refusal::Cancelled), None)
 }

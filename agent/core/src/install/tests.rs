@@ -27,7 +27,17 @@ fn version(text: &str) -> SoftwareVersion {
 
 fn job() -> Job {
     let expires = T0.plus(core::time::Duration::from_secs(86_400));
-    Job { order: EnvelopeId([1; 16]), expires, target: version("2-0"), taken: T0 }
+    Job {
+        order: EnvelopeId([1; 16]),
+        expires,
+        target: version("2-0"),
+        taken: T0,
+        bundle: None,
+        scheduled: false,
+        told: None,
+        overtaken_by: None,
+        interruptions: 0,
+    }
 }
 
 fn facts() -> BundleFacts {
@@ -48,6 +58,7 @@ fn facts() -> BundleFacts {
         has_script: true,
         modules: vec![module],
         unpacked_bytes: 1,
+        test: None,
     }
 }
 
@@ -170,7 +181,7 @@ fn signals() -> Vec<(String, Signal)> {
         ("restored ok".to_owned(), Signal::Restored(Ok(()))),
         ("restored io".to_owned(), Signal::Restored(Err(label()))),
         ("tick".to_owned(), Signal::Tick),
-        ("cancel".to_owned(), Signal::Cancel),
+        ("cancel".to_owned(), Signal::Cancel(Refusal::Cancelled)),
         ("restarted".to_owned(), Signal::Restarted { recovered: false }),
         ("restarted recovered".to_owned(), Signal::Restarted { recovered: true }),
     ];
@@ -231,7 +242,7 @@ fn around() -> Surroundings<'static> {
     static ALL: LazyLock<(Rules, BootId, Program)> =
         LazyLock::new(|| (Rules::default(), boot("first"), program(b"old agent")));
     let (rules, boot, program) = &*ALL;
-    Surroundings { now: T0, classes: &[], rules, boot, program, installed: None }
+    Surroundings { now: T0, classes: &[], rules, boot, program, installed: None, may_begin: true }
 }
 
 #[test]
@@ -252,13 +263,22 @@ fn the_legal_moves_are_those_of_the_golden_file() {
         // The other states are the old program's, or say the same to both.
         let by_new = if matches!(state, Install::Adopting(_)) { self::signals() } else { vec![] };
         let by_new = by_new.into_iter().map(|(name, signal)| (format!("{name}, as new"), signal, as_new));
-        for (name, signal, around) in signals.chain(with_box).chain(by_new) {
+        // What the schedule says matters only to what has not begun.
+        let closed = Surroundings { may_begin: false, ..around() };
+        let same = |signal: &Signal| {
+            format!("{:?}", state.clone().turn(&around(), signal.clone()))
+                == format!("{:?}", state.clone().turn(&closed, signal.clone()))
+        };
+        let out_of_time = self::signals().into_iter().filter(|(_, signal)| !same(signal));
+        let out_of_time = out_of_time.map(|(name, signal)| (format!("{name}, closed"), signal, closed));
+        for (name, signal, around) in signals.chain(with_box).chain(by_new).chain(out_of_time) {
             let next = match state.clone().turn(&around, signal) {
                 Turn::Ignored(same) => {
                     assert_eq!(same, state, "an ignored signal changed something");
                     continue;
                 }
                 Turn::Go(next) => describe(&next),
+                Turn::Back(_) => "BACK INTO THE QUEUE".to_owned(),
                 Turn::End(end) => describe_outcome(&end.outcome),
             };
             writeln!(table, "{:<31} + {name:<22} = {next}", describe(&state)).unwrap();
@@ -305,6 +325,7 @@ fn the_third_interruption_is_the_last() {
         match state.turn(&around(), signal) {
             Turn::Go(next) => state = next,
             Turn::Ignored(same) => panic!("{} ignored its signal", same.name()),
+            Turn::Back(_) => panic!("its time is not over"),
             Turn::End(end) => break end.outcome,
         }
     };
@@ -346,6 +367,7 @@ fn not_now_is_asked_again_with_growing_pauses_until_the_order_expires() {
                 state = next;
             }
             Turn::Ignored(same) => panic!("{} ignored its signal", same.name()),
+            Turn::Back(_) => panic!("its time is not over"),
             Turn::End(end) => break end.outcome,
         }
     };
@@ -366,7 +388,7 @@ fn special_mode_bits_are_refused_unless_the_operator_allows_them() {
         match Install::Inspecting(job()).turn(&around, Signal::Inspected(Ok(Box::new(facts)))) {
             Turn::Go(next) => next.name().to_owned(),
             Turn::End(end) => describe_outcome(&end.outcome),
-            Turn::Ignored(_) => "ignored".to_owned(),
+            Turn::Ignored(_) | Turn::Back(_) => "ignored or sent back".to_owned(),
         }
     };
     assert_eq!(turn(true), "comparing");
@@ -390,8 +412,8 @@ fn a_failure_after_the_switch_needs_what_the_switch_has_kept() {
 
 #[test]
 fn from_versions_are_compared_with_the_files_and_a_damaged_target_is_mended() {
-    let old = Combination { software_version: version("1-0"), modules: vec![] };
-    let same = Combination { software_version: version("2-0"), modules: facts().modules };
+    let old = Combination { software_version: version("1-0"), modules: vec![], test: None };
+    let same = Combination { software_version: version("2-0"), modules: facts().modules, test: None };
     let mut only_over = planned();
     only_over.facts.from = vec![version("1-0")];
     let turn = |installed: Option<&Combination>| {
@@ -400,7 +422,7 @@ fn from_versions_are_compared_with_the_files_and_a_damaged_target_is_mended() {
         match Install::Comparing(p).turn(&Surroundings { installed, ..around() }, Signal::Read(found(b"x"))) {
             Turn::Go(next) => next.name().to_owned(),
             Turn::End(end) => describe_outcome(&end.outcome),
-            Turn::Ignored(_) => "ignored".to_owned(),
+            Turn::Ignored(_) | Turn::Back(_) => "ignored or sent back".to_owned(),
         }
     };
     assert_eq!(turn(Some(&old)), "staging");

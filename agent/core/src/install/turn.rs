@@ -1,6 +1,6 @@
 //! What goes into a move of an install and what comes out of it: plain values between `agent` and the moves.
 
-use shared::message::{Cause, Failure, Outcome, OutputTail, Phase};
+use shared::message::{Cause, Failure, Hindrance, Outcome, OutputTail, Phase};
 use shared::{EnvelopeId, Label, ModulePath, UnixMillis};
 
 use super::{Install, Planned};
@@ -19,6 +19,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) boot: &'a BootId,
     pub(crate) program: &'a Program,
     pub(crate) installed: Option<&'a Combination>,
+    /// Its schedule lets it begin now, or it has none to keep to.
+    pub(crate) may_begin: bool,
 }
 
 impl Surroundings<'_> {
@@ -33,6 +35,8 @@ impl Surroundings<'_> {
 pub(crate) enum Turn {
     /// It goes on in this state, whose action is due.
     Go(Install),
+    /// It has changed nothing, and its time is over: it waits for the next (PROTOCOL 15.2).
+    Back(Box<Planned>),
     /// It is over.
     End(Box<End>),
     /// Nothing that concerns this state.
@@ -54,9 +58,10 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// The order expired in the queue.
-    pub(crate) fn too_late(order: EnvelopeId) -> Self {
-        let failure = Failure { phase: Phase::Stage, cause: Cause::WaitedTooLong(None), undo_failed: false };
+    /// The order expired in the queue, or its last time to begin has passed.
+    pub(crate) fn too_late(order: EnvelopeId, hindrance: Option<Hindrance>) -> Self {
+        let cause = Cause::WaitedTooLong(hindrance);
+        let failure = Failure { phase: Phase::Stage, cause, undo_failed: false };
         Self::without_change(order, Outcome::RolledBack(failure))
     }
 

@@ -42,6 +42,10 @@ pub enum Resume {
 
 /// M9: nothing is replaced under its user, and nothing that must not be interrupted is.
 pub(super) fn looked(p: Box<Planned>, before: Before, around: &Surroundings<'_>, found: &InUse) -> Turn {
+    let begins = before == Before::Pre || !p.facts.has_script;
+    if begins && !around.may_begin {
+        return Turn::Back(p);
+    }
     let Some(hindrance) = hindrance(&p.facts.modules, before, found, around.boot, around.rules.lease_max)
     else {
         return Turn::Go(match before {
@@ -65,7 +69,8 @@ pub(super) fn pause(mut p: Box<Planned>, now: UnixMillis, hindrance: Hindrance, 
     Turn::Go(Install::Waiting(p, Wait { hindrance, until, resume }))
 }
 
-pub(super) fn resumed(p: Box<Planned>, wait: Wait, now: UnixMillis) -> Turn {
+pub(super) fn resumed(p: Box<Planned>, wait: Wait, around: &Surroundings<'_>) -> Turn {
+    let now = around.now;
     if now > p.job.expires {
         let phase = match wait.resume {
             Resume::Staging => Phase::Stage,
@@ -73,6 +78,10 @@ pub(super) fn resumed(p: Box<Planned>, wait: Wait, now: UnixMillis) -> Turn {
             Resume::Looking => Phase::Switch,
         };
         return given_up(p, phase, Cause::WaitedTooLong(Some(wait.hindrance)));
+    }
+    // What else has to wait is not held up until the next interval.
+    if !around.may_begin {
+        return Turn::Back(p);
     }
     // A pause that lasts longer than any was begun before the clock went back.
     if wait.until > now && wait.until.since(now) <= WAIT_LONGEST {

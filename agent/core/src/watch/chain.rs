@@ -4,6 +4,7 @@
 //!
 //! Not here: the readings. They lie in files of the shell's, which compares, drops and carries them over.
 
+use shared::device::DeviceName;
 use shared::message::{Acknowledge, CounterReport, ReadingMark, Report};
 use shared::{EnvelopeId, UnixMillis};
 
@@ -14,9 +15,10 @@ use crate::limits::CHAINS_MAX_COUNT;
 
 impl AgentCore {
     /// A reading is on the disk.
-    pub(crate) fn kept(&mut self, mark: ReadingMark) {
+    pub(crate) fn kept(&mut self, now: UnixMillis, device: &DeviceName, mark: ReadingMark) {
         self.memory.head = Some(mark);
         self.know_chain(mark.chain);
+        self.kept_for_bill(now, device);
     }
 
     /// What an acknowledgement of this chain means is known from now on.

@@ -3,9 +3,9 @@
 //! is not acknowledged is kept.
 
 use minicbor::{Decode, Encode};
-use shared::UnixMillis;
 use shared::limits::FAULT_CHANGES_MAX_COUNT;
-use shared::message::{FaultChange, FaultReport};
+use shared::message::{Acknowledge, FaultChange, FaultReport};
+use shared::{Digest, UnixMillis};
 
 use crate::limits::{ACKNOWLEDGE_WAIT, CHANGES_MAX_COUNT, GATHER, TELL_AGAIN};
 
@@ -58,6 +58,9 @@ pub struct Unanswered {
     /// It has been sent again for want of an answer: from now on it waits for a contact.
     #[n(2)]
     pub again: bool,
+    /// What tells it from another report of its number; `None`: an older agent has made it.
+    #[n(3)]
+    pub stamp: Option<Digest>,
 }
 
 impl Default for Telling {
@@ -139,11 +142,12 @@ impl Telling {
 
     fn number(&mut self, number: u64, changes: Vec<FaultChange>) -> FaultReport {
         self.next = number.saturating_add(1);
-        self.reports.push(Unanswered { number, sent: None, again: false });
+        let report = FaultReport::stamped(number, changes, self.dropped);
+        self.reports.push(Unanswered { number, sent: None, again: false, stamp: report.stamp });
         // Whose changes have all gone into newer reports need not be answered any more.
         let Self { reports, changes: kept, .. } = self;
         reports.retain(|report| kept.iter().any(|told| told.number == Some(report.number)));
-        FaultReport { number, changes, dropped: self.dropped }
+        report
     }
 
     fn once_more(&mut self, number: u64) -> Option<FaultReport> {
@@ -153,7 +157,9 @@ impl Telling {
             self.reports.retain(|report| report.number != number);
             return None;
         }
-        Some(FaultReport { number, changes, dropped: self.dropped })
+        let stamp =
+            self.reports.iter().find(|report| report.number == number).and_then(|report| report.stamp);
+        Some(FaultReport { number, changes, dropped: self.dropped, stamp })
     }
 
     /// The mail has taken a report.
@@ -163,12 +169,17 @@ impl Telling {
         }
     }
 
-    /// The manager has these. False if it has said so before.
-    pub(crate) fn acknowledged(&mut self, numbers: &[u64]) -> bool {
-        let before = self.changes.len().saturating_add(self.reports.len());
-        self.changes.retain(|told| told.number.is_none_or(|number| !numbers.contains(&number)));
-        self.reports.retain(|report| !numbers.contains(&report.number));
-        self.changes.len().saturating_add(self.reports.len()) < before
+    /// The manager has these. PROTOCOL 14.2: a number alone may be that of a report that this disk does not know of any more.
+    pub(crate) fn acknowledged(&mut self, answer: &Acknowledge) {
+        let has = |report: &Unanswered| match (&answer.stamps, report.stamp) {
+            (Some(stamps), Some(stamp)) => stamps.contains(&stamp),
+            // An older manager, or a report of an older agent: there is nothing else to go by.
+            (None, _) | (_, None) => answer.faults.contains(&report.number),
+        };
+        let (had, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.reports).into_iter().partition(has);
+        self.reports = waiting;
+        let of = |number| had.iter().any(|report| report.number == number);
+        self.changes.retain(|told| !told.number.is_some_and(of));
     }
 
     /// A first answer may come any moment: the mailbox is worth looking at more often.

@@ -24,6 +24,8 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_password: Option<String>,
@@ -92,8 +94,8 @@ impl Entry {
         let wrong = |why: String| EditError::Wrong { device: self.name.clone(), why };
         let mut devices = read_devices(&self.to_toml()?).map_err(|err| match err {
             DevicesError::Device { why, .. } => wrong(why),
-            // Its text has the passwords in it.
-            DevicesError::Toml(err) => wrong(err.message().to_owned()),
+            // Its place is in a text that nobody has written.
+            DevicesError::Toml(fault) => wrong(fault.problem),
             other @ DevicesError::TooMany(_) => EditError::Bad(other),
         })?;
         devices.pop().ok_or_else(|| wrong("it is not there".to_owned()))
@@ -202,7 +204,7 @@ mod tests {
         assert_eq!(err, "device \"office\": version \"4\", expected \"1\", \"2c\" or \"3\"");
         let wrong = Entry { auth: Some("crc".into()), ..printer() };
         let err = with_device(LIST, &wrong).unwrap_err().to_string();
-        assert!(err.contains("crc") && !err.contains("\\"), "{err}");
+        assert!(err.contains("expected one of `md5`") && !err.contains("\\"), "{err}");
         assert!(matches!(without_device(LIST, &name("fax")), Err(EditError::Missing(_))));
         assert!(matches!(with_device("[[device]\n", &printer()), Err(EditError::Bad(_))));
     }

@@ -27,6 +27,8 @@ fn devices_of_every_driver_are_read() {
         driver = "ipp"
         address = "ipps://192.0.2.19/ipp/print"
         self_signed = true
+        user = "mon"
+        password = "authpass: 456"
 
         [[device]]
         name = "box"
@@ -65,6 +67,15 @@ fn a_wrong_device_is_named_with_its_line() {
         ("driver = \"host\"\nclass = \"fridge\"", "class \"fridge\""),
         ("driver = \"host\"\nwatch_programs = [\"/bin/sh\"]", "watch_programs has \"/bin/sh\""),
         ("driver = \"ipp\"\naddress = \"192.0.2.19\"", "expected ipp://HOST"),
+        ("driver = \"ipp\"\naddress = \"ipp://a\"\nuser = \"u\"\npassword = \"p\"", "a login needs ipps://"),
+        ("driver = \"ipp\"\naddress = \"ipps://a\"\nuser = \"u\"", "user and password belong together"),
+        ("driver = \"ipp\"\naddress = \"ipps://a\"\npassword = \"p\"", "user and password belong together"),
+        ("driver = \"ipp\"\naddress = \"ipps://a\"\nuser = \"u:v\"\npassword = \"p\"", "colon"),
+        (
+            "driver = \"ipp\"\naddress = \"ipps://a\"\nuser = \"u\"\npassword = \"p\\r\\nX: y\"",
+            "nobody can type",
+        ),
+        ("driver = \"snmp\"\naddress = \"a\"\npassword = \"p\"", "password does not belong"),
         ("driver = \"exec\"\ncommand = [\"a\"]\nwatch_programs = []", "watch_programs does not belong"),
         ("driver = \"host\"\ntimeout = \"1h\"", "timeout of 3600s"),
         (
@@ -79,4 +90,23 @@ fn a_wrong_device_is_named_with_its_line() {
     }
     let err = read_devices(&format!("{head}driver = \"snmp\"\nadress = \"a\"\n")).unwrap_err();
     assert!(shared::error::chain(&err).contains("line 5"), "{}", shared::error::chain(&err));
+}
+
+#[test]
+fn an_error_in_the_line_of_a_secret_does_not_tell_it() {
+    let head = "[[device]]\nname = \"mfp\"\ndriver = \"snmp\"\naddress = \"a\"\n";
+    for line in [
+        "community = s4711",
+        "community = 4711",
+        "community = \"s4711",
+        "community = \"s4711\" \"x\"",
+        "auth = \"s4711\"",
+        "auth_pasword = \"s4711\"",
+        "community = [\"s4711\"]",
+    ] {
+        let err = read_devices(&format!("{head}{line}\n")).unwrap_err();
+        let told = shared::error::chain(&err);
+        assert!(told.contains("line 5, column") && !told.contains("4711"), "{line}: {told}");
+        assert!(!format!("{err:?}").contains("4711"), "{line}: {err:?}");
+    }
 }

@@ -4,10 +4,13 @@
 use std::io;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::url::PrinterUrl;
+use crate::access::Login;
 use crate::limits::{HTTP_BODY_MAX_BYTES, HTTP_HEAD_MAX_BYTES, HTTP_INTERIM_MAX_COUNT};
 
 /// Read from the stream in pieces of this size.
@@ -19,6 +22,8 @@ pub(super) struct Reply {
     pub(super) status: u16,
     /// Where it says that the printer is.
     pub(super) location: Option<String>,
+    /// Whether HTTP Basic is among the logins that it names, if it names any.
+    pub(super) offers_basic: Option<bool>,
     pub(super) body: Vec<u8>,
 }
 
@@ -43,12 +48,14 @@ impl HttpFault {
 pub(super) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     url: &PrinterUrl,
+    login: Option<&Login>,
     body: &[u8],
     step: Duration,
 ) -> Result<Reply, HttpFault> {
+    let authorization = login.map(authorization).unwrap_or_default();
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/ipp\r\nContent-Length: {}\r\n\
-         Accept: application/ipp\r\nUser-Agent: mailfleet-agent\r\nConnection: close\r\n\r\n",
+         Accept: application/ipp\r\nUser-Agent: mailfleet-agent\r\n{authorization}Connection: close\r\n\r\n",
         url.path(),
         url.authority(),
         body.len()
@@ -67,6 +74,12 @@ pub(super) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
         (Err(err), Err(_)) => Err(HttpFault::of(&err)),
         (Ok(()), Err(fault)) => Err(fault),
     }
+}
+
+/// RFC 7617, said with the first request: whoever is asked each minute need not be asked twice.
+fn authorization(login: &Login) -> String {
+    let Login { user, password } = login;
+    format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// The answer's bytes.
@@ -98,10 +111,10 @@ impl<S: AsyncRead + Unpin> Source<'_, S> {
                 }
                 continue;
             }
-            let Head { status, location, length } = head;
+            let Head { status, location, offers_basic, length } = head;
             // What somebody says who is no IPP printer is not read.
             let body = if status == 200 { self.body(length).await? } else { Vec::new() };
-            return Ok(Reply { status, location, body });
+            return Ok(Reply { status, location, offers_basic, body });
         }
     }
 
@@ -199,6 +212,7 @@ impl<S: AsyncRead + Unpin> Source<'_, S> {
 struct Head {
     status: u16,
     location: Option<String>,
+    offers_basic: Option<bool>,
     length: Length,
 }
 
@@ -208,7 +222,7 @@ impl Head {
         let first = source.line(&mut room).await?;
         let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
         let status = status.and_then(|status| status.parse().ok()).ok_or_else(|| garbage("no HTTP"))?;
-        let mut head = Self { status, location: None, length: Length::UntilEnd };
+        let mut head = Self { status, location: None, offers_basic: None, length: Length::UntilEnd };
         loop {
             let line = source.line(&mut room).await?;
             if line.is_empty() {
@@ -222,6 +236,11 @@ impl Head {
     fn take(&mut self, name: &str, value: &str) -> Result<(), HttpFault> {
         match name {
             "location" => self.location = Some(value.to_owned()),
+            // One line may name several, and there may be several lines.
+            "www-authenticate" => {
+                let has_basic = value.to_ascii_lowercase().contains("basic");
+                self.offers_basic = Some(has_basic || self.offers_basic == Some(true));
+            }
             "transfer-encoding" if value.to_ascii_lowercase().ends_with("chunked") => {
                 self.length = Length::Chunked;
             }
@@ -257,7 +276,7 @@ mod tests {
         theirs.write_all(bytes).await.unwrap();
         theirs.shutdown().await.unwrap();
         let url = PrinterUrl::parse("ipp://mfp/ipp/print").unwrap();
-        post(&mut ours, &url, b"asked", Duration::from_secs(2)).await
+        post(&mut ours, &url, None, b"asked", Duration::from_secs(2)).await
     }
 
     async fn body(bytes: &[u8]) -> Vec<u8> {
@@ -329,7 +348,7 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
         let sent = tokio::spawn(async move { theirs.write_all(chunks.as_bytes()).await });
         let url = PrinterUrl::parse("ipp://mfp").unwrap();
-        let found = post(&mut ours, &url, b"asked", Duration::from_secs(2)).await;
+        let found = post(&mut ours, &url, None, b"asked", Duration::from_secs(2)).await;
         assert!(matches!(found, Err(HttpFault::Garbage(_))), "{found:?}");
         drop(ours);
         assert!(sent.await.unwrap().is_err(), "the rest was not read");
@@ -340,7 +359,7 @@ mod tests {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
         theirs.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo").await.unwrap();
         let url = PrinterUrl::parse("ipp://mfp").unwrap();
-        let found = post(&mut ours, &url, b"asked", Duration::from_millis(50)).await;
+        let found = post(&mut ours, &url, None, b"asked", Duration::from_millis(50)).await;
         assert_eq!(found, Err(HttpFault::Silent));
     }
 }

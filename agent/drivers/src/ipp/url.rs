@@ -24,7 +24,13 @@ impl PrinterUrl {
     /// # Errors
     /// What was expected, and what was found.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let bad = || format!("address \"{text}\", expected ipp://HOST[:PORT]/PATH or ipps://…");
+        // What stands before an @ may be a password.
+        let found = text.rsplit_once('@').map_or(text, |(_, host)| host);
+        let bad = || {
+            let hint =
+                if found.len() < text.len() { "; user and password have settings of their own" } else { "" };
+            format!("address \"{found}\", expected ipp://HOST[:PORT]/PATH or ipps://…{hint}")
+        };
         let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
         let is_tls = match scheme {
             "ipp" => false,
@@ -127,6 +133,19 @@ mod tests {
             &format!("ipp://a/{}", "x".repeat(2_000)),
         ] {
             assert!(PrinterUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_repeated() {
+        for bad in [
+            "ipps://mon:s4711@mfp/ipp/print",
+            "ipps://mon:s@4711@mfp/",
+            "ipps://mon:s/4711@mfp/",
+            "s4711@mfp",
+        ] {
+            let why = PrinterUrl::parse(bad).unwrap_err();
+            assert!(!why.contains("4711") && why.contains("settings of their own"), "{why}");
         }
     }
 }

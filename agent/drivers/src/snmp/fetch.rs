@@ -2,7 +2,8 @@
 //! one object that breaks every answer with it, answers that are too long, silence. What cannot be had is left out, and
 //! said in `left_out`.
 //!
-//! GETBULK of 25 objects, then of 10, then GETNEXT; then the column that still fails is left out.
+//! GETBULK of 25 objects, then of 10, then GETNEXT; then the column that still fails is left out. Many devices fail where a table
+//! ends instead of saying so: a column that fails where the others have ended has ended.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +38,48 @@ struct Cursor {
     column: Oid,
     at: Oid,
     rows: usize,
-    is_done: bool,
+    place: Place,
+}
+
+/// Whether a column is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// There may be more.
+    Open,
+    /// Nothing follows.
+    Ended,
+    /// The device fails at what follows, with these words.
+    Failed(String),
+    /// No more is asked.
+    Cut,
+}
+
+impl Cursor {
+    fn new(column: &[u32]) -> Self {
+        let column = Oid::new(column);
+        Self { at: column.clone(), column, rows: 0, place: Place::Open }
+    }
+
+    fn is_open(&self) -> bool {
+        self.place == Place::Open
+    }
+
+    /// The row that it has come to.
+    fn row(&self) -> &[u32] {
+        self.at.arcs().get(self.column.arcs().len()..).unwrap_or_default()
+    }
+
+    /// The row of its table, without the column.
+    fn entry(&self) -> &[u32] {
+        self.column.arcs().split_last().map_or(&[], |(_, entry)| entry)
+    }
+
+    /// It failed where the columns beside it have ended: at least one has, and none goes on.
+    fn fails_at_the_end(&self, all: &[Self]) -> bool {
+        let beside = || all.iter().filter(|other| other.entry() == self.entry());
+        let ended = beside().any(|other| other.place == Place::Ended && other.row() == self.row());
+        ended && beside().all(|other| other.row() <= self.row())
+    }
 }
 
 /// One poll's requests and what came of them.
@@ -149,15 +191,24 @@ impl<'a, A: Ask> Fetch<'a, A> {
     /// # Errors
     /// The device cannot be asked at all, or any more; what came before stays in the rows.
     pub(crate) async fn columns(&mut self, table: &str, columns: &[&[u32]]) -> Result<(), AskFault> {
-        let cursor = |column: &&[u32]| {
-            let column = Oid::new(column);
-            Cursor { at: column.clone(), column, rows: 0, is_done: false }
-        };
-        let mut cursors: Vec<Cursor> = columns.iter().map(cursor).collect();
+        let mut cursors: Vec<Cursor> = columns.iter().map(|column| Cursor::new(column)).collect();
+        let came = self.walk(table, &mut cursors).await;
+        for cursor in &cursors {
+            if let Place::Failed(why) = &cursor.place
+                && !cursor.fails_at_the_end(&cursors)
+            {
+                self.unread.insert(cursor.column.clone());
+                self.leave_out(format!("{table}, column {} after {}: {why}", cursor.column, cursor.at));
+            }
+        }
+        came
+    }
+
+    async fn walk(&mut self, table: &str, cursors: &mut [Cursor]) -> Result<(), AskFault> {
         let mut step = self.step;
         loop {
             let mut open: Vec<&mut Cursor> =
-                cursors.iter_mut().filter(|cursor| !cursor.is_done).take(OBJECTS_MAX_COUNT).collect();
+                cursors.iter_mut().filter(|cursor| cursor.is_open()).take(OBJECTS_MAX_COUNT).collect();
             if open.is_empty() {
                 return Ok(());
             }
@@ -216,11 +267,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
         for (cursor, (_, answer)) in open.iter_mut().zip(answers) {
             match answer {
                 Ok(answer) => self.take(table, cursor, answer),
-                Err(why) => {
-                    cursor.is_done = true;
-                    self.unread.insert(cursor.column.clone());
-                    self.leave_out(format!("{table}, column {} after {}: {why}", cursor.column, cursor.at));
-                }
+                Err(why) => cursor.place = Place::Failed(why),
             }
         }
         Ok(())
@@ -230,14 +277,16 @@ impl<'a, A: Ask> Fetch<'a, A> {
     fn take(&mut self, table: &str, cursor: &mut Cursor, answer: Answer) {
         let Answer { oid, value } = answer;
         let Some(value) = value.filter(|_| oid.is_in(&cursor.column)) else {
-            cursor.is_done = true;
+            if cursor.is_open() {
+                cursor.place = Place::Ended;
+            }
             return;
         };
-        if cursor.is_done {
+        if !cursor.is_open() {
             return;
         }
         if oid <= cursor.at {
-            cursor.is_done = true;
+            cursor.place = Place::Cut;
             self.unread.insert(cursor.column.clone());
             self.leave_out(format!(
                 "{table}, column {} after {}: names that do not rise",
@@ -248,7 +297,7 @@ impl<'a, A: Ask> Fetch<'a, A> {
         cursor.at = oid.clone();
         cursor.rows = cursor.rows.saturating_add(1);
         if cursor.rows >= COLUMN_ROWS_MAX_COUNT {
-            cursor.is_done = true;
+            cursor.place = Place::Cut;
             self.unread.insert(cursor.column.clone());
             self.leave_out(format!("{table}, column {}: rows past {COLUMN_ROWS_MAX_COUNT}", cursor.column));
         }

@@ -8,6 +8,7 @@ mod names;
 mod rules;
 
 use serde::Deserialize;
+use shared::error::TomlFault;
 use thiserror::Error;
 
 use super::oid::Oid;
@@ -95,14 +96,14 @@ pub struct Profiles(Vec<Profile>);
 /// A profile that cannot be used.
 #[derive(Debug, Error)]
 pub enum ProfileError {
-    /// Not TOML, an unknown key, a name that is not in the list; the source has line and column.
+    /// Not TOML, an unknown key, a name that is not in the list.
     #[error("profile {file}")]
     Toml {
         /// The file.
         file: String,
         /// What is wrong, and where.
         #[source]
-        err: Box<toml::de::Error>,
+        fault: TomlFault,
     },
     /// Longer than a profile can be.
     #[error("profile {file} has {found} bytes, expected at most {PROFILE_MAX_BYTES}")]
@@ -161,7 +162,7 @@ impl Profiles {
             }
             let profile: Profile = match toml::from_str(text) {
                 Ok(profile) => profile,
-                Err(err) => return Err(ProfileError::Toml { file, err: Box::new(err) }),
+                Err(err) => return Err(ProfileError::Toml { file, fault: TomlFault::of(text, &err) }),
             };
             if profile.matching.is_empty() {
                 return Err(ProfileError::MatchesNothing { file });

@@ -7,9 +7,10 @@ use shared::bundle::{BundleSpec, Compression, Manifest, pack, write_head};
 use shared::envelope::{NewSmall, seal_small};
 use shared::keys::SigningKey;
 use shared::message::{
-    CancelAnswer, CancelOrder, CancelResult, Cause, Ended, EnrolRequest, Enrolled, Failure, FileState,
-    Heartbeat, InstallOrder, ModuleVersion, Order, Outcome, OutputTail, Phase, Progress, Refusal, Report,
-    Reported, Standing, Step, VersionReport, Versions, WaitReason, Waiting, encode,
+    CancelAnswer, CancelOrder, CancelResult, Cause, Ended, EnrolRequest, Enrolled, Failure, Fetch, FileState,
+    Heartbeat, InstallOrder, Interval, ModuleVersion, Order, Outcome, OutputTail, Phase, Progress, Refusal,
+    Report, Reported, Schedule, Standing, Step, TestOrder, TestResult, Tested, VersionReport, Versions,
+    WaitReason, Waiting, encode,
 };
 use shared::trust::{Statement, Trust};
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
@@ -58,6 +59,7 @@ fn orders() -> [(&'static str, Order); 5] {
         bundle: Digest([6; 32]),
         bundle_bytes: 1234,
         software_version: SoftwareVersion::parse("1.0.02-0").unwrap(),
+        scheduled: false,
     };
     [
         (
@@ -68,6 +70,29 @@ fn orders() -> [(&'static str, Order); 5] {
         ("install", Order::Install(install)),
         ("query", Order::QueryVersions),
         ("cancel", Order::Cancel(CancelOrder { orders: vec![EnvelopeId([7; 16]), EnvelopeId([8; 16])] })),
+    ]
+}
+
+/// Orders that say when, and whether it works.
+fn planned() -> [(&'static str, Order); 3] {
+    let software_version = SoftwareVersion::parse("1.0.02-0").unwrap();
+    let at = |hours: i64| UnixMillis(1_795_000_000_000 + hours * 3_600_000);
+    let (bundle, bundle_bytes) = (Digest([6; 32]), 1234);
+    let schedule = Schedule {
+        bundle,
+        software_version: software_version.clone(),
+        bundle_bytes,
+        not_before: at(0),
+        intervals: vec![Interval { from: at(11), until: at(18) }, Interval { from: at(35), until: at(42) }],
+        defer_until: Some(at(40)),
+        fetch: true,
+    };
+    let test = TestOrder { software_version: software_version.clone() };
+    let install = InstallOrder { bundle, bundle_bytes, software_version, scheduled: true };
+    [
+        ("schedule", Order::Schedule(schedule)),
+        ("scheduled", Order::Install(install)),
+        ("test", Order::Test(test)),
     ]
 }
 
@@ -97,7 +122,7 @@ pub(crate) fn enrol_request() -> EnrolRequest {
     }
 }
 
-fn reports() -> [(&'static str, Report); 7] {
+fn reports() -> [(&'static str, Report); 9] {
     let order = EnvelopeId([7; 16]);
     let about = Some(Label::lossy("billing: metering run"));
     let waiting = Waiting { reason: WaitReason::Leased, until: UnixMillis(1_795_000_060_000), about };
@@ -111,6 +136,11 @@ fn reports() -> [(&'static str, Report); 7] {
         ("refused", ended(Outcome::Refused(refusal), None)),
         ("versions", Report::Versions(Versions { query: Some(order), versions: versions() })),
         ("standing", Report::Standing(Standing { trust_version: 2, unheard_since: Some(UnixMillis(1)) })),
+        ("fetch", Report::Fetch(Fetch { schedule: order, bundle: Digest([6; 32]) })),
+        (
+            "tested",
+            Report::Tested(Tested { order, result: TestResult::Exit(3, OutputTail::of(b"no port\n")) }),
+        ),
         ("cancelled", Report::Cancelled(CancelAnswer { order, result: CancelResult::TooLate })),
     ]
 }
@@ -175,6 +205,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         seeds.push(("envelope_head", name, envelope));
         seeds.push(("message_order", name, message));
     }
+    seeds.extend(planned().map(|(name, order)| ("message_order", name, encode(&order))));
     // A payload of two chunks behind a message of one byte.
     seeds.push(("envelope_body", "two-chunks", [0, 240, 0, 0, 0, 0, 0, 0, 0, 1, 9].to_vec()));
     seeds.extend(reports().map(|(name, report)| ("message_report", name, encode(&report))));

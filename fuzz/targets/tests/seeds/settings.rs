@@ -1,14 +1,14 @@
 //! What operators write, what an agent saves, and the small texts in all of it.
 
 use agent_core::{
-    BootId, BundleFacts, Combination, Enrolment, Install, Job, JunkReason, LastEnd, Module, Owed, Planned,
-    Restart, Resume, State, Then, Wait,
+    BootId, BundleFacts, Combination, Enrolment, Install, Job, JunkReason, KeptSchedule, LastEnd, Module,
+    Owed, Planned, PutOff, Restart, Resume, State, TestRun, Then, Wait,
 };
 use fuzz_targets::known_trust;
 use mailfleet_agent::config::{Choices, new_text};
 use shared::bundle::ModuleKind;
 use shared::invitation::Invitation;
-use shared::message::{Hindrance, Outcome, OutputTail, WaitReason};
+use shared::message::{Hindrance, Interval, Outcome, OutputTail, Schedule, WaitReason, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::Seed;
@@ -48,8 +48,19 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
         has_script: true,
         modules: vec![module.clone()],
         unpacked_bytes: 6,
+        test: None,
     };
-    let job = Job { order, expires: UnixMillis(3_000), target: version.clone(), taken: UnixMillis(1_000) };
+    let job = Job {
+        order,
+        expires: UnixMillis(3_000),
+        target: version.clone(),
+        taken: UnixMillis(1_000),
+        bundle: Some(Digest([6; 32])),
+        scheduled: true,
+        told: Some(Waiting { reason: WaitReason::NotYet, until: UnixMillis(2_500), about: None }),
+        overtaken_by: None,
+        interruptions: 1,
+    };
     let planned = Planned {
         job: job.clone(),
         facts,
@@ -63,7 +74,10 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
     };
     let mut state = State::enrolling(enrol_request(), UnixMillis(1_000), known_trust());
     state.enrolment = Enrolment::Accepted;
-    state.installed = Some(Combination { software_version: version, modules: vec![module] });
+    state.installed =
+        Some(Combination { software_version: version.clone(), modules: vec![module], test: None });
+    state.schedules = [(Digest([6; 32]), schedule(order, &version))].into();
+    state.tests = vec![TestRun { order, software_version: version, expires: UnixMillis(3_000), starts: 1 }];
     state.queue = vec![job];
     state.active = Some(goes_on(Box::new(planned)));
     state.owed = vec![Owed::Versions(Some(order)), Owed::Ended(order, Outcome::Installed, None)];
@@ -75,6 +89,27 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
     state.heartbeat_every_ms = Some(604_800_000);
     state.unheard = true;
     state
+}
+
+fn schedule(order: EnvelopeId, version: &SoftwareVersion) -> KeptSchedule {
+    KeptSchedule {
+        order,
+        sequence: 7,
+        signer: known_trust().order_keys.first().unwrap().key_id(),
+        expires: UnixMillis(3_000),
+        schedule: Schedule {
+            bundle: Digest([6; 32]),
+            software_version: version.clone(),
+            bundle_bytes: 9,
+            not_before: UnixMillis(1_000),
+            intervals: vec![Interval { from: UnixMillis(2_500), until: UnixMillis(2_900) }],
+            defer_until: Some(UnixMillis(2_800)),
+            fetch: true,
+        },
+        put_off: Some(PutOff { until: UnixMillis(2_600), by: Label::lossy("tanaka") }),
+        fetches: 1,
+        next_fetch: UnixMillis(2_700),
+    }
 }
 
 fn waiting(planned: Box<Planned>) -> Install {
@@ -91,6 +126,10 @@ fn awaiting_restart(planned: Box<Planned>) -> Install {
         then: Then::Verify,
     };
     Install::AwaitingRestart(planned, restart)
+}
+
+fn wish(want: &str) -> Vec<u8> {
+    format!("order = \"{}\"\nby = \"tanaka\"\n{want}\n", EnvelopeId([7; 16])).into_bytes()
 }
 
 fn agent_toml() -> String {
@@ -143,6 +182,8 @@ pub(crate) fn seeds() -> Vec<Seed> {
         ("toml_manager", "full", MANAGER_TOML.into()),
         ("lease", "until", LEASE.into()),
         ("lease", "restart", b"owner = \"billing\"\nreason = \"x\"\nboot = \"first\"\n".to_vec()),
+        ("wish", "put-off", wish("put_off_until = \"2026-11-21T22:00:00Z\"")),
+        ("wish", "cancel", wish("cancel = true")),
         ("agents_csv", "spreadsheet", CSV.into()),
         ("agents_csv", "two-columns", b"mail,id\na1@lab.test,A1\n".to_vec()),
         ("selection", "words", b"class=office-gateway and not (site=\"tokyo w*\" or id!=A*7)".to_vec()),

@@ -9,8 +9,8 @@ use shared::{EnvelopeId, MailAddress};
 use crate::mime::header::Headers;
 use crate::text::clean;
 
-/// Longest subject kept, in bytes.
-const SUBJECT_MAX_BYTES: usize = 200;
+/// Longest subject kept, in bytes: an answer's token stands at its end, behind what mail programs put before it.
+const SUBJECT_MAX_BYTES: usize = 500;
 
 /// The fields that [`classify`] needs, for IMAP's HEADER.FIELDS.
 pub(crate) const FIELDS: &str = "FROM SUBJECT DATE RETURN-PATH CONTENT-TYPE AUTO-SUBMITTED PRECEDENCE \

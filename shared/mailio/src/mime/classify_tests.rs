@@ -71,7 +71,7 @@ fn senders_and_subjects_are_read_bounded_or_not_at_all() {
     assert_eq!(subject(&read).unwrap(), "a  bé");
     assert_eq!(sender(&headers("From: undisclosed:;\r\n")), None);
     assert_eq!(sender(&headers("From: x@y\"\r\n")), None);
-    assert!(subject(&headers(&format!("Subject: {}\r\n", "ä".repeat(3000)))).unwrap().len() <= 200);
+    assert!(subject(&headers(&format!("Subject: {}\r\n", "ä".repeat(3000)))).unwrap().len() <= 500);
     let nested = "(".repeat(4000);
     assert_eq!(sender(&headers(&format!("From: {nested}\r\n"))), None);
 }

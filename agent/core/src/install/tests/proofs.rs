@@ -138,6 +138,6 @@ fn an_agent_that_would_not_replace_the_one_that_runs_is_refused_and_told_where_t
 fn a_new_agent_cannot_be_withdrawn_once_it_is_on_trial() {
     for state in [Install::Proving(with_agent(), Trials::default()), Install::Adopting(with_agent())] {
         assert!(state.has_begun());
-        assert!(matches!(state.turn(&around(), Signal::Cancel), Turn::Ignored(_)));
+        assert!(matches!(state.turn(&around(), Signal::Cancel(Refusal::Cancelled)), Turn::Ignored(_)));
     }
 }

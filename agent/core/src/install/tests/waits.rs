@@ -29,6 +29,7 @@ fn end_of(mut state: Install, boots: &[&str], script: impl Fn(Phase) -> i32) -> 
         let around = Surroundings { now, boot: &current, ..around() };
         match state.turn(&around, signal) {
             Turn::Go(next) | Turn::Ignored(next) => state = next,
+            Turn::Back(_) => panic!("its time is not over"),
             Turn::End(end) => return (end.outcome, 0),
         }
         if let Install::Confirming(p) = &state {
@@ -84,7 +85,7 @@ fn the_box_is_told_again_with_growing_pauses_until_the_deadline() {
             Turn::Go(next) if matches!(next, Install::AwaitingRestart(..)) => state = next,
             Turn::Go(next) => break assert_eq!(next.name(), "restoring"),
             Turn::Ignored(same) => panic!("{} was asked too early", same.name()),
-            Turn::End(_) => panic!("ends without restoring"),
+            Turn::End(_) | Turn::Back(_) => panic!("ends without restoring"),
         }
         let wake = state.wake().unwrap();
         pauses.push(wake.since(now).as_secs());

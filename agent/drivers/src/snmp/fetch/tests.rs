@@ -135,6 +135,45 @@ async fn one_broken_cell_costs_the_rest_of_its_column_only() {
     assert_eq!(left_out, ["table, column 1.3.1 after 1.3.1.5: genErr"]);
 }
 
+/// A device that breaks at whatever follows an object.
+fn breaks_after(last: &str) -> impl Fn(&str, &[Oid]) -> Option<AskFault> + Sync {
+    let last = oid(last);
+    move |kind: &str, objects: &[Oid]| {
+        let at = objects.iter().position(|object| *object == last)?;
+        (kind != "get").then(|| gen_err(at.checked_add(1).unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_breaks_where_the_others_end_has_ended() {
+    for has_bulk in [true, false] {
+        let fake = Fake::new(&[("1.3.1", 4), ("1.3.2", 4)], breaks_after("1.3.2.4"));
+        let fake = Fake { has_bulk, ..fake };
+        let mut fetch = Fetch::new(&fake, soon());
+        fetch.columns("table", &[A, B]).await.unwrap();
+        assert_eq!((fetch.rows().column(A).count(), fetch.rows().column(B).count()), (4, 4));
+        assert!(!fetch.is_unread(B));
+        assert!(fetch.finish().1.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_breaks_before_the_others_end_or_beside_none_is_not_read() {
+    const OF_ANOTHER: &[u32] = &[1, 4, 1];
+    for (a, b) in [(6, 4), (3, 4), (0, 4)] {
+        let fake = Fake::new(&[("1.3.1", a), ("1.3.2", b)], breaks_after("1.3.2.4"));
+        let fake = Fake { has_bulk: false, ..fake };
+        let mut fetch = Fetch::new(&fake, soon());
+        fetch.columns("table", &[A, B]).await.unwrap();
+        assert!(fetch.is_unread(B), "{a} rows beside {b}");
+    }
+    let fake = Fake::new(&[("1.3.2", 4), ("1.4.1", 4)], breaks_after("1.3.2.4"));
+    let fake = Fake { has_bulk: false, ..fake };
+    let mut fetch = Fetch::new(&fake, soon());
+    fetch.columns("alone", &[B, OF_ANOTHER]).await.unwrap();
+    assert!(fetch.is_unread(B), "another table says nothing of this one");
+}
+
 #[tokio::test]
 async fn missing_objects_of_version_1_cost_only_themselves() {
     let missing = [oid("1.3.9.0"), oid("1.3.8.0")];

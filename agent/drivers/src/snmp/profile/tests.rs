@@ -97,7 +97,7 @@ fn what_is_wrong_is_named_with_file_and_line() {
             vec!["line 7", "grey", "mono"],
         ),
         ("[[counter]]\noid = \"1.3.6\"\nname = \"pages\"\nunit = \"sheet\"\n", vec!["line 7", "sheet"]),
-        ("[supplies]\nwaste = \"full\"\n", vec!["line 5", "full"]),
+        ("[supplies]\nwaste = \"full\"\n", vec!["line 5", "`remaining` or `used`"]),
     ] {
         let err = error(&format!("{head}{rest}"));
         assert!(err.contains("mine.toml"), "{err}");
