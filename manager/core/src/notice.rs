@@ -26,14 +26,27 @@ pub fn halted(campaign: &Campaign, why: &HoldReason, outputs: &BTreeMap<AgentId,
         campaign.bundle.digest
     );
     text.push_str(&reasons(campaign));
-    for (agent, output) in outputs {
-        text.push_str(&format!("\nThe script on {agent} wrote last:\n{}\n", indented(output)));
-    }
+    text.push_str(&last_words(outputs));
     text.push_str(&format!(
         "\nGo on: mailfleet campaign resume {}\nEnd it: mailfleet campaign cancel {}\n",
         campaign.id, campaign.id
     ));
     Mail { subject: format!("{} to {version} has halted: {why}", title(campaign)), text }
+}
+
+/// The vendor gets a release back that a campaign has stopped at (N7): what failed and what its scripts wrote. What the operator
+/// does about it is not the vendor's.
+#[must_use]
+pub fn returned(campaign: &Campaign, why: &HoldReason, outputs: &BTreeMap<AgentId, String>) -> Mail {
+    let version = &campaign.bundle.software_version;
+    let text = format!(
+        "Your release {version} was stopped: {why}.\n\n{}\nBundle: SHA-256 {}\n{}{}",
+        counts(campaign),
+        campaign.bundle.digest,
+        reasons(campaign),
+        last_words(outputs)
+    );
+    Mail { subject: format!("Release {version} was stopped: {why}"), text }
 }
 
 /// A campaign has ended.
@@ -79,6 +92,13 @@ fn reasons(campaign: &Campaign) -> String {
         text.push_str(&format!("  and {more} more: mailfleet campaign show {}\n", campaign.id));
     }
     text
+}
+
+fn last_words(outputs: &BTreeMap<AgentId, String>) -> String {
+    let words = |(agent, output): (&AgentId, &String)| {
+        format!("\nThe script on {agent} wrote last:\n{}\n", indented(output))
+    };
+    outputs.iter().map(words).collect()
 }
 
 fn indented(output: &str) -> String {

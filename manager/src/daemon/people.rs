@@ -353,10 +353,12 @@ pub(super) fn tell_halted(
             outputs.insert(agent.clone(), output.as_str().to_owned());
         }
     }
-    let mail = notice::halted(campaign, why, &outputs);
-    let vendor = tx.campaign_words(campaign.id)?.vendor;
-    let vendor = vendor.filter(|vendor| shared.config.operator.as_ref() != Some(vendor));
-    tell(tx, shared.config.operator.iter().chain(&vendor), mail, now)
+    let operator = shared.config.operator.iter();
+    tell(tx, operator, notice::halted(campaign, why, &outputs), now)?;
+    // Only a release that did not work is the vendor's: not an operator's own stop.
+    let is_released = !matches!(why, HoldReason::Operator(_));
+    let vendor = tx.campaign_words(campaign.id)?.vendor.filter(|_| is_released);
+    tell(tx, vendor.iter(), notice::returned(campaign, why, &outputs), now)
 }
 
 /// Tells the operator that a campaign has ended.

@@ -24,7 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use shared::UnixMillis;
 
 use crate::outgoing::{Attachment, AutoKind, Outgoing};
-use crate::text::clean;
+use crate::text::{clean, clean_line};
 
 /// Attachment bytes per chunk: whole lines of 57 bytes, so that no base64 group spans two chunks. One chunk
 /// is 64,038 bytes of mail.
@@ -244,7 +244,7 @@ fn note(text: &str, max_bytes: usize, max_lines: usize) -> (&'static str, String
     let mut lines = Vec::new();
     let mut left = max_bytes;
     for line in text.lines() {
-        let line = clean(line, left.min(900));
+        let line = clean_line(line, left.min(900)).trim_end().to_owned();
         left = left.saturating_sub(line.len().saturating_add(2));
         lines.push(line);
         if left == 0 || lines.len() >= max_lines {

@@ -135,11 +135,11 @@ proptest! {
 fn a_mail_for_people_is_plain_and_bears_no_mark_of_ours() {
     let mut mail = mail(Attachment::Nothing);
     mail.subject = "class A jam at Zürich: mfp-2\r\nBcc: x@y.test".into();
-    mail.note = "FAULT\nDevice  mfp-2\n".repeat(1_000);
+    mail.note = "FAULT\n    Device  mfp-2\n".repeat(1_000);
     let plain = text(&mail);
     assert_eq!(plain.len() as u64, mail.mail_bytes().unwrap());
     assert!(plain.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"), "{plain}");
-    assert_eq!(plain.matches("\r\nFAULT\r\nDevice  mfp-2").count(), 1_000);
+    assert_eq!(plain.matches("\r\nFAULT\r\n    Device  mfp-2").count(), 1_000);
     for banned in ["X-Mailfleet", "multipart", "Precedence", "\r\nBcc", "octet-stream"] {
         assert!(!plain.contains(banned), "{banned}");
     }

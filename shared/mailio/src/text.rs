@@ -5,6 +5,11 @@ pub(crate) const SERVER_TEXT_MAX_BYTES: usize = 300;
 
 /// `text` cut to `max_bytes` at a character border, control characters as spaces, ends trimmed.
 pub(crate) fn clean(text: &str, max_bytes: usize) -> String {
+    clean_line(text, max_bytes).trim().to_owned()
+}
+
+/// [`clean`] for a line of a text that people read: it keeps its indentation.
+pub(crate) fn clean_line(text: &str, max_bytes: usize) -> String {
     let mut out = String::new();
     for c in text.chars().map(|c| if is_unsafe(c) { ' ' } else { c }) {
         if out.len().saturating_add(c.len_utf8()) > max_bytes {
@@ -12,7 +17,7 @@ pub(crate) fn clean(text: &str, max_bytes: usize) -> String {
         }
         out.push(c);
     }
-    out.trim().to_owned()
+    out
 }
 
 // Direction overrides can turn a log line around on the screen.
