@@ -19,8 +19,8 @@ use manager_core::rollout::{ConsentTerms, Gate, HoldReason, Share, Survey, Wave,
 use manager_core::{Applied, CampaignState, GraveFault, Reason, TargetEvent, TargetState, WaitingFor};
 use proptest::prelude::*;
 use shared::message::{
-    CancelAnswer, CancelResult, Fetch, OutputTail, Progress, Report, Reported, Step, TestResult, Tested,
-    WaitReason, Waiting,
+    CancelAnswer, CancelResult, Fetch, Outcome, OutputTail, Progress, Refusal, Report, Reported, Step,
+    TestResult, Tested, WaitReason, Waiting,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -332,6 +332,35 @@ fn only_those_who_say_yes_in_time_get_it() {
         installs(&desk),
         2 + usize::from(desk.target(1).attempts > 1) + usize::from(desk.target(4).attempts > 1)
     );
+}
+
+/// PROTOCOL 15.7
+#[test]
+fn what_a_person_at_the_site_does_not_want_is_declined_and_not_sent_again() {
+    for overtaken in [false, true] {
+        let mut desk = in_waves(&[2, 1], Gate { observe_ms: 0, ..Gate::CUSTOMERS });
+        for target in desk.campaign.targets.values_mut() {
+            target.attempts_allowed = 5;
+        }
+        desk.tick();
+        if overtaken {
+            // The relay has turned two reports round.
+            desk.sequence += 1;
+            let late = desk.sequence;
+            desk.versions(1, Reported::Nothing);
+            desk.sequence = late - 1;
+        }
+        desk.ended(1, Outcome::Refused(Refusal::Declined), Reported::Nothing);
+        assert_eq!(desk.state(1), TargetState::Declined);
+        let reason = desk.target(1).reason.clone().unwrap();
+        assert_eq!(reason.to_string(), "declined at the site");
+        verify(&mut desk, 2..=2);
+        assert_eq!(desk.mails("install"), [2, 1], "it holds up nobody, and is not tried again by itself");
+        desk.campaign.retry();
+        desk.tick();
+        assert_eq!(desk.state(1), TargetState::Declined, "nor by the operator");
+        assert_eq!(desk.target(1).attempts, 1);
+    }
 }
 
 #[test]
