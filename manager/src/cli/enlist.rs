@@ -205,9 +205,14 @@ fn same(record: &AgentRecord, row: &AgentRow) -> Result<(), String> {
     match pairs.into_iter().find(|(_, has, found)| has != found) {
         None => Ok(()),
         Some((column, has, found)) => Err(format!(
-            "{column}: {} is there already with \"{has}\", found \"{found}\"; `mailfleet agent set` changes \
-             an agent's data",
-            record.id
+            "{column}: {} is there already with \"{has}\", found \"{found}\"; {}",
+            record.id,
+            // Its mailbox is none of the operator's words: the box says itself where it reads its mail.
+            if column == "mail" {
+                "the box says where it reads its mail when it enrols"
+            } else {
+                "`mailfleet agent set` changes an agent's data"
+            }
         )),
     }
 }
