@@ -1,5 +1,6 @@
 //! What the audit log says of commands: one row for each thing that a person has changed, none for what has changed nothing.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may panic")]
+#![allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail")]
 
 mod office;
 mod transcript;
@@ -78,6 +79,17 @@ fn every_command_that_changes_something_leaves_a_row_and_no_other_does() {
         let begins = found.iter().zip(expected).all(|(row, text)| row.starts_with(text));
         assert!(begins, "{command}: {found:?}");
     }
+    // A manager that only listens is told of agents, and of none twice.
+    assert_eq!(rows_of(&office, "agent export -o known.csv"), (true, vec![]));
+    let desk = Office::new();
+    let config = desk.home.dir().join("manager.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("listens_only = true\n{text}")).unwrap();
+    let introduce = format!("agent introduce {}", office.dir.path().join("known.csv").display());
+    let (done, found) = rows_of(&desk, &introduce);
+    assert!(done && found.len() == 2, "{found:?}");
+    assert!(found[0].starts_with("agent A0001 introduced, mail box1@lab.test, key "), "{found:?}");
+    assert_eq!(rows_of(&desk, &introduce), (true, vec![]));
     for refused in ["keys accept next.trust", "campaign pause 9", "agent remove A0003"] {
         assert_eq!(rows_of(&office, refused), (false, vec![]), "{refused}");
     }
