@@ -260,6 +260,7 @@ fn agents_for_tests_are_verified_tested_and_watched_before_any_customer_is_maile
     assert_eq!(installs(&desk), 12);
 }
 
+/// PROTOCOL 16.4
 #[test]
 fn a_test_with_another_answer_halts_it() {
     let mut desk = tested_first(2, 10);
@@ -273,6 +274,7 @@ fn a_test_with_another_answer_halts_it() {
     assert_eq!(installs(&desk), 12, "the operator has taken it into account");
 }
 
+/// PROTOCOL 16.4
 #[test]
 fn a_test_agent_that_does_not_answer_halts_it() {
     let mut desk = tested_first(2, 10);
@@ -409,18 +411,21 @@ fn nothing_goes_out_before_the_transmission_time_or_after_the_expiry() {
     assert_eq!(late.state(1), TargetState::Expired);
 }
 
+/// PROTOCOL 15.8, 15.10
 #[test]
 fn a_scheduled_agent_is_told_its_time_and_asked_for_its_version_after_it() {
     let mut desk = in_waves(&[2], Gate::NONE);
     desk.campaign.rollout.times.install_at = Some(desk.now.plus(HOUR));
     desk.tick();
     assert_eq!((desk.mails("schedule"), desk.mails("install")), (vec![2], vec![2]));
+    assert_eq!(desk.mailed[0].2, "schedule", "before the order that waits for it");
     desk.pass(SETTLE);
     assert_eq!(desk.mails("query"), [0usize; 0]);
     desk.pass(HOUR);
     assert_eq!(desk.mails("query"), [2]);
 }
 
+/// PROTOCOL 15.9
 #[test]
 fn an_agent_that_fetches_gets_the_bundle_when_it_asks_or_when_its_time_is_long_past() {
     let mut desk = in_waves(&[2], Gate::NONE);
