@@ -148,6 +148,16 @@ fn a_yes_counts_for_all_boxes_of_the_administrator_and_for_nobody_else() {
     let (office, mut agents) = asked();
     let letter = subject(&mails(&office, "root@beta.test")[0]);
     reply(&office, "ROOT@beta.test", &letter, "", "はい\r\n\r\n> アップデートがあります");
+    let mut answers = Vec::new();
+    let put = |entry: manager_core::audit::Entry| {
+        if entry.who.ends_with(" (by mail)") {
+            answers.push((entry.who, entry.what));
+        }
+        Ok(())
+    };
+    office.store().read(|tx| tx.audited(None, put)).unwrap();
+    let answer = ("root@beta.test (by mail)", "campaign 1 answered yes: it counts for 2 agents");
+    assert_eq!(answers, [(answer.0.to_owned(), answer.1.to_owned())]);
     assert!(install(&office, &agents[2]).is_none());
     let orders: Vec<_> = agents[..2].iter().map(|agent| install(&office, agent).unwrap()).collect();
     for (agent, order) in agents[..2].iter_mut().zip(orders) {

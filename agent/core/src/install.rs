@@ -76,6 +76,9 @@ pub struct Job {
     /// Times that a restart found it half done before its time was over.
     #[cbor(n(8), default)]
     pub interruptions: u8,
+    /// Its order's sequence number.
+    #[cbor(n(9), default)]
+    pub sequence: u64,
 }
 
 /// An install whose bundle was read and verified.

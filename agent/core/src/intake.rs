@@ -198,6 +198,7 @@ impl AgentCore {
             told: None,
             overtaken_by: None,
             interruptions: 0,
+            sequence: facts.sequence,
         };
         let may_begin = self.state.gate(&job, now) == Gate::Open;
         if let Some(waiting) = self.wait_behind().filter(|_| may_begin) {

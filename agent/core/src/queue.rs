@@ -78,7 +78,8 @@ impl AgentCore {
 
     /// A job that is neither queued nor running any more has ended.
     pub(crate) fn over(&mut self, now: UnixMillis, job: &Job, end: End, out: &mut Vec<Effect>) {
-        self.job_is_over(job);
+        let installed = matches!(end.outcome, Outcome::Installed | Outcome::AlreadyInstalled);
+        self.job_is_over(job, installed);
         self.job_ended(now, end, out);
     }
 

@@ -40,6 +40,9 @@ pub struct KeptSchedule {
     /// It is not asked for before this.
     #[n(7)]
     pub next_fetch: UnixMillis,
+    /// An order has been installed since it came: its bundle is offered no more.
+    #[cbor(n(8), default)]
+    pub served: bool,
 }
 
 /// A person at the site does not want it yet (R9).
@@ -76,6 +79,7 @@ impl KeptSchedule {
             put_off: None,
             fetches: 0,
             next_fetch: UnixMillis(0),
+            served: false,
         }
     }
 
@@ -165,7 +169,8 @@ impl State {
 
     /// Schedules that offer a bundle which is not here.
     pub fn offers(&self) -> impl Iterator<Item = &KeptSchedule> {
-        self.schedules.values().filter(|kept| kept.schedule.fetch && !self.is_here(kept))
+        let offered = |kept: &&KeptSchedule| kept.schedule.fetch && !kept.served;
+        self.schedules.values().filter(offered).filter(|kept| !self.is_here(kept))
     }
 }
 
@@ -200,11 +205,16 @@ impl AgentCore {
         self.state.schedules.len() != before
     }
 
-    /// A job has ended: its bundle's schedule goes with the last of them (PROTOCOL 15.3).
-    pub(crate) fn job_is_over(&mut self, job: &Job) {
+    /// A job has ended: its bundle's schedule goes with the last of them, unless it was sent after that job's order. Then it may be
+    /// for an order that is still on its way, which would wait without it until it expires (PROTOCOL 15.3).
+    pub(crate) fn job_is_over(&mut self, job: &Job, installed: bool) {
         let Some(bundle) = job.bundle else { return };
-        if !self.state.jobs().any(|other| other.bundle == job.bundle) {
-            self.state.schedules.remove(&bundle);
+        if self.state.jobs().any(|other| other.bundle == job.bundle) {
+            return;
+        }
+        match self.state.schedules.get_mut(&bundle) {
+            Some(kept) if kept.sequence > job.sequence => kept.served |= installed,
+            Some(_) | None => drop(self.state.schedules.remove(&bundle)),
         }
     }
 

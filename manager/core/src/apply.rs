@@ -548,13 +548,23 @@ impl Target {
             Outcome::Refused(Refusal::Cancelled) => self.cancelled(CancelResult::BeforeStart),
             Outcome::RolledBack(failure) => self.fail(Reason::RolledBack(failure.clone())),
             Outcome::Damaged(failure) => self.fail(Reason::Damaged(failure.clone())),
-            Outcome::Refused(refusal) => self.fail(Reason::Refused(refusal.clone())),
+            Outcome::Refused(refusal) => self.turned_down(refusal),
         }
     }
 
     fn fail(&mut self, reason: Reason) {
+        self.end_by_report(TargetState::Failed, reason);
+    }
+
+    /// PROTOCOL 15.7: what a person at the site does not want is no failure, and not sent again.
+    fn turned_down(&mut self, refusal: &Refusal) {
+        let state = if *refusal == Refusal::Declined { TargetState::Declined } else { TargetState::Failed };
+        self.end_by_report(state, Reason::Refused(refusal.clone()));
+    }
+
+    fn end_by_report(&mut self, state: TargetState, reason: Reason) {
         if !self.state.is_end() || self.may_still_turn_out_well() {
-            self.end(TargetState::Failed, Some(reason));
+            self.end(state, Some(reason));
         }
     }
 
@@ -571,7 +581,7 @@ impl Target {
             Outcome::Installed | Outcome::AlreadyInstalled | Outcome::Refused(Refusal::Cancelled) => {}
             Outcome::RolledBack(failure) => self.fail(Reason::RolledBack(failure.clone())),
             Outcome::Damaged(failure) => self.fail(Reason::Damaged(failure.clone())),
-            Outcome::Refused(refusal) => self.fail(Reason::Refused(refusal.clone())),
+            Outcome::Refused(refusal) => self.turned_down(refusal),
         }
     }
 

@@ -158,7 +158,7 @@ pub enum TargetState {
     /// Its administrator was asked, and has not answered.
     #[n(12)]
     Asked,
-    /// Its administrator does not want it, or did not say so in time. An end.
+    /// Its administrator does not want it, or did not say so in time; or a person at the site has cancelled it. An end.
     #[n(13)]
     Declined,
 }

@@ -401,7 +401,7 @@ impl Planner<'_> {
         let Mails { consent, schedule, install, query, withdraw } = core::mem::take(&mut self.mails);
         for (agents, action) in [
             (consent, (|agents| Action::AskConsent { agents }) as fn(_) -> _),
-            // The schedule first: an agent that has the order waits for it.
+            // PROTOCOL 15.8: the schedule first, an agent that has the order waits for it.
             (schedule, |agents| Action::Schedule { agents }),
             (install, |agents| Action::Install { agents }),
             (query, |agents| Action::Query { agents }),

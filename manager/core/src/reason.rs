@@ -181,6 +181,7 @@ impl fmt::Display for Reason {
             Self::NotEnrolled => f.write_str("not enrolled"),
             Self::RolledBack(failure) => write!(f, "rolled back: {failure}"),
             Self::Damaged(failure) => write!(f, "damaged, old files not all back: {failure}"),
+            Self::Refused(Refusal::Declined) => Refusal::Declined.fmt(f),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
             Self::OtherVersion(reported) => write!(f, "reports {reported}"),
             Self::NoAnswer { asked_at, received: _, mail } => {

@@ -19,8 +19,8 @@ use manager_core::rollout::{ConsentTerms, Gate, HoldReason, Share, Survey, Wave,
 use manager_core::{Applied, CampaignState, GraveFault, Reason, TargetEvent, TargetState, WaitingFor};
 use proptest::prelude::*;
 use shared::message::{
-    CancelAnswer, CancelResult, Fetch, OutputTail, Progress, Report, Reported, Step, TestResult, Tested,
-    WaitReason, Waiting,
+    CancelAnswer, CancelResult, Fetch, Outcome, OutputTail, Progress, Refusal, Report, Reported, Step,
+    TestResult, Tested, WaitReason, Waiting,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -260,6 +260,7 @@ fn agents_for_tests_are_verified_tested_and_watched_before_any_customer_is_maile
     assert_eq!(installs(&desk), 12);
 }
 
+/// PROTOCOL 16.4
 #[test]
 fn a_test_with_another_answer_halts_it() {
     let mut desk = tested_first(2, 10);
@@ -273,6 +274,7 @@ fn a_test_with_another_answer_halts_it() {
     assert_eq!(installs(&desk), 12, "the operator has taken it into account");
 }
 
+/// PROTOCOL 16.4
 #[test]
 fn a_test_agent_that_does_not_answer_halts_it() {
     let mut desk = tested_first(2, 10);
@@ -334,6 +336,35 @@ fn only_those_who_say_yes_in_time_get_it() {
     );
 }
 
+/// PROTOCOL 15.7
+#[test]
+fn what_a_person_at_the_site_does_not_want_is_declined_and_not_sent_again() {
+    for overtaken in [false, true] {
+        let mut desk = in_waves(&[2, 1], Gate { observe_ms: 0, ..Gate::CUSTOMERS });
+        for target in desk.campaign.targets.values_mut() {
+            target.attempts_allowed = 5;
+        }
+        desk.tick();
+        if overtaken {
+            // The relay has turned two reports round.
+            desk.sequence += 1;
+            let late = desk.sequence;
+            desk.versions(1, Reported::Nothing);
+            desk.sequence = late - 1;
+        }
+        desk.ended(1, Outcome::Refused(Refusal::Declined), Reported::Nothing);
+        assert_eq!(desk.state(1), TargetState::Declined);
+        let reason = desk.target(1).reason.clone().unwrap();
+        assert_eq!(reason.to_string(), "declined at the site");
+        verify(&mut desk, 2..=2);
+        assert_eq!(desk.mails("install"), [2, 1], "it holds up nobody, and is not tried again by itself");
+        desk.campaign.retry();
+        desk.tick();
+        assert_eq!(desk.state(1), TargetState::Declined, "nor by the operator");
+        assert_eq!(desk.target(1).attempts, 1);
+    }
+}
+
 #[test]
 fn later_is_kept_to_and_a_no_counts_until_the_mail_is_out() {
     let mut desk = asking(2);
@@ -380,18 +411,21 @@ fn nothing_goes_out_before_the_transmission_time_or_after_the_expiry() {
     assert_eq!(late.state(1), TargetState::Expired);
 }
 
+/// PROTOCOL 15.8, 15.10
 #[test]
 fn a_scheduled_agent_is_told_its_time_and_asked_for_its_version_after_it() {
     let mut desk = in_waves(&[2], Gate::NONE);
     desk.campaign.rollout.times.install_at = Some(desk.now.plus(HOUR));
     desk.tick();
     assert_eq!((desk.mails("schedule"), desk.mails("install")), (vec![2], vec![2]));
+    assert_eq!(desk.mailed[0].2, "schedule", "before the order that waits for it");
     desk.pass(SETTLE);
     assert_eq!(desk.mails("query"), [0usize; 0]);
     desk.pass(HOUR);
     assert_eq!(desk.mails("query"), [2]);
 }
 
+/// PROTOCOL 15.9
 #[test]
 fn an_agent_that_fetches_gets_the_bundle_when_it_asks_or_when_its_time_is_long_past() {
     let mut desk = in_waves(&[2], Gate::NONE);

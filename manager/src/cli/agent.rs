@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mailfleet::import::{self, AgentRow, RowError};
 use mailfleet::registry::Terms;
 use mailfleet::store::{AgentRecord, AgentState, RefusedReading, Store, Tx, TxResult, WatchRecord};
-use mailfleet::system::{now, who};
+use mailfleet::system::now;
 use serde_json::{Value, json};
 use shared::AgentId;
 use shared::keys::VerifyingKey;
@@ -16,7 +16,7 @@ use shared::keys::VerifyingKey;
 use super::args::{AgentAdd, AgentImport, AgentInvite, AgentRemove, AgentShow};
 use super::enlist::{Enlisted, Inviter, enlist, renew};
 use super::fail::{Done, Fail, OrFail as _, Outcome};
-use super::{open, show};
+use super::{audited, open, show};
 
 /// Bad rows named in one go.
 const ROWS_SHOWN: usize = 20;
@@ -159,11 +159,8 @@ pub(crate) fn remove(home: Option<&Path>, args: &AgentRemove) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
     existing(&mut store, &args.id)?;
-    store
-        .write(|tx| {
-            tx.audit(now(), &who(), &format!("agent {} removed", args.id))?;
-            tx.remove_agent(&args.id)
-        })
+    let deed = format!("agent {} removed", args.id);
+    audited::change(&mut store, |tx| Ok((tx.remove_agent(&args.id)?, vec![deed])))
         .map_err(open::store_failed)?;
     show::say(&format!("Removed {}. It gets no more orders; its reports no longer count.", args.id))?;
     Ok(Done::All)

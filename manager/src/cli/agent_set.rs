@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use mailfleet::store::{AgentRecord, Tx, TxResult};
-use mailfleet::system::{now, who};
 use shared::{Label, MailAddress};
 
 use super::agent::fact_of;
 use super::args::AgentSet;
 use super::fail::{Done, Fail, Outcome};
 use super::select::choose_any;
-use super::{open, show};
+use super::{audited, open, show};
 
 pub(crate) fn set(home: Option<&Path>, args: &AgentSet) -> Outcome {
     let home = open::home(home)?;
@@ -29,14 +28,12 @@ pub(crate) fn set(home: Option<&Path>, args: &AgentSet) -> Outcome {
         }
     }
     let facts = args.facts.join(" ");
-    store
-        .write(|tx| {
-            changed.iter().try_for_each(|record| {
-                save(tx, record)?;
-                tx.audit(now(), &who(), &format!("agent {} set: {facts}", record.id))
-            })
-        })
-        .map_err(open::store_failed)?;
+    audited::change(&mut store, |tx| {
+        changed.iter().try_for_each(|record| save(tx, record))?;
+        let deeds = changed.iter().map(|record| format!("agent {} set: {facts}", record.id));
+        Ok(((), deeds.collect()))
+    })
+    .map_err(open::store_failed)?;
     show::say(&format!("Changed {}.", show::count(changed.len(), "agent")))?;
     Ok(Done::All)
 }

@@ -1,10 +1,10 @@
-//! `campaign list, show, retry, cancel`. Starting is in `start`, following in `follow`.
+//! `campaign list, show, retry, pause, halt, resume, skip, cancel`. Starting is in `start`, following in `follow`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use mailfleet::store::AgentRecord;
-use mailfleet::system::{now, who};
+use mailfleet::system::now;
 use manager_core::rollout::HoldReason;
 use manager_core::{Campaign, CampaignId, CampaignState, TargetState};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use super::args::{CampaignHold, CampaignId as CampaignArg, CampaignShow, Doctor}
 use super::fail::{Done, Fail, Outcome};
 use super::show::{Colour, Listing, cell};
 use super::view::{View, daemon_text, title};
-use super::{open, show};
+use super::{audited, open, show};
 
 pub(crate) fn list(home: Option<&Path>, args: &Doctor) -> Outcome {
     let home = open::home(home)?;
@@ -91,7 +91,7 @@ pub(crate) fn show(home: Option<&Path>, args: &CampaignShow) -> Outcome {
 pub(crate) fn retry(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, again) = change(&mut store, args.number, "retried", Campaign::retry)?;
+    let (campaign, again) = change(&mut store, args.number, "retried", Campaign::retry, |_| None)?;
     if again.is_empty() {
         let ended = campaign.targets.values().filter(|t| t.state.is_end()).count();
         let on_their_way = campaign.targets.len().saturating_sub(ended);
@@ -166,31 +166,23 @@ fn hold(
 ) -> Result<Campaign, Fail> {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, dropped) = change(&mut store, number, "", work)?;
-    let Some(dropped) = dropped else {
+    let why = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let (campaign, dropped) = change(&mut store, number, &format!("{what}{why}"), work, Option::as_deref)?;
+    if dropped.is_none() {
         return Err(Fail::usage(format!(
             "{} is {}: there is nothing to do",
             title(&campaign),
             campaign.state.as_str()
         ))
         .next("`mailfleet campaign show` says how it stands"));
-    };
-    let why = if words.is_empty() { String::new() } else { format!(": {words}") };
-    store
-        .write(|tx| {
-            tx.drop_queued(campaign.id, &dropped)?;
-            let text = format!("campaign {} {what}{why}", campaign.id);
-            tx.audit(now(), &who(), &text)?;
-            tx.log(now(), "", &format!("{text} (by the operator)"))
-        })
-        .map_err(open::store_failed)?;
+    }
     Ok(campaign)
 }
 
 pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
-    let (campaign, ()) = change(&mut store, args.number, "cancelled", Campaign::cancel)?;
+    let (campaign, ()) = change(&mut store, args.number, "cancelled", Campaign::cancel, |()| None)?;
     if campaign.state == CampaignState::Finished {
         show::say(&format!("{} is finished already. Nothing to cancel.", title(&campaign)))?;
         return Ok(Done::All);
@@ -207,16 +199,18 @@ pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
     Ok(Done::All)
 }
 
-/// Loads, changes and saves a campaign in one transaction, so that a daemon beside it sees all or nothing.
+/// Loads, changes and saves a campaign in one transaction, so that a daemon beside it sees all or nothing. `what` was done, if that
+/// changed anything; `unsent` are agents whose mail in the outbox is dropped.
 fn change<T>(
     store: &mut mailfleet::store::Store,
     number: u32,
-    audited_as: &str,
+    what: &str,
     work: impl FnOnce(&mut Campaign) -> T,
+    unsent: impl FnOnce(&T) -> Option<&[AgentId]>,
 ) -> Result<(Campaign, T), Fail> {
     let id = CampaignId(i64::from(number));
-    let changed = store.write(|tx| {
-        let Some(before) = tx.campaign(id)? else { return Ok(None) };
+    let changed = audited::change(store, |tx| {
+        let Some(before) = tx.campaign(id)? else { return Ok((None, vec![])) };
         let mut campaign = before.clone();
         let result = work(&mut campaign);
         let mut called_off = Vec::new();
@@ -228,15 +222,18 @@ fn change<T>(
                 }
             }
         }
-        if campaign != before && !audited_as.is_empty() {
-            tx.audit(now(), &who(), &format!("campaign {id} {audited_as}"))?;
-        }
         // What is still in the outbox must not go out after its target has ended.
         tx.drop_queued(id, &called_off)?;
+        tx.drop_queued(id, unsent(&result).unwrap_or_default())?;
         if campaign.state != before.state || campaign.rollout != before.rollout {
             tx.save_campaign(&campaign)?;
         }
-        Ok(Some((campaign, result)))
+        if campaign == before {
+            return Ok((Some((campaign, result)), vec![]));
+        }
+        let deed = format!("campaign {id} {what}");
+        tx.log(now(), "", &format!("{deed} (by the operator)"))?;
+        Ok((Some((campaign, result)), vec![deed]))
     });
     changed.map_err(open::store_failed)?.ok_or_else(|| {
         Fail::usage(format!("there is no campaign {number}")).next("`mailfleet campaign list` shows all")

@@ -13,13 +13,14 @@ use mailfleet::home::Home;
 use mailfleet::import::{AgentRow, RowError};
 use mailfleet::registry::{self, Terms};
 use mailfleet::store::{AgentRecord, AgentState, NewAgent, Store, Tx, TxResult};
-use mailfleet::system::{now, random, who};
+use mailfleet::system::{now, random};
 use manager_core::select::ATTRIBUTE;
 use shared::invitation::Invitation;
 use shared::limits::{INVITATION_LIFE, INVITATION_MAX_BYTES};
 use shared::{AgentId, Digest, MailAddress, UnixMillis};
 use zeroize::Zeroizing;
 
+use super::audited::{self, Deeds};
 use super::fail::{Fail, Kind, Next as _};
 use super::files::{clear_leftovers, folder_of, sync_filesystem, write_unsynced};
 use super::progress::count_bar;
@@ -118,7 +119,11 @@ pub(crate) fn enlist(
 ) -> Result<Result<Enlisted, Vec<RowError>>, Fail> {
     let inviter = Inviter::new(home)?;
     let mut store = open::store(home)?;
-    let decided = store.write(|tx| decide(tx, rows, &inviter, file_of)).map_err(open::store_failed)?;
+    let decided = audited::change(&mut store, |tx| {
+        let mut deeds = Deeds::new();
+        Ok((decide(tx, rows, &inviter, file_of, &mut deeds)?, deeds))
+    });
+    let decided = decided.map_err(open::store_failed)?;
     let (mut enlisted, files) = match decided {
         Ok(decided) => decided,
         Err(errors) => return Ok(Err(errors)),
@@ -135,6 +140,7 @@ fn decide(
     rows: &[(u64, AgentRow)],
     inviter: &Inviter,
     file_of: &dyn Fn(&AgentId) -> PathBuf,
+    deeds: &mut Deeds,
 ) -> TxResult<Decided> {
     let there: BTreeMap<AgentId, AgentRecord> = tx.agents()?.into_iter().map(|a| (a.id.clone(), a)).collect();
     let mut errors = Vec::new();
@@ -161,6 +167,10 @@ fn decide(
     for ((_, row), file) in rows.iter().zip(files) {
         let record = there.get(&row.id);
         if let Some(invitation) = enter(tx, row, record, file, inviter, &mut enlisted)? {
+            deeds.push(match record {
+                None => format!("agent {} added, mail {}", row.id, row.mail),
+                Some(_) => format!("agent {} invited anew", row.id),
+            });
             to_write.push(ToWrite { path: file_of(&row.id), invitation });
         }
     }
@@ -205,9 +215,14 @@ fn same(record: &AgentRecord, row: &AgentRow) -> Result<(), String> {
     match pairs.into_iter().find(|(_, has, found)| has != found) {
         None => Ok(()),
         Some((column, has, found)) => Err(format!(
-            "{column}: {} is there already with \"{has}\", found \"{found}\"; `mailfleet agent set` changes \
-             an agent's data",
-            record.id
+            "{column}: {} is there already with \"{has}\", found \"{found}\"; {}",
+            record.id,
+            // Its mailbox is none of the operator's words: the box says itself where it reads its mail.
+            if column == "mail" {
+                "the box says where it reads its mail when it enrols"
+            } else {
+                "`mailfleet agent set` changes an agent's data"
+            }
         )),
     }
 }
@@ -236,7 +251,6 @@ fn enter(
             invite_expires: invitation.expires,
         };
         tx.add_agent(&agent, invitation.created)?;
-        tx.audit(invitation.created, &who(), &format!("agent {} added, mail {}", agent.id, agent.mail))?;
         counted(&mut enlisted.added);
         return Ok(Some(invitation));
     };
@@ -270,12 +284,11 @@ pub(crate) fn renew(
 ) -> Result<(), Fail> {
     let invitation = inviter.invite(&record.id, &record.mail, &record.classes);
     let digest = Digest::of(invitation.secret.as_slice());
-    store
-        .write(|tx| {
-            tx.audit(invitation.created, &who(), &format!("agent {} invited anew", record.id))?;
-            tx.renew_invitation(&record.id, digest, invitation.expires)
-        })
-        .map_err(open::store_failed)?;
+    audited::change(store, |tx| {
+        tx.renew_invitation(&record.id, digest, invitation.expires)?;
+        Ok(((), vec![format!("agent {} invited anew", record.id)]))
+    })
+    .map_err(open::store_failed)?;
     write_files(&[ToWrite { path: path.to_owned(), invitation }]).map(drop)
 }
 

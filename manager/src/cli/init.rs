@@ -12,7 +12,7 @@ use mailio::{Mailbox, ReceiveUrl};
 
 use super::args::Init;
 use super::fail::{Done, Fail, Kind, Next as _, OrFail as _, Outcome};
-use super::{open, show};
+use super::{audited, open, show};
 
 pub(crate) fn init(home: Option<&Path>, args: &Init) -> Outcome {
     let dir = absolute(&open::home_path(home)?)?;
@@ -29,7 +29,8 @@ pub(crate) fn init(home: Option<&Path>, args: &Init) -> Outcome {
     // A folder that was there before may be open to others.
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
         .or_outside(format!("cannot close {}", dir.display()))?;
-    Store::create(&home.store_path()).map_err(open::store_failed)?;
+    let mut store = Store::create(&home.store_path()).map_err(open::store_failed)?;
+    audited::note(&mut store, format!("manager {} made", config.mail.address)).map_err(open::store_failed)?;
     if let ReceiveUrl::Spool(spool) = &config.mail.receive {
         let what = format!("cannot make the mailbox of {} in {}", config.mail.address, spool.display());
         Mailbox::create_spool(spool, &config.mail.address).or_outside(what)?;

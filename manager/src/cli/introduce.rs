@@ -7,7 +7,7 @@ use std::path::Path;
 use mailfleet::import::{self, AgentRow};
 use mailfleet::registry::KEYS;
 use mailfleet::store::{AgentRecord, NewAgent, Tx, TxResult};
-use mailfleet::system::{now, random, who};
+use mailfleet::system::{now, random};
 use manager_core::select::ATTRIBUTE;
 use shared::keys::{SealingKey, VerifyingKey};
 use shared::message::EnrolRequest;
@@ -17,7 +17,7 @@ use super::agent::bad_rows;
 use super::args::{AgentExport, AgentIntroduce};
 use super::csv::write_csv;
 use super::fail::{Done, Fail, OrFail as _, Outcome};
-use super::{open, show};
+use super::{audited, open, show};
 
 pub(crate) fn export(home: Option<&Path>, args: &AgentExport) -> Outcome {
     let home = open::home(home)?;
@@ -62,16 +62,20 @@ pub(crate) fn introduce(home: Option<&Path>, args: &AgentIntroduce) -> Outcome {
     let rows = import::read(file).map_err(|errors| bad_rows(&args.file, &errors))?;
     let known: Vec<_> =
         rows.iter().filter_map(|(_, row)| row.keys.as_ref().map(|(sign, seal)| (row, sign, seal))).collect();
-    let changed = open::store(&home)?
-        .write(|tx| {
-            let mut changed = 0usize;
-            for (row, sign, seal) in &known {
-                changed = changed.saturating_add(usize::from(one(tx, row, sign, seal, now())?));
+    let changed = audited::change(&mut open::store(&home)?, |tx| {
+        let (mut changed, mut deeds) = (0usize, Vec::new());
+        for (row, sign, seal) in &known {
+            let before = tx.agent(&row.id)?;
+            let new_keys = one(tx, row, sign, seal, now())?;
+            changed = changed.saturating_add(usize::from(new_keys));
+            if tx.agent(&row.id)? != before {
+                let key = if new_keys { format!(", key {}", sign.key_id()) } else { String::new() };
+                deeds.push(format!("agent {} introduced, mail {}{key}", row.id, row.mail));
             }
-            tx.audit(now(), &who(), &format!("{changed} agents introduced"))?;
-            Ok(changed)
-        })
-        .map_err(open::store_failed)?;
+        }
+        Ok((changed, deeds))
+    })
+    .map_err(open::store_failed)?;
     let without = rows.len().saturating_sub(known.len());
     let left = if without == 0 { String::new() } else { format!(", {without} not enrolled yet") };
     show::say(&format!(

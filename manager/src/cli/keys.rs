@@ -17,7 +17,7 @@ use super::args::{Doctor, KeysAccept, KeysNewRelease, KeysPropose, KeysSign};
 use super::bundle::release_key;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
 use super::files::NewFile;
-use super::{open, show};
+use super::{audited, open, show};
 
 /// A statement with room for its signatures.
 const STATEMENT_MAX_BYTES: usize = 2 * TRUST_MAX_BYTES;
@@ -92,6 +92,8 @@ pub(crate) fn propose(home: Option<&Path>, args: &KeysPropose) -> Outcome {
     }
     let next = change.apply(&known, now()).or_usage("this change cannot be made")?;
     write_statement(&args.output, &Statement::unsigned(&next))?;
+    let mut store = open::store(&home)?;
+    audited::note(&mut store, format!("keys proposed: {}", summary(&next))).map_err(open::store_failed)?;
     show::print(&describe(&next))?;
     show::say(&format!(
         "Wrote {file}. Nothing has changed yet. Next: mailfleet keys sign {file} --release-key FILE\n{}",
@@ -99,6 +101,19 @@ pub(crate) fn propose(home: Option<&Path>, args: &KeysPropose) -> Outcome {
         file = args.output.display(),
     ))?;
     Ok(Done::All)
+}
+
+/// A trust in one line.
+fn summary(trust: &Trust) -> String {
+    let ids = |keys: &[VerifyingKey]| list_of(&keys.iter().map(VerifyingKey::key_id).collect::<Vec<_>>());
+    format!(
+        "version {}, order keys {}, release keys {}, of which {} must sign, opening key {}",
+        trust.version,
+        ids(&trust.order_keys),
+        ids(&trust.release_keys),
+        trust.threshold,
+        trust.seal_key.to_text()
+    )
 }
 
 fn needed(known: &Trust, next: &Trust) -> String {
@@ -137,7 +152,7 @@ pub(crate) fn accept(home: Option<&Path>, args: &KeysAccept) -> Outcome {
         }
     }
     let known = home.trust().map_err(open::home_failed)?;
-    statement.accept(&known).map_err(|err| {
+    let next = statement.accept(&known).map_err(|err| {
         let unsigned = matches!(err, TrustError::TooFew { .. });
         let fail = Fail::of(Kind::Usage, err, "this change cannot be accepted");
         match unsigned {
@@ -145,6 +160,11 @@ pub(crate) fn accept(home: Option<&Path>, args: &KeysAccept) -> Outcome {
             false => fail.next("propose it anew: mailfleet keys propose"),
         }
     })?;
+    let signers = list_of(&statement.signers());
+    // Before it is in force: keys that count without a row that says who has brought them would be worse than a row too many.
+    let mut store = open::store(&home)?;
+    let deed = format!("keys accepted: {}; signed by {signers}", summary(&next));
+    audited::note(&mut store, deed).map_err(open::store_failed)?;
     let trust = home.accept(&statement).map_err(open::home_failed)?;
     show::print(&describe(&trust))?;
     show::say(

@@ -6,6 +6,7 @@ mod agent_set;
 mod agents;
 mod args;
 mod audit;
+mod audited;
 mod bundle;
 mod campaign;
 mod checks;

@@ -20,7 +20,7 @@ use super::progress::Follow;
 use super::select::choose;
 use super::show::{Colour, Listing, cell};
 use super::view::daemon_text;
-use super::{open, show};
+use super::{audited, open, show};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -41,9 +41,15 @@ pub(crate) fn ask(home: Option<&Path>, args: &QueryArgs, question: Question) -> 
     let chosen = choose(&args.selection, &agents)?;
     let ids = chosen.enrolled()?;
     let (per_mail, at) = (config.recipients_per_mail, now());
-    let envelopes = store
-        .write(|tx| queue_query(tx, question, &ids, per_mail, ORDER_LIFE, at))
-        .map_err(open::store_failed)?;
+    let about = match question {
+        Question::Versions => "versions",
+        Question::Counters => "counters",
+    };
+    let deed = format!("asked for {about}: {}", audited::named(&ids));
+    let envelopes = audited::change(&mut store, |tx| {
+        Ok((queue_query(tx, question, &ids, per_mail, ORDER_LIFE, at)?, vec![deed]))
+    })
+    .map_err(open::store_failed)?;
     Ok(Asked { home, ids, envelopes, at })
 }
 

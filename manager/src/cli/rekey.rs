@@ -11,7 +11,7 @@ use super::args::AgentRekey;
 use super::fail::{Done, Outcome};
 use super::select::choose;
 use super::view::daemon_text;
-use super::{open, show};
+use super::{audited, open, show};
 
 pub(crate) fn rekey(home: Option<&Path>, args: &AgentRekey) -> Outcome {
     let home = open::commander(home)?;
@@ -19,7 +19,9 @@ pub(crate) fn rekey(home: Option<&Path>, args: &AgentRekey) -> Outcome {
     let mut store = open::store(&home)?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
     let ids = choose(&args.selection, &agents)?.enrolled()?;
-    store.write(|tx| queue_rekey(tx, &ids, per_mail, now())).map_err(open::store_failed)?;
+    let deed = format!("asked for new keys: {}", audited::named(&ids));
+    audited::change(&mut store, |tx| Ok((queue_rekey(tx, &ids, per_mail, now())?, vec![deed])))
+        .map_err(open::store_failed)?;
     if args.format.json {
         show::print_json(&json!({"asked": ids.iter().map(AgentId::as_str).collect::<Vec<_>>()}))?;
     } else {

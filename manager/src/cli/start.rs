@@ -10,7 +10,7 @@ use std::time::Duration;
 use mailfleet::config::Config;
 use mailfleet::home::Home;
 use mailfleet::store::{AgentRecord, BundleRecord, NewCampaign, NewTarget, Store, Tx, TxResult};
-use mailfleet::system::{now, who};
+use mailfleet::system::now;
 use manager_core::probe::Expectation;
 use manager_core::{BundleFacts, CampaignId, CampaignState, Reason, Settings, TargetState, left_out};
 use shared::limits::CHUNK_BYTES;
@@ -25,7 +25,7 @@ use super::preview::Preview;
 use super::rollout_args::{Course, RolloutArgs};
 use super::select::{Chosen, choose};
 use super::view::{daemon_text, retries, title};
-use super::{follow, open, show};
+use super::{audited, follow, open, show};
 
 /// The wait before the version query if neither the command nor the bundle says one.
 const SETTLE_DEFAULT: Duration = Duration::from_secs(600);
@@ -95,16 +95,16 @@ pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
 fn start_planned(store: &mut Store, number: u32) -> Result<CampaignId, Fail> {
     let id = CampaignId(i64::from(number));
     let at = now();
-    let started = store.write(|tx| {
-        let Some(mut campaign) = tx.campaign(id)? else { return Ok(None) };
+    let started = audited::change(store, |tx| {
+        let Some(mut campaign) = tx.campaign(id)? else { return Ok((None, vec![])) };
         if !campaign.start(at) {
-            return Ok(Some((campaign, None)));
+            return Ok((Some((campaign, None)), vec![]));
         }
         tx.save_campaign(&campaign)?;
-        tx.audit(at, &who(), &format!("campaign {id} started as planned"))?;
         let agents: Vec<AgentId> = campaign.targets.keys().cloned().collect();
         let overtaken = overtake(tx, id, &agents)?;
-        Ok(Some((campaign, Some(overtaken))))
+        let deed = format!("campaign {id} started as planned");
+        Ok((Some((campaign, Some(overtaken))), vec![deed]))
     });
     match started.map_err(open::store_failed)? {
         None => Err(Fail::usage(format!("there is no campaign {number}"))
@@ -342,19 +342,16 @@ fn enter(store: &mut Store, draft: &Draft, planned: bool) -> Result<(CampaignId,
         software_version: looked.manifest.software_version.clone(),
         added_at: at,
     };
-    let entered = store.write(|tx| {
+    let entered = audited::change(store, |tx| {
         tx.add_bundle(&bundle)?;
         let id = tx.start_campaign(&new, at)?;
         let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
         let did = if planned { "planned" } else { "started" };
         let (version, digest) = (&new.bundle.software_version, new.bundle.digest);
-        let text = format!(
-            "campaign {id} {did}: {} to {version}, bundle {digest}",
-            show::count(agents.len(), "agent")
-        );
-        tx.audit(at, &who(), &text)?;
+        let count = show::count(agents.len(), "agent");
+        let deed = format!("campaign {id} {did}: {count} to {version}, bundle {digest}");
         let overtaken = if planned { Overtaken::new() } else { overtake(tx, id, &agents)? };
-        Ok((id, overtaken))
+        Ok(((id, overtaken), vec![deed]))
     });
     entered.map_err(|err| Fail::of(Kind::Outside, err, "the campaign was not started"))
 }

@@ -265,11 +265,13 @@ pub(super) fn take_reply(tx: &Tx<'_>, shared: &Shared, reply: &Reply, now: UnixM
             changed = changed.saturating_add(1);
         }
     }
-    tx.log(
+    let counts = format!("it counts for {changed} agents");
+    tx.audit(
         now,
-        "",
-        &format!("campaign {}: {from} answered {name}; it counts for {changed} agents", campaign.id),
+        &format!("{} (by mail)", consent.admin),
+        &format!("campaign {} answered {name}: {counts}", campaign.id),
     )?;
+    tx.log(now, "", &format!("campaign {}: {from} answered {name}; {counts}", campaign.id))?;
     Ok(Disposal::Done)
 }
 

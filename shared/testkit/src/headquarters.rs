@@ -331,7 +331,11 @@ impl Store {
                 self.take_report(now, &Signed { signer, key, envelope, sequence, report, sent }, dice);
             }
             Content::Bounce { envelope, agent } => {
-                let event = TargetEvent::Bounced(*envelope, trouble(Cause::NoRoute));
+                // Some servers only say that they still try, whatever has become of the mail.
+                let event = match envelope.0[0] % 3 {
+                    0 => TargetEvent::Stuck(*envelope, trouble(Cause::NoRoute)),
+                    _ => TargetEvent::Bounced(*envelope, trouble(Cause::NoRoute)),
+                };
                 for campaign in &mut self.campaigns {
                     campaign.apply(now, agent, &event);
                 }

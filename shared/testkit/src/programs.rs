@@ -136,12 +136,17 @@ impl Programs {
     }
 
     /// Puts lines before and after those of a file.
-    fn wrap(&self, name: &str, before: &str, after: &str) {
+    ///
+    /// # Panics
+    /// There is no such file.
+    pub fn wrap(&self, name: &str, before: &str, after: &str) {
         let content = fs::read_to_string(self.path(name)).unwrap();
         fs::write(self.path(name), format!("{before}{content}{after}")).unwrap();
     }
 
-    fn account(&self, user: &str) -> Vec<String> {
+    /// The options that name the servers and the password of an account.
+    #[must_use]
+    pub fn account(&self, user: &str) -> Vec<String> {
         let port = |name| self.lab.var(name);
         let send = format!("smtp+starttls://{user}@lab.test@localhost:{}", port("LAB_SUBMISSION_PORT"));
         let receive = format!("imap+starttls://{user}@lab.test@localhost:{}/INBOX", port("LAB_IMAP_PORT"));
@@ -204,7 +209,12 @@ impl Programs {
         self.start("mailfleet-agent", &format!("agent-{n}.log"), &["--home", &home, "run"])
     }
 
-    fn start(&self, program: &str, log: &str, args: &[&str]) -> Running {
+    /// Starts a program until the end of the test; it complains into this file.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start(&self, program: &str, log: &str, args: &[&str]) -> Running {
         let log = fs::File::create(self.path(log)).unwrap();
         Running(self.command(program).args(args).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }

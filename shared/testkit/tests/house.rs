@@ -219,6 +219,15 @@ fn test_names_are_sentences_and_ignored_tests_have_an_issue() {
 }
 
 #[test]
+fn what_a_command_of_the_manager_changes_stands_in_the_audit_log() {
+    let writers: Vec<PathBuf> = rust_files("manager/src/cli")
+        .into_iter()
+        .filter(|file| fs::read_to_string(file).unwrap().contains(".write(|tx"))
+        .collect();
+    assert_eq!(writers, [root().join("manager/src/cli/audited.rs")], "another way to write leaves no row");
+}
+
+#[test]
 fn every_rule_of_the_protocol_is_cited_and_every_citation_exists() {
     let protocol = fs::read_to_string(root().join("PROTOCOL.md")).unwrap();
     let rules: BTreeSet<String> = protocol

@@ -47,7 +47,7 @@ struct Site {
 impl Site {
     /// One agent that is enrolled and watches one printer.
     fn new() -> Option<Self> {
-        let lab = MailLab::new(1, &["desk"])?;
+        let lab = MailLab::new(1, &["desk", "listener"])?;
         let alert = "\n[[alert]]\nto = \"desk@lab.test\"\nkinds = [\"jam\"]\n";
         let site = Self { printer: Station::serve(whole()), programs: Programs::new(lab, alert) };
         site.programs.enrol(
@@ -118,6 +118,36 @@ fn a_jam_is_told_to_the_service_desk_acknowledged_and_told_again_when_it_is_over
         (status["faults_not_acknowledged"] == 0 && status["outbox"] == 0).then_some(())
     });
     assert_eq!(site.faults().len(), 1, "it was one fault");
+}
+
+#[test]
+fn a_listener_hears_of_the_jam_too_and_says_nothing_to_the_agent() {
+    // PROTOCOL 8.7
+    let Some(site) = Site::new() else { return };
+    let programs = &site.programs;
+    let at_listener = |args: &[&str]| programs.manager(&[["--home", "listener"].as_slice(), args].concat());
+    let account = programs.account("listener");
+    let account: Vec<&str> = account.iter().map(String::as_str).collect();
+    at_listener(&[["init", "--address", "listener@lab.test"].as_slice(), &account].concat());
+    programs.wrap("listener/manager.toml", "listens_only = true\npoll = \"500ms\"\n", "");
+    programs.manager(&["agent", "export", "-o", "known.csv"]);
+    at_listener(&["agent", "introduce", "known.csv"]);
+    let keys: serde_json::Value = serde_json::from_str(&at_listener(&["keys", "list", "--json"])).unwrap();
+    let copy =
+        format!("\n[[copy]]\nof = [\"faults\"]\nto = \"listener@lab.test\"\nkey = {}\n", keys["opening_key"]);
+    programs.wrap("agent/1/agent.toml", "", &copy);
+    let _manager = programs.manager_runs();
+    let _listener = programs.start("mailfleet", "listener.log", &["--home", "listener", "run"]);
+    let _agent = programs.agent_runs(1);
+    wait_until("the printer is watched", || (site.status()["devices"] == 1).then_some(()));
+    *site.printer.rows.lock().unwrap() = jammed();
+    wait_until("the listener knows of the jam", || {
+        at_listener(&["report", "faults"]).contains("Paper jam in tray 2").then_some(())
+    });
+    let acknowledged = |row: &BTreeMap<String, String>| !row["acknowledged_at"].is_empty();
+    wait_until("the manager acknowledges it", || site.faults().pop().filter(acknowledged));
+    wait_until("the agent knows", || (site.status()["faults_not_acknowledged"] == 0).then_some(()));
+    let _seen = programs.mails("desk", 1);
 }
 
 #[test]

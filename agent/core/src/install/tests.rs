@@ -37,6 +37,7 @@ fn job() -> Job {
         told: None,
         overtaken_by: None,
         interruptions: 0,
+        sequence: 1,
     }
 }
 

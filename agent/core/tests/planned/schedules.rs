@@ -38,7 +38,10 @@ fn an_install_waits_for_its_interval_whichever_of_order_and_schedule_comes_first
         assert_eq!(b.hours_of(order), [10], "{schedule_first}");
         assert_eq!(b.outcome(order), Some(Outcome::Installed));
         assert_eq!(b.waits(order).len(), if schedule_first { 1 } else { 2 }, "each wait is told once");
-        assert!(b.core.state().schedules.is_empty(), "it goes with its order");
+        // One that was sent after the order may be for another, and stays until it expires.
+        assert_eq!(b.core.state().schedules.is_empty(), schedule_first, "it goes with its order");
+        b.run_until(T0.plus(ORDER_LIFE + Duration::from_secs(4 * 3_600)));
+        assert!(b.core.state().schedules.is_empty(), "or with its own time");
     }
 }
 
@@ -117,6 +120,44 @@ fn past_the_last_interval_or_without_a_schedule_an_order_ends_as_one_that_has_ex
     b.run_until(hour(16 * 24));
     assert_eq!((b.outcome(order), b.begun.len()), (expired(WaitReason::NotYet), 0));
     assert!(b.core.state().schedules.is_empty());
+}
+
+/// PROTOCOL 15.3
+#[test]
+fn an_order_that_comes_after_the_end_of_an_earlier_one_finds_the_schedule_that_came_while_that_one_ran() {
+    for works in [true, false] {
+        let mut b = Site::new();
+        b.schedule(times(1, 0, &[]));
+        let first = b.install(1, true);
+        // The box is to restart, and does not until the manager has given the order up and mails another.
+        b.exits.insert(Phase::Post, 76);
+        b.poll();
+        let offer = b.schedule(Schedule { fetch: true, ..times(1, 5, &[]) });
+        b.run_until(hour(1).plus(Duration::from_secs(300)));
+        assert!(matches!(b.outcome(first), Some(Outcome::RolledBack(_))), "{:?}", b.sent);
+        b.exits.clear();
+        b.run_until(hour(6));
+        assert_eq!(b.fetches().first(), Some(&offer), "its bundle is not here any more");
+        b.exits.insert(Phase::Verify, i32::from(!works));
+        let second = b.install(1, true);
+        b.run_until(hour(7));
+        assert_eq!(b.waits(second), []);
+        assert_eq!(b.outcome(second) == Some(Outcome::Installed), works);
+        assert!(b.core.state().schedules.is_empty());
+    }
+}
+
+/// PROTOCOL 15.3, 15.5
+#[test]
+fn a_schedule_that_was_moved_is_no_offer_of_what_was_installed_by_it() {
+    let mut b = Site::new();
+    b.schedule(times(1, 10, &[]));
+    let order = b.install(1, true);
+    b.poll();
+    b.schedule(Schedule { fetch: true, ..times(1, 2, &[]) });
+    b.run_until(hour(40));
+    assert_eq!((b.outcome(order), b.fetches()), (Some(Outcome::Installed), vec![]));
+    assert!(!b.core.state().has_waiting());
 }
 
 /// PROTOCOL 15.2

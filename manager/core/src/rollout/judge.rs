@@ -8,7 +8,7 @@ use crate::campaign::{Campaign, Target, TargetState};
 use crate::plan::{AgentFacts, Fleet};
 use crate::reason::Reason;
 
-/// How the targets of a wave stand. Those that were never mailed because they could not be (declined, wrong class) are not counted.
+/// How the targets of a wave stand. Those that nobody wants it on, or that could not be mailed (wrong class), are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
     /// All that count.
@@ -23,7 +23,7 @@ pub struct Survey {
     pub outstanding: u64,
     /// Nothing can have happened there yet: not mailed, or put off.
     pub waiting: u64,
-    /// They ended in a way that says nothing of the release: mail that bounced, an order that a person declined.
+    /// They ended in a way that says nothing of the release: mail that bounced, an order that was called back.
     pub other: u64,
 }
 
