@@ -52,6 +52,7 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
     };
     let job = Job {
         order,
+        sequence: 6,
         expires: UnixMillis(3_000),
         target: version.clone(),
         taken: UnixMillis(1_000),
@@ -109,6 +110,7 @@ fn schedule(order: EnvelopeId, version: &SoftwareVersion) -> KeptSchedule {
         put_off: Some(PutOff { until: UnixMillis(2_600), by: Label::lossy("tanaka") }),
         fetches: 1,
         next_fetch: UnixMillis(2_700),
+        served: true,
     }
 }
 
