@@ -52,7 +52,6 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
     };
     let job = Job {
         order,
-        sequence: 6,
         expires: UnixMillis(3_000),
         target: version.clone(),
         taken: UnixMillis(1_000),
@@ -61,6 +60,7 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
         told: Some(Waiting { reason: WaitReason::NotYet, until: UnixMillis(2_500), about: None }),
         overtaken_by: None,
         interruptions: 1,
+        sequence: 6,
     };
     let planned = Planned {
         job: job.clone(),
@@ -110,7 +110,7 @@ fn schedule(order: EnvelopeId, version: &SoftwareVersion) -> KeptSchedule {
         put_off: Some(PutOff { until: UnixMillis(2_600), by: Label::lossy("tanaka") }),
         fetches: 1,
         next_fetch: UnixMillis(2_700),
-        served: true,
+        served: false,
     }
 }
 
