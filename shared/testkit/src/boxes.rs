@@ -275,6 +275,10 @@ impl SimBox {
                     self.boots += 1;
                     return self.start(now, post, bundles);
                 }
+                if self.persona.bricks && matches!(effect, Effect::Switch { .. }) {
+                    self.persona.off = true;
+                    return;
+                }
                 let starts = matches!(effect, Effect::Adopt { start: true, .. } | Effect::Become { .. });
                 events.extend(self.execute(now, effect, post, bundles));
                 if starts {

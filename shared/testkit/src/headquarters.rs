@@ -282,12 +282,12 @@ impl Headquarters {
             if due.is_empty() {
                 continue;
             }
-            let mut tx = self.store.clone();
             if out.expires <= now {
-                tx.outbox[at].queued.clear();
-                self.store = tx;
+                self.store.outbox[at].queued.clear();
                 continue;
             }
+            // Sent, but not written down: it is sent again under the same envelope ID.
+            let dies = self.dies();
             let facts = EnvelopeFacts {
                 id: out.envelope,
                 created: out.created,
@@ -311,13 +311,13 @@ impl Headquarters {
                 if answer == Answer::Taken && matches!(out.order, Order::Install(_)) {
                     self.installs_mailed += 1;
                 }
-                tx.answered(now, at, agent, answer);
+                if !dies {
+                    self.store.answered(now, at, agent, answer);
+                }
             }
-            // Sent, but not written down: it is sent again under the same envelope ID.
-            if self.dies() {
+            if dies {
                 return;
             }
-            self.store = tx;
         }
         self.store.outbox.retain(|out| !out.queued.is_empty());
     }

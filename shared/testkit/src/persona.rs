@@ -33,6 +33,8 @@ pub struct Persona {
     pub clock_jumps: u64,
     /// Somebody at the site puts off what waits, or cancels it, per thousand polls.
     pub people: u64,
+    /// What is switched to kills it: it never starts again.
+    pub bricks: bool,
     /// Its address is refused by the relay.
     pub dead_address: bool,
     /// Devices beside it.
@@ -58,6 +60,7 @@ impl Persona {
             tampering: 0,
             clock_jumps: 0,
             people: 0,
+            bricks: false,
             dead_address: false,
             devices: 0,
             put_back: 0,
@@ -67,7 +70,12 @@ impl Persona {
     /// True if it can do what it is told in the end, whatever happens on the way.
     #[must_use]
     pub fn recovers(&self) -> bool {
-        !self.off && !self.dead_address && self.tampering == 0 && self.clock_jumps == 0 && self.people == 0
+        !self.off
+            && !self.bricks
+            && !self.dead_address
+            && self.tampering == 0
+            && self.clock_jumps == 0
+            && self.people == 0
     }
 
     pub(crate) fn roll(dice: &mut Dice) -> Self {

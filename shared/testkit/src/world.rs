@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use agent_core::{BundleFacts, Module};
-use manager_core::rollout::Times;
+use manager_core::rollout::{Gate, Times, Wave, WaveKind, WaveSize, assign};
 use manager_core::{Campaign, CampaignId, CampaignState, Rollout, Settings, TargetState};
 use shared::bundle::ModuleKind;
 use shared::limits::ORDER_LIFE;
@@ -187,6 +187,41 @@ impl World {
             created: self.now,
             targets: BTreeMap::new(),
         });
+    }
+
+    /// The same in waves of these sizes, each behind this gate.
+    ///
+    /// # Panics
+    /// Never: a campaign was started.
+    pub fn start_rollout(&mut self, n: u32, sizes: &[WaveSize], gate: Gate) {
+        self.start_campaign(n, 0);
+        let campaign = self.hq.store.campaigns.last_mut().unwrap();
+        let agents: Vec<AgentId> = campaign.targets.keys().cloned().collect();
+        let waves = assign(&campaign.bundle.digest.0, &agents, sizes);
+        let count = waves.iter().max().map_or(0, |last| last + 1);
+        campaign.rollout.waves = (0..count).map(|_| Wave::new(WaveKind::Customers, gate)).collect();
+        for (target, wave) in campaign.targets.values_mut().zip(waves) {
+            target.wave = wave;
+        }
+    }
+
+    /// How a campaign stands.
+    #[must_use]
+    pub fn state(&self, campaign: usize) -> CampaignState {
+        self.hq.store.campaigns[campaign].state
+    }
+
+    /// Waves of a campaign that have begun.
+    #[must_use]
+    pub fn waves_begun(&self, campaign: usize) -> usize {
+        let waves = &self.hq.store.campaigns[campaign].rollout.waves;
+        waves.iter().filter(|wave| wave.opened_at.is_some()).count()
+    }
+
+    /// Boxes that what they switched to has killed.
+    #[must_use]
+    pub fn dead(&self) -> usize {
+        self.boxes.values().filter(|site| site.persona.bricks && site.persona.off).count()
     }
 
     /// Lets time pass.

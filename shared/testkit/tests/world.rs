@@ -1,4 +1,4 @@
-//! The simulated world: some hundred seeds of everything at once, and single stories.
+//! The simulated world: some dozens of seeds of everything at once, and single stories.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, clippy::panic, reason = "tests may panic")]
 
 use core::time::Duration;
@@ -24,26 +24,27 @@ fn world_of(personas: Vec<Persona>) -> World {
 }
 
 #[test]
-fn fleets_survive_whatever_hundreds_of_seeds_bring() {
+fn fleets_survive_whatever_dozens_of_seeds_bring() {
+    // scripts/sim plays thousands.
     let mut total = Figures::default();
-    for seed in 0..200 {
+    for seed in 0..60 {
         let result = std::panic::catch_unwind(|| World::live(seed, 8));
         let Ok((figures, _)) = result else {
             panic!("seed {seed} fails: scripts/sim --seed {seed} --boxes 8")
         };
         total.add(&figures);
     }
-    println!("200 seeds: {total:?}");
-    let lively = total.power_cuts > 500 && total.installs > 2_000 && total.key_changes > 2_000;
-    let lively = lively && total.faults > 1_000 && total.readings > 10_000 && total.put_back > 50;
-    let lively = lively && total.in_time > 1_000 && total.tests > 500;
+    println!("60 seeds: {total:?}");
+    let lively = total.power_cuts > 150 && total.installs > 600 && total.key_changes > 600;
+    let lively = lively && total.faults > 300 && total.readings > 3_000 && total.put_back > 15;
+    let lively = lively && total.in_time > 300 && total.tests > 150;
     assert!(lively, "the world is too kind: {total:?}");
 }
 
 #[test]
-fn a_fleet_of_hundreds_lives_through_it_too() {
-    let (figures, _) = World::live(77, 300);
-    println!("300 boxes: {figures:?}");
+fn a_fleet_of_a_hundred_boxes_lives_through_it_too() {
+    let (figures, _) = World::live(77, 100);
+    println!("100 boxes: {figures:?}");
 }
 
 #[test]
