@@ -396,6 +396,19 @@ impl Ask {
 }
 
 impl Target {
+    /// True if what has become of it speaks against the bundle. An agent that still has what it had before, and has not said why,
+    /// has not begun: its order is on its way.
+    #[must_use]
+    pub fn blames_release(&self) -> bool {
+        match &self.reason {
+            Some(Reason::OtherVersion(reported)) => {
+                *reported != *self.from_version.as_ref().unwrap_or(&Reported::Nothing)
+            }
+            Some(reason) => reason.blames_release(),
+            None => false,
+        }
+    }
+
     /// A target that nothing was done for yet.
     #[must_use]
     pub fn new(from_version: Option<Reported>, retries: u32) -> Self {

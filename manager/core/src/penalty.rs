@@ -5,7 +5,6 @@ use core::time::Duration;
 use shared::UnixMillis;
 
 use crate::campaign::{Target, TargetState};
-use crate::reason::Reason;
 
 /// So many ends in a row that were no success.
 const PATIENCE: u32 = 3;
@@ -28,9 +27,7 @@ pub fn counts(target: &Target) -> Option<Counts> {
     match target.state {
         TargetState::Verified => Some(Counts::For),
         TargetState::Silent => Some(Counts::Against),
-        TargetState::Failed => {
-            target.reason.as_ref().filter(|r| Reason::blames_release(r)).map(|_| Counts::Against)
-        }
+        TargetState::Failed => target.blames_release().then_some(Counts::Against),
         TargetState::Pending
         | TargetState::Asked
         | TargetState::Queued

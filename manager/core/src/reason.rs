@@ -138,9 +138,9 @@ impl Reason {
     }
 
     /// True if it speaks against the bundle: a gate counts it as a failure. Others say something of the agent, its mail or
-    /// its people.
+    /// its people. Of another version that is so if it is not the one from before, which the target knows.
     #[must_use]
-    pub fn blames_release(&self) -> bool {
+    pub(crate) fn blames_release(&self) -> bool {
         match self {
             Self::RolledBack(_)
             | Self::Damaged(_)

@@ -165,6 +165,33 @@ fn a_bounce_says_nothing_of_the_release() {
 }
 
 #[test]
+fn an_order_that_was_still_on_its_way_when_the_version_was_asked_for_says_nothing_of_the_release() {
+    let gate = Gate { success_min: Share::hundredths(9_000), observe_ms: 0, ..Gate::CUSTOMERS };
+    let mut desk = in_waves(&[20, 5], gate);
+    desk.tick();
+    desk.pass(SETTLE);
+    for n in 19..=20 {
+        let before = desk.target(n).from_version.clone().unwrap_or(Reported::Nothing);
+        desk.versions(n, before);
+    }
+    assert_eq!((desk.state(19), Survey::of(&desk.campaign, 0).failed), (TargetState::Failed, 0));
+    verify(&mut desk, 1..=18);
+    assert_eq!(installs(&desk), 25);
+}
+
+#[test]
+fn a_version_that_nobody_sent_speaks_against_the_release() {
+    let mut desk = in_waves(&[20, 5], Gate::CUSTOMERS);
+    desk.tick();
+    desk.pass(SETTLE);
+    for n in 1..=2 {
+        desk.versions(n, Reported::Mixed(version("1.0.02-0")));
+    }
+    desk.tick();
+    assert_eq!(*held(&desk), HoldReason::Failures { wave: 0, failed: 2, of: 20 });
+}
+
+#[test]
 fn a_wave_in_which_too_few_succeed_halts_it_at_its_end() {
     let gate = Gate { failure_max: Share::hundredths(10_000), ..Gate::CUSTOMERS };
     let mut desk = in_waves(&[4, 5], gate);

@@ -43,13 +43,13 @@ fn rules() -> [(&'static str, &'static str, Gate); 3] {
     ]
 }
 
-/// One box in a hundred is switched off anyway; of the others, so many percent suffer from the release.
+/// One box in a hundred is off for days anyway; of the others, so many percent suffer from the release.
 fn persona(n: usize, bad_percent: usize, harm: Harm) -> Persona {
     let box_of_fleet = Persona { poll: Duration::from_secs(3_600), ..Persona::healthy() };
     // Spread, so that neighbours differ.
     let place = n * 7_919 % 10_000;
-    if place.is_multiple_of(100) && n.is_multiple_of(2) {
-        return Persona { off: true, ..box_of_fleet };
+    if place % 100 == 99 {
+        return Persona { poll: Duration::from_secs(3 * 86_400), ..box_of_fleet };
     }
     if place % 100 >= bad_percent {
         return box_of_fleet;
@@ -70,8 +70,8 @@ fn main() {
     let count = std::env::args().nth(1).map_or(10_000, |word| word.parse().unwrap());
     println!("{count} boxes; waves of {WAVES}; each gate: 95% verified, at most 5% failed (and 5% silent)\n");
     println!(
-        "{:<4}  {:<24}  {:<20}  {:>7}  {:>6}  {:>11}  {:>5}  {:>5}  {}",
-        "BAD", "HARM", "RULE", "REACHED", "DEAD", "ROLLED BACK", "WAVES", "HOURS", "END"
+        "{:<4}  {:<24}  {:<20}  {:>7}  {:>6}  {:>11}  {:>5}  {:>5}  END",
+        "BAD", "HARM", "RULE", "REACHED", "DEAD", "ROLLED BACK", "WAVES", "HOURS"
     );
     for bad_percent in [5, 20, 50] {
         for (harm_name, harm) in HARMS {
@@ -89,7 +89,7 @@ fn main() {
                 }
                 println!(
                     "{bad_percent:>3}%  {harm_name:<24}  {rule:<20}  {:>7}  {:>6}  {:>11}  {:>5}  {hours:>5}  {}",
-                    world.installs_mailed(),
+                    world.reached(0),
                     world.dead(),
                     world.in_state(0, TargetState::Failed).len(),
                     world.waves_begun(0),

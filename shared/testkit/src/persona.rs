@@ -8,6 +8,7 @@ use crate::dice::Dice;
 
 /// The character of one box.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing of its own that a box may have")]
 pub struct Persona {
     /// Time between looks at the mailbox.
     pub poll: Duration,

@@ -194,7 +194,7 @@ impl World {
     /// # Panics
     /// Never: a campaign was started.
     pub fn start_rollout(&mut self, n: u32, sizes: &[WaveSize], gate: Gate) {
-        self.start_campaign(n, 0);
+        self.start_campaign(n, 2);
         let campaign = self.hq.store.campaigns.last_mut().unwrap();
         let agents: Vec<AgentId> = campaign.targets.keys().cloned().collect();
         let waves = assign(&campaign.bundle.digest.0, &agents, sizes);
@@ -209,6 +209,12 @@ impl World {
     #[must_use]
     pub fn state(&self, campaign: usize) -> CampaignState {
         self.hq.store.campaigns[campaign].state
+    }
+
+    /// Targets of a campaign that were mailed its bundle.
+    #[must_use]
+    pub fn reached(&self, campaign: usize) -> usize {
+        self.hq.store.campaigns[campaign].targets.values().filter(|target| target.attempts > 0).count()
     }
 
     /// Waves of a campaign that have begun.

@@ -60,10 +60,8 @@ impl Survey {
             }
             TargetState::Verified => &mut self.verified,
             TargetState::Failed if target.attempts == 0 => return,
-            TargetState::Failed => match &target.reason {
-                Some(reason) if reason.blames_release() => &mut self.failed,
-                _ => &mut self.other,
-            },
+            TargetState::Failed if target.blames_release() => &mut self.failed,
+            TargetState::Failed => &mut self.other,
             TargetState::Silent => &mut self.silent,
             // Nobody was there to say "not now" either. What is known not to have arrived has broken nothing.
             TargetState::Expired => match &target.reason {
