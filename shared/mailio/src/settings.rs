@@ -67,7 +67,7 @@ impl fmt::Debug for Progress {
 pub enum JunkPolicy {
     /// It is deleted.
     Delete,
-    /// It is moved to the folder `mailfleet-junk`.
+    /// It is moved to the folder `mailfleet-junk`. POP3 knows no folders: there it stays, and is passed over.
     #[default]
     Aside,
 }
@@ -84,7 +84,8 @@ pub struct Timeouts {
     pub tls: Duration,
     /// Until the server's greeting.
     pub greeting: Duration,
-    /// From a command to its whole reply; for IMAP, from one response to the next, and for each 256 KiB of the whole.
+    /// From a command to its whole reply; for IMAP and POP3, from one response or piece to the next, and for each
+    /// 256 KiB of the whole.
     pub command: Duration,
     /// Until the network took one block (at most 64 KiB) of a mail.
     pub block: Duration,
@@ -134,8 +135,8 @@ pub(crate) fn after_dot_extra(mail_bytes: u64) -> Duration {
 pub enum SettingsError {
     /// Mail and password would cross a network in clear.
     #[error(
-        "{url} has no TLS and {host} is not this machine: expected smtps://, smtp+starttls://, imaps:// or \
-         imap+starttls:// (or the setting that allows connections without TLS)"
+        "{url} has no TLS and {host} is not this machine: expected smtps://, smtp+starttls://, imaps://, \
+         imap+starttls://, pop3s:// or pop3+starttls:// (or the setting that allows connections without TLS)"
     )]
     NoTls {
         /// The URL.
@@ -193,7 +194,9 @@ impl MailSettings {
 
     pub(crate) fn check_receive(&self) -> Result<(), SettingsError> {
         match &self.receive {
-            ReceiveUrl::Imap { host, tls, .. } => self.check_tls(host, *tls, &self.receive.to_string()),
+            ReceiveUrl::Imap { host, tls, .. } | ReceiveUrl::Pop3 { host, tls, .. } => {
+                self.check_tls(host, *tls, &self.receive.to_string())
+            }
             ReceiveUrl::Maildir(_) | ReceiveUrl::Spool(_) => Ok(()),
         }
     }
