@@ -59,6 +59,7 @@ struct Raw {
     token_command: Option<Vec<String>>,
     tls: Option<String>,
     poll: Option<String>,
+    idle: Option<bool>,
     recipients_per_mail: Option<usize>,
     mails_per_minute: Option<u32>,
     mail_max_bytes: Option<u64>,
@@ -122,6 +123,7 @@ pub fn new_text(choices: &Choices) -> String {
          # token_command = [\"/usr/local/bin/token\"]  # prints an OAuth 2 token (XOAUTH2)\n\n\
          # tls = \"none\"                 # allows smtp:// and imap:// to other hosts than this one\n\
          # poll = \"{poll}\"                 # how often the mailbox is looked at\n\
+         # idle = true                  # false: the mail server is not asked to tell of new mail (IMAP IDLE)\n\
          # recipients_per_mail = {recipients}      # a bundle crosses to the mail server once per so many agents\n\
          # mails_per_minute = {rate}\n\
          # mail_max_bytes = {mail_max}    # largest mail; the server may allow less\n\
@@ -201,6 +203,7 @@ impl Config {
             token_command: raw.token_command,
             tls: raw.tls,
             junk: raw.junk,
+            idle: raw.idle,
         };
         // People write to a manager's address; their mail is not ours to delete.
         let mut mail = at.mail(account, JunkPolicy::Aside)?;
@@ -292,7 +295,7 @@ mod tests {
             .lines()
             .map(|line| {
                 let setting =
-                    ["poll", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk", "keep"]
+                    ["poll", "idle", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk", "keep"]
                         .iter()
                         .any(|key| line.starts_with(&format!("# {key}")));
                 format!("{}\n", if setting { line.trim_start_matches("# ") } else { line })

@@ -184,7 +184,11 @@ async fn mail_in_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
             Err(err) => pause.failed(&err),
         }
         shared.rests(MAIL_IN, pause.length());
-        tokio::time::sleep(pause.length()).await;
+        if pause.is_calm() {
+            mail_in.wait(pause.length()).await;
+        } else {
+            tokio::time::sleep(pause.length()).await;
+        }
     }
 }
 

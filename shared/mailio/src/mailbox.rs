@@ -281,6 +281,25 @@ impl Mailbox {
         }
     }
 
+    /// Begins to listen for new mail on the connection that [`Mailbox::look`] has left open. False if this mailbox
+    /// cannot tell, or is not to: then there is only looking again. Any other call ends it.
+    pub fn listen(&mut self) -> bool {
+        match &mut self.backend {
+            Backend::Imap(inbox) => self.settings.idle && inbox.listen(&self.settings),
+            Backend::Pop3(_) | Backend::Local(_) => false,
+        }
+    }
+
+    /// Completes when it is time to look, which is a hint: there may be nothing, and what is there may never be told
+    /// of, so look from time to time all the same. Never completes without a [`Mailbox::listen`] that was true. It
+    /// may be dropped at any point and called again.
+    pub async fn news(&mut self) {
+        match &mut self.backend {
+            Backend::Imap(inbox) => inbox.news().await,
+            Backend::Pop3(_) | Backend::Local(_) => core::future::pending().await,
+        }
+    }
+
     /// Tries the way in: connects, logs in, opens the folder. For `doctor`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What a caller configures for one mail account. Plain data with defaults; reads no files itself.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct MailSettings {
     pub junk: JunkPolicy,
     /// Who is told that a connection moves bytes.
     pub progress: Progress,
+    /// Lets the server tell of new mail, if it can.
+    pub idle: bool,
 }
 
 /// Is told whenever a connection to a mail server has moved bytes: whoever watches over the caller can then
@@ -53,6 +56,27 @@ impl Progress {
         if let Some(told) = &self.0 {
             told();
         }
+    }
+
+    /// The same, but silent while `quiet` says so.
+    pub(crate) fn unless(&self, quiet: &Quiet) -> Self {
+        let (told, quiet) = (self.clone(), quiet.clone());
+        Self::to(move || {
+            if !quiet.0.load(Ordering::Relaxed) {
+                told.moved();
+            }
+        })
+    }
+}
+
+/// A switch that silences a [`Progress`]: a word of a server to one who merely waits is no step of his work, and must
+/// not shorten the time for which he has said that he will rest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quiet(Arc<AtomicBool>);
+
+impl Quiet {
+    pub(crate) fn set(&self, quiet: bool) {
+        self.0.store(quiet, Ordering::Relaxed);
     }
 }
 
@@ -93,6 +117,9 @@ pub struct Timeouts {
     pub after_dot: Duration,
     /// How long a `sendmail` program may run.
     pub program: Duration,
+    /// How long one IDLE lasts before it is begun anew. Servers end it after 30 minutes (RFC 2177), some after 5, and
+    /// routers forget a silent connection; so long also goes one unnoticed that is dead. 5 minutes as in chatmail core.
+    pub idle: Duration,
 }
 
 impl Timeouts {
@@ -107,6 +134,7 @@ impl Timeouts {
             block: limit,
             after_dot: limit,
             program: limit,
+            idle: limit,
         }
     }
 }
@@ -121,6 +149,7 @@ impl Default for Timeouts {
             block: Duration::from_secs(180),
             after_dot: Duration::from_secs(600),
             program: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
         }
     }
 }
@@ -161,6 +190,7 @@ impl MailSettings {
             timeouts: Timeouts::default(),
             junk: JunkPolicy::default(),
             progress: Progress::default(),
+            idle: true,
         }
     }
 

@@ -178,6 +178,7 @@ async fn real_servers_take_keep_bounce_and_give_mails() {
     logins_and_certificates_are_checked(&lab).await;
     bounces_are_recognised_and_read(&lab).await;
     bombs_of_strangers_are_seen_but_never_downloaded(&lab).await;
+    a_mail_is_told_of_at_once(&lab).await;
     pop3_gives_what_imap_gives(&lab).await;
     a_restart_of_the_servers_is_survived(&lab).await;
     lab.stop();
@@ -324,6 +325,31 @@ async fn bombs_of_strangers_are_seen_but_never_downloaded(lab: &Lab) {
     let junk: Vec<_> = found.into_iter().map(|f| (f.key, Disposal::Junk)).collect();
     mailbox.dispose(&junk).await.unwrap();
     assert!(mailbox.look(10).await.unwrap().is_empty());
+}
+
+async fn a_mail_is_told_of_at_once(lab: &Lab) {
+    let mut sender = Sender::new(lab.settings("manager"));
+    let mut mailbox = Mailbox::new(lab.imaps("agent0008"));
+    let mut waits = Vec::new();
+    for n in 0..8 {
+        assert!(mailbox.look(10).await.unwrap().is_empty(), "{n}");
+        assert!(mailbox.listen());
+        // Also while somebody waits already, and where the mail comes before the server hears of the wait.
+        if n % 2 == 0 {
+            assert!(tokio::time::timeout(Duration::from_millis(300), mailbox.news()).await.is_err());
+        }
+        assert_eq!(sender.send(&mail(&["agent0008@lab.test"], b"news")).await.unwrap(), [Sent::Done]);
+        let sent = Instant::now();
+        let told = tokio::time::timeout(Duration::from_secs(10), mailbox.news()).await;
+        assert!(told.is_ok(), "{n}: not told of it");
+        waits.push(sent.elapsed());
+        let found = await_mails(&mut mailbox, 1).await;
+        mailbox.dispose(&[(found[0].key.clone(), Disposal::Done)]).await.unwrap();
+    }
+    waits.sort();
+    eprintln!("told of a mail after {waits:?}");
+    assert!(waits[4] < Duration::from_secs(2), "{waits:?}");
+    mailbox.close().await;
 }
 
 async fn pop3_gives_what_imap_gives(lab: &Lab) {

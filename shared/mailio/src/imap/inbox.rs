@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use crate::error::{ContentError, FetchError, MailError};
 use crate::faults::{Faults, may_be_one_mail};
 use crate::imap::folder::{BODY_WINDOW_BYTES, Row, windows};
+use crate::imap::idle::Idling;
+use crate::imap::restless::{Restless, Seen};
 use crate::imap::session::Session;
 use crate::login::LoginLimit;
 use crate::mailbox::{Found, MailKey};
 use crate::mime::header::Headers;
 use crate::net::{Peer, limited};
-use crate::settings::MailSettings;
+use crate::settings::{MailSettings, Quiet};
 use crate::url::TlsMode;
 
 /// Mails listed by one command; what Delta Chat uses.
@@ -43,6 +45,11 @@ pub(crate) struct Inbox {
     session: Option<(Session, Instant)>,
     logins: LoginLimit,
     faults: Faults<(u32, u32)>,
+    /// The session, while it listens for new mail.
+    idling: Option<Idling>,
+    restless: Restless,
+    /// What a connection that listens moves is no sign of work.
+    listens: Quiet,
 }
 
 impl Inbox {
@@ -52,17 +59,52 @@ impl Inbox {
             session: None,
             logins: LoginLimit::default(),
             faults: Faults::new(),
+            idling: None,
+            restless: Restless::default(),
+            listens: Quiet::default(),
         }
     }
 
-    fn kept(&mut self) -> Option<Session> {
+    async fn kept(&mut self) -> Option<Session> {
+        self.awake().await;
         let (session, since) = self.session.take()?;
         (since.elapsed() < IDLE_MAX).then_some(session)
     }
 
+    /// Stops listening.
+    async fn awake(&mut self) {
+        if let Some(idling) = self.idling.take() {
+            self.session = idling.end().await;
+        }
+        self.listens.set(false);
+    }
+
+    /// Begins to listen for new mail on the connection that the last look has left. False if there is none, or its
+    /// server cannot tell.
+    pub(crate) fn listen(&mut self, settings: &MailSettings) -> bool {
+        if self.idling.is_none() {
+            let able =
+                |(session, since): &mut (Session, Instant)| session.can("IDLE") && since.elapsed() < IDLE_MAX;
+            let Some((session, _)) = self.session.take_if(able) else { return false };
+            self.listens.set(true);
+            let (folder, known) = (self.place.folder.clone(), self.restless.seen.exists);
+            self.idling = Some(Idling::begin(session, folder, known, settings.timeouts));
+        }
+        true
+    }
+
+    /// Completes when it is time to look; never while nobody listens. May be dropped at any point.
+    pub(crate) async fn news(&mut self) {
+        match &mut self.idling {
+            Some(idling) => idling.rung().await,
+            None => core::future::pending().await,
+        }
+        tokio::time::sleep_until(self.restless.rung()).await;
+    }
+
     /// A session whose folder was just selected.
     async fn fresh(&mut self, settings: &MailSettings) -> Result<Session, MailError> {
-        if let Some(mut session) = self.kept() {
+        if let Some(mut session) = self.kept().await {
             // A kept connection may have died, or be out of order: the new one's error counts.
             if session.select(&self.place.folder).await.is_ok() {
                 return Ok(session);
@@ -82,7 +124,7 @@ impl Inbox {
             port: place.port,
             ca_file: settings.ca_file.as_deref(),
             timeouts: settings.timeouts,
-            progress: &settings.progress,
+            progress: &settings.progress.unless(&self.listens),
         };
         let mut session = Session::open(&peer, place.tls).await?;
         let secret = settings.secret.load().await.map_err(MailError::Secret)?;
@@ -107,6 +149,7 @@ impl Inbox {
     ) -> Result<Vec<Found>, MailError> {
         let mut session = self.fresh(settings).await?;
         let validity = session.uid_validity;
+        self.restless.looked(Seen { exists: session.exists, uid_next: session.uid_next });
         let most = u32::try_from(max).unwrap_or(u32::MAX).clamp(1, WINDOW);
         let (mut found, mut from, mut step) = (Vec::new(), 1u32, most);
         let (mut losses, mut first_error) = (0u8, None);
@@ -208,7 +251,7 @@ impl Inbox {
         validity: u32,
         uid: u32,
     ) -> Result<(Session, u64), FetchError> {
-        let (mut session, kept) = match self.kept() {
+        let (mut session, kept) = match self.kept().await {
             Some(session) => (session, true),
             None => (self.connect(settings).await?, false),
         };
@@ -262,6 +305,7 @@ impl Inbox {
             session.move_to(&uids(&aside), junk).await?;
         }
         session.delete(&uids(&delete)).await?;
+        self.restless.removed(delete.len().saturating_add(aside.len()));
         for key in delete.iter().chain(&aside) {
             self.faults.forget(key);
         }
@@ -279,6 +323,7 @@ impl Inbox {
     }
 
     pub(crate) async fn close(&mut self) {
+        self.awake().await;
         if let Some((session, _)) = self.session.take() {
             session.logout().await;
         }

@@ -20,6 +20,8 @@ pub(crate) struct Session<S: Duplex = Stream> {
     capabilities: Vec<String>,
     pub(crate) exists: u32,
     pub(crate) uid_validity: u32,
+    /// 0 if the server does not say.
+    pub(crate) uid_next: u32,
 }
 
 impl Session {
@@ -61,7 +63,7 @@ impl<S: Duplex> Session<S> {
         if let Some(found) = wire.next("greeting", timeouts.greeting, greeting).await? {
             return Err(wire.odd("greeting", "* OK", &found));
         }
-        Ok(Self { wire, capabilities: Vec::new(), exists: 0, uid_validity: 0 })
+        Ok(Self { wire, capabilities: Vec::new(), exists: 0, uid_validity: 0, uid_next: 0 })
     }
 
     /// True if the server offers this, in upper case.
@@ -144,17 +146,17 @@ impl<S: Duplex> Session<S> {
 
     /// Selects the folder, which also brings its present size.
     pub(crate) async fn select(&mut self, folder: &str) -> Result<(), MailError> {
-        let (mut exists, mut uid_validity) = (None, 0);
+        let (mut exists, mut uid_validity, mut uid_next) = (None, 0, 0);
         let line = format!("SELECT {}", quoted(folder));
         self.wire
             .run("SELECT", &line, Allow::SMALL, |response| {
                 match response {
                     Response::MailboxData(MailboxDatum::Exists(n)) => exists = Some(*n),
-                    Response::Data { outcome, .. } | Response::Done { outcome, .. } => {
-                        if let Some(ResponseCode::UidValidity(n)) = &outcome.code {
-                            uid_validity = *n;
-                        }
-                    }
+                    Response::Data { outcome, .. } | Response::Done { outcome, .. } => match &outcome.code {
+                        Some(ResponseCode::UidValidity(n)) => uid_validity = *n,
+                        Some(ResponseCode::UidNext(n)) => uid_next = *n,
+                        _ => {}
+                    },
                     _ => {}
                 }
                 Ok(())
@@ -163,6 +165,7 @@ impl<S: Duplex> Session<S> {
         let host = self.wire.host.clone();
         self.exists = exists.ok_or_else(|| odd(&host, "SELECT", "EXISTS", "none"))?;
         self.uid_validity = uid_validity;
+        self.uid_next = uid_next;
         Ok(())
     }
 

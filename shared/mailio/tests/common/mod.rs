@@ -1,6 +1,8 @@
 //! A scripted server on loopback, and what the tests of this folder share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod imap;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
