@@ -118,6 +118,8 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     idle: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    compress: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     junk: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     script_timeout: Option<String>,
@@ -285,6 +287,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         tls: None,
         poll: None,
         idle: None,
+        compress: None,
         junk: None,
         script_timeout: None,
         trial_limit: None,
@@ -336,6 +339,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         "restart_command = [\"systemctl\", \"reboot\"]  # default: somebody else restarts the box",
         "allow_setuid = false",
         "idle = true  # false: the mail server is not asked to tell of new mail (IMAP IDLE)",
+        "compress = true  # false: connections to IMAP servers are not compressed",
         "bill_days = [1]  # read and sent on these days of the month; 31: its last; default: none",
     ] {
         let _ = writeln!(text, "# {line}");
@@ -393,6 +397,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         tls: raw.tls,
         junk: raw.junk,
         idle: raw.idle,
+        compress: raw.compress,
     };
     if raw.copy.len() > COPIES_MAX_COUNT {
         let why = format!("expected at most {COPIES_MAX_COUNT}, found {}", raw.copy.len());

@@ -60,6 +60,7 @@ struct Raw {
     tls: Option<String>,
     poll: Option<String>,
     idle: Option<bool>,
+    compress: Option<bool>,
     recipients_per_mail: Option<usize>,
     mails_per_minute: Option<u32>,
     mail_max_bytes: Option<u64>,
@@ -124,6 +125,7 @@ pub fn new_text(choices: &Choices) -> String {
          # tls = \"none\"                 # allows smtp:// and imap:// to other hosts than this one\n\
          # poll = \"{poll}\"                 # how often the mailbox is looked at\n\
          # idle = true                  # false: the mail server is not asked to tell of new mail (IMAP IDLE)\n\
+         # compress = true              # false: connections to IMAP servers are not compressed\n\
          # recipients_per_mail = {recipients}      # a bundle crosses to the mail server once per so many agents\n\
          # mails_per_minute = {rate}\n\
          # mail_max_bytes = {mail_max}    # largest mail; the server may allow less\n\
@@ -204,6 +206,7 @@ impl Config {
             tls: raw.tls,
             junk: raw.junk,
             idle: raw.idle,
+            compress: raw.compress,
         };
         // People write to a manager's address; their mail is not ours to delete.
         let mut mail = at.mail(account, JunkPolicy::Aside)?;
@@ -295,7 +298,7 @@ mod tests {
             .lines()
             .map(|line| {
                 let setting =
-                    ["poll", "idle", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk", "keep"]
+                    ["poll", "idle", "compress", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk", "keep"]
                         .iter()
                         .any(|key| line.starts_with(&format!("# {key}")));
                 format!("{}\n", if setting { line.trim_start_matches("# ") } else { line })

@@ -33,6 +33,7 @@
 
 mod compose;
 pub mod config;
+mod deflate;
 mod error;
 mod faults;
 mod fetch_error;
@@ -63,5 +64,7 @@ pub use mime::extract::Extracted;
 pub use outgoing::{Attachment, AutoKind, Outgoing, Sent, Why};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use sender::Sender;
-pub use settings::{JunkPolicy, MailSettings, Progress, SettingsError, Timeouts};
+pub use settings::{
+    Extensions, JunkPolicy, MailSettings, Progress, SettingsError, Timeouts,
+};
 pub use url::{ReceiveUrl, SendUrl, TlsMode, UrlError};

@@ -285,7 +285,7 @@ impl Mailbox {
     /// cannot tell, or is not to: then there is only looking again. Any other call ends it.
     pub fn listen(&mut self) -> bool {
         match &mut self.backend {
-            Backend::Imap(inbox) => self.settings.idle && inbox.listen(&self.settings),
+            Backend::Imap(inbox) => self.settings.extensions.idle && inbox.listen(&self.settings),
             Backend::Pop3(_) | Backend::Local(_) => false,
         }
     }

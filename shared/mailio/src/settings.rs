@@ -36,8 +36,23 @@ pub struct MailSettings {
     pub junk: JunkPolicy,
     /// Who is told that a connection moves bytes.
     pub progress: Progress,
-    /// Lets the server tell of new mail, if it can.
+    /// What is used of IMAP where the server offers it.
+    pub extensions: Extensions,
+}
+
+/// Extensions of IMAP, which are used where the server offers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions {
+    /// COMPRESS (RFC 4978): a mail's base64 crosses the line without its third more, for some CPU at both ends.
+    pub compress: bool,
+    /// IDLE (RFC 2177): the server tells of new mail.
     pub idle: bool,
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self { compress: true, idle: true }
+    }
 }
 
 /// Is told whenever a connection to a mail server has moved bytes: whoever watches over the caller can then
@@ -190,7 +205,7 @@ impl MailSettings {
             timeouts: Timeouts::default(),
             junk: JunkPolicy::default(),
             progress: Progress::default(),
-            idle: true,
+            extensions: Extensions::default(),
         }
     }
 

@@ -246,7 +246,8 @@ async fn without_the_offer_or_the_wish_nobody_listens() {
     lab.mailbox.look(10).await.unwrap();
     assert!(!lab.mailbox.listen());
     assert!(!told_within(&mut lab.mailbox, Duration::from_millis(50)).await);
-    let mut lab = lab_with(Post::new(0, OFFERS), Way::Honest, |settings| settings.idle = false).await;
+    let mut lab =
+        lab_with(Post::new(0, OFFERS), Way::Honest, |settings| settings.extensions.idle = false).await;
     lab.mailbox.look(10).await.unwrap();
     assert!(!lab.mailbox.listen());
     lab.mailbox.look(10).await.unwrap();

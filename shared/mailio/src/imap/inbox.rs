@@ -137,6 +137,9 @@ impl Inbox {
                 return Err(err);
             }
         }
+        if settings.extensions.compress {
+            session = session.compress(settings.timeouts.command).await?;
+        }
         session.select(&place.folder).await?;
         Ok(session)
     }
@@ -317,7 +320,8 @@ impl Inbox {
     pub(crate) async fn probe(&mut self, settings: &MailSettings) -> Result<String, MailError> {
         let session = self.fresh(settings).await?;
         let Place { host, user, folder, .. } = &self.place;
-        let text = format!("{host}: logged in as {user}, {} mails in {folder}", session.exists);
+        let compressed = if session.compressed { ", compressed" } else { "" };
+        let text = format!("{host}: logged in as {user}, {} mails in {folder}{compressed}", session.exists);
         self.session = Some((session, Instant::now()));
         Ok(text)
     }

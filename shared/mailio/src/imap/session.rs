@@ -1,6 +1,8 @@
 //! From nothing to a selected folder: connect, TLS, greeting, login, SELECT. What is done with mails is in
 //! `folder`.
 
+use core::time::Duration;
+
 use async_imap::imap_proto::{Capability, MailboxDatum, Response, ResponseCode, Status};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +20,7 @@ use crate::url::TlsMode;
 pub(crate) struct Session<S: Duplex = Stream> {
     pub(crate) wire: Wire<S>,
     capabilities: Vec<String>,
+    pub(crate) compressed: bool,
     pub(crate) exists: u32,
     pub(crate) uid_validity: u32,
     /// 0 if the server does not say.
@@ -49,6 +52,25 @@ impl Session {
         }
         Ok(session)
     }
+
+    /// Compresses the connection (RFC 4978), if the server offers it and does not refuse it after all.
+    pub(crate) async fn compress(mut self, limit: Duration) -> Result<Self, MailError> {
+        if !self.can("COMPRESS=DEFLATE") {
+            return Ok(self);
+        }
+        match self.wire.run("COMPRESS", "COMPRESS DEFLATE", Allow::SMALL, |_| Ok(())).await {
+            Ok(()) => {}
+            Err(MailError::Refused { text, .. }) => {
+                tracing::debug!(host = %self.wire.host, text, "the connection stays as it is");
+                return Ok(self);
+            }
+            Err(err) => return Err(err),
+        }
+        let host = self.wire.host.clone();
+        self.wire = Wire::new(self.wire.into_stream().deflated(), &host, limit);
+        self.compressed = true;
+        Ok(self)
+    }
 }
 
 impl<S: Duplex> Session<S> {
@@ -63,7 +85,14 @@ impl<S: Duplex> Session<S> {
         if let Some(found) = wire.next("greeting", timeouts.greeting, greeting).await? {
             return Err(wire.odd("greeting", "* OK", &found));
         }
-        Ok(Self { wire, capabilities: Vec::new(), exists: 0, uid_validity: 0, uid_next: 0 })
+        Ok(Self {
+            wire,
+            capabilities: Vec::new(),
+            compressed: false,
+            exists: 0,
+            uid_validity: 0,
+            uid_next: 0,
+        })
     }
 
     /// True if the server offers this, in upper case.
@@ -172,7 +201,7 @@ impl<S: Duplex> Session<S> {
     /// Says goodbye, briefly.
     pub(crate) async fn logout(mut self) {
         let work = self.wire.run("LOGOUT", "LOGOUT", Allow::SMALL, |_| Ok(()));
-        let _bye = tokio::time::timeout(core::time::Duration::from_secs(5), work).await;
+        let _bye = tokio::time::timeout(Duration::from_secs(5), work).await;
     }
 }
 

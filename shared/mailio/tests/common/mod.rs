@@ -54,6 +54,17 @@ impl Conn {
         }
     }
 
+    /// What came, as it came.
+    pub async fn bytes(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            let mut buf = [0u8; 65_536];
+            let n = self.tcp.read(&mut buf).await.ok()?;
+            self.buffer.extend_from_slice(&buf[..n]);
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
     /// Waits until the client hangs up.
     pub async fn hang(&mut self) {
         while self.line().await.is_some() {}
