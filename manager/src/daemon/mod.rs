@@ -7,6 +7,7 @@ mod alert_out;
 mod answers;
 mod carry;
 mod devices_in;
+mod flights;
 mod mail_in;
 mod mail_out;
 mod pause;

@@ -65,6 +65,6 @@ pub use outgoing::{Attachment, AutoKind, Outgoing, Sent, Why};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use sender::Sender;
 pub use settings::{
-    Extensions, JunkPolicy, MailSettings, Progress, SettingsError, Timeouts,
+    Extensions, JunkPolicy, MAILS_PER_CONNECTION_DEFAULT, MailSettings, Progress, SettingsError, Timeouts,
 };
 pub use url::{ReceiveUrl, SendUrl, TlsMode, UrlError};

@@ -13,6 +13,9 @@ use thiserror::Error;
 use crate::secret::SecretSource;
 use crate::url::{ReceiveUrl, SendUrl, TlsMode};
 
+/// Exim queues what comes after the tenth mail of a connection, for up to 15 minutes (chatmail core #3490).
+pub const MAILS_PER_CONNECTION_DEFAULT: usize = 10;
+
 /// One account: where its mail goes out and comes in.
 #[derive(Clone, Debug)]
 pub struct MailSettings {
@@ -36,6 +39,8 @@ pub struct MailSettings {
     pub junk: JunkPolicy,
     /// Who is told that a connection moves bytes.
     pub progress: Progress,
+    /// Mails sent over one connection, unless the server says less by LIMITS MAILMAX (RFC 9422).
+    pub mails_per_connection: usize,
     /// What is used of IMAP where the server offers it.
     pub extensions: Extensions,
 }
@@ -205,6 +210,7 @@ impl MailSettings {
             timeouts: Timeouts::default(),
             junk: JunkPolicy::default(),
             progress: Progress::default(),
+            mails_per_connection: MAILS_PER_CONNECTION_DEFAULT,
             extensions: Extensions::default(),
         }
     }
