@@ -116,6 +116,10 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    idle: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compress: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     junk: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     script_timeout: Option<String>,
@@ -282,6 +286,8 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         token_command: None,
         tls: None,
         poll: None,
+        idle: None,
+        compress: None,
         junk: None,
         script_timeout: None,
         trial_limit: None,
@@ -332,6 +338,8 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         "script_user = \"name\"  # default: the agent's own",
         "restart_command = [\"systemctl\", \"reboot\"]  # default: somebody else restarts the box",
         "allow_setuid = false",
+        "idle = true  # false: the mail server is not asked to tell of new mail (IMAP IDLE)",
+        "compress = true  # false: connections to IMAP servers are not compressed",
         "bill_days = [1]  # read and sent on these days of the month; 31: its last; default: none",
     ] {
         let _ = writeln!(text, "# {line}");
@@ -388,6 +396,8 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         token_command: raw.token_command,
         tls: raw.tls,
         junk: raw.junk,
+        idle: raw.idle,
+        compress: raw.compress,
     };
     if raw.copy.len() > COPIES_MAX_COUNT {
         let why = format!("expected at most {COPIES_MAX_COUNT}, found {}", raw.copy.len());

@@ -120,7 +120,22 @@ impl Inbox {
         trial::look(&mut self.mailbox).await
     }
 
-    /// Ends the connection: the next look may be minutes away.
+    /// Rests until the next look: leaves the connection open only if its server tells of new mail.
+    pub(crate) async fn rest(&mut self) {
+        if !self.mailbox.listen() {
+            self.mailbox.close().await;
+        }
+        if let Some(second) = &mut self.second {
+            second.close().await;
+        }
+    }
+
+    /// Completes when there may be new mail; never, if nothing tells of it. May be dropped at any point.
+    pub(crate) async fn news(&mut self) {
+        self.mailbox.news().await;
+    }
+
+    /// Ends the connections: the next look may be minutes away.
     pub(crate) async fn close(&mut self) {
         self.mailbox.close().await;
         if let Some(second) = &mut self.second {

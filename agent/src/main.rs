@@ -135,7 +135,7 @@ struct EnrolArgs {
     /// Where mail goes out: smtps://, smtp+starttls://, sendmail:, maildir:/ or spool:/.
     #[arg(long, value_name = "URL")]
     send: Option<String>,
-    /// Where mail comes in: imaps://, imap+starttls://, maildir:/ or spool:/.
+    /// Where mail comes in: imaps://, imap+starttls://, pop3s://, pop3+starttls://, maildir:/ or spool:/.
     #[arg(long, value_name = "URL")]
     receive: Option<String>,
     /// File with the mail password, mode 0600.

@@ -206,7 +206,7 @@ impl Shell {
             self.poll().await?;
             self.looked().await?;
             self.feed(Event::Tick).await?;
-            self.hang_up().await;
+            self.calm_down().await;
             // Nobody reads a daemon's summary; it must not grow for months.
             self.summary = Summary::default();
             self.rest().await?;
@@ -239,6 +239,18 @@ impl Shell {
         }
     }
 
+    /// Ends the connections that a rest does not need.
+    async fn calm_down(&mut self) {
+        let calm = async {
+            self.post.close().await;
+            self.inbox.rest().await;
+        };
+        tokio::select! {
+            () = calm => {}
+            () = self.stop.wanted() => {}
+        }
+    }
+
     fn summary(&self) -> Summary {
         let mut summary = self.summary.clone();
         let outbox = &self.core.state().outbox;
@@ -253,7 +265,7 @@ impl Shell {
         summary
     }
 
-    /// Waits for the next poll; wakes the core when it wants.
+    /// Waits for news of mail, or else for the next poll; wakes the core when it wants.
     async fn rest(&mut self) -> Result<(), RunError> {
         let (began, poll) = (tokio::time::Instant::now(), jittered(self.config.poll));
         loop {
@@ -277,6 +289,10 @@ impl Shell {
             self.alive.for_up_to(pause);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.inbox.news() => {
+                    tracing::debug!("News of mail");
+                    return Ok(());
+                }
                 () = self.watcher.news() => {
                     self.looked().await?;
                     continue;
@@ -285,7 +301,7 @@ impl Shell {
             }
             if pause < left {
                 self.feed(Event::Tick).await?;
-                self.hang_up().await;
+                self.calm_down().await;
             }
         }
     }

@@ -135,6 +135,7 @@ fn can_be_the_mail_s_fault(err: &MailError) -> bool {
         MailError::Renumbered { .. }
         | MailError::Protocol(_)
         | MailError::ForeignKey { .. }
-        | MailError::Settings(_) => false,
+        | MailError::Settings(_)
+        | MailError::Unsupported { .. } => false,
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mailio::config::{Account, ConfigError, Values};
-use mailio::{JunkPolicy, MailSettings};
+use mailio::{JunkPolicy, MAILS_PER_CONNECTION_DEFAULT, MailSettings};
 use manager_core::alert::{Rule, To};
 use serde::Deserialize;
 use shared::MailAddress;
@@ -26,6 +26,8 @@ pub struct Config {
     pub recipients_per_mail: usize,
     /// Mails handed to the relay in a minute; 0 is not allowed, "no limit" is a large number.
     pub mails_per_minute: u32,
+    /// Mails that may be on their way to the relay at a time.
+    pub connections: usize,
     /// The first pause after the relay said "later"; doubled up to `retry_max`.
     pub retry_min: Duration,
     /// The longest pause.
@@ -59,8 +61,12 @@ struct Raw {
     token_command: Option<Vec<String>>,
     tls: Option<String>,
     poll: Option<String>,
+    idle: Option<bool>,
+    compress: Option<bool>,
     recipients_per_mail: Option<usize>,
     mails_per_minute: Option<u32>,
+    connections: Option<usize>,
+    mails_per_connection: Option<usize>,
     mail_max_bytes: Option<u64>,
     retry_min: Option<String>,
     retry_max: Option<String>,
@@ -78,6 +84,11 @@ const POLL_DEFAULT: Duration = Duration::from_secs(30);
 const RECIPIENTS_DEFAULT: usize = 50;
 /// Office 365 takes 30 mails a minute.
 const MAILS_PER_MINUTE_DEFAULT: u32 = 25;
+/// Office 365 takes three at a time.
+const CONNECTIONS_DEFAULT: usize = 2;
+/// Relays of large providers take 20 from one address; more only wait for each other.
+const CONNECTIONS_MAX: usize = 16;
+const MAILS_PER_CONNECTION_MAX: usize = 1_000;
 const RETRY_MIN_DEFAULT: Duration = Duration::from_secs(300);
 const RETRY_MAX_DEFAULT: Duration = Duration::from_secs(6 * 3600);
 /// Relays deliver late by days, so an hour would say nothing; a week costs a mail per 50 agents.
@@ -122,8 +133,12 @@ pub fn new_text(choices: &Choices) -> String {
          # token_command = [\"/usr/local/bin/token\"]  # prints an OAuth 2 token (XOAUTH2)\n\n\
          # tls = \"none\"                 # allows smtp:// and imap:// to other hosts than this one\n\
          # poll = \"{poll}\"                 # how often the mailbox is looked at\n\
+         # idle = true                  # false: the mail server is not asked to tell of new mail (IMAP IDLE)\n\
+         # compress = true              # false: connections to IMAP servers are not compressed\n\
          # recipients_per_mail = {recipients}      # a bundle crosses to the mail server once per so many agents\n\
          # mails_per_minute = {rate}\n\
+         # connections = {connections}              # to the mail server at a time\n\
+         # mails_per_connection = {per_connection}    # the server may allow less\n\
          # mail_max_bytes = {mail_max}    # largest mail; the server may allow less\n\
          # retry_min = \"{retry_min}\"            # pause after the server said \"later\", doubled each time\n\
          # retry_max = \"{retry_max}\"\n\
@@ -155,6 +170,8 @@ pub fn new_text(choices: &Choices) -> String {
         poll = format_duration(POLL_DEFAULT),
         recipients = RECIPIENTS_DEFAULT,
         rate = MAILS_PER_MINUTE_DEFAULT,
+        connections = CONNECTIONS_DEFAULT,
+        per_connection = MAILS_PER_CONNECTION_DEFAULT,
         mail_max = MAIL_MAX_DEFAULT_BYTES,
         retry_min = format_duration(RETRY_MIN_DEFAULT),
         retry_max = format_duration(RETRY_MAX_DEFAULT),
@@ -181,15 +198,20 @@ impl Config {
         let raw: Raw = toml::from_str(text)
             .map_err(|err| ConfigError::Toml(file.to_owned(), TomlFault::of(text, &err)))?;
         let at = Values::of(file);
-        let recipients = raw.recipients_per_mail.unwrap_or(RECIPIENTS_DEFAULT);
-        if !(1..=SLOTS_MAX_COUNT).contains(&recipients) {
-            let why = format!("expected 1 to {SLOTS_MAX_COUNT}, found {recipients}");
-            return Err(at.bad("recipients_per_mail", why));
-        }
+        let recipients = raw.recipients_per_mail;
+        let recipients = within(&at, "recipients_per_mail", recipients, RECIPIENTS_DEFAULT, SLOTS_MAX_COUNT)?;
         let mails_per_minute = raw.mails_per_minute.unwrap_or(MAILS_PER_MINUTE_DEFAULT);
         if mails_per_minute == 0 {
             return Err(at.bad("mails_per_minute", "expected at least 1, found 0".to_owned()));
         }
+        let connections = within(&at, "connections", raw.connections, CONNECTIONS_DEFAULT, CONNECTIONS_MAX)?;
+        let mails_per_connection = within(
+            &at,
+            "mails_per_connection",
+            raw.mails_per_connection,
+            MAILS_PER_CONNECTION_DEFAULT,
+            MAILS_PER_CONNECTION_MAX,
+        )?;
         let account = Account {
             address: raw.address,
             send: raw.send,
@@ -201,15 +223,19 @@ impl Config {
             token_command: raw.token_command,
             tls: raw.tls,
             junk: raw.junk,
+            idle: raw.idle,
+            compress: raw.compress,
         };
         // People write to a manager's address; their mail is not ours to delete.
         let mut mail = at.mail(account, JunkPolicy::Aside)?;
+        mail.mails_per_connection = mails_per_connection;
         mail.mail_max_bytes = raw.mail_max_bytes.unwrap_or(MAIL_MAX_DEFAULT_BYTES);
         Ok(Self {
             mail,
             poll: at.duration("poll", raw.poll.as_deref(), POLL_DEFAULT)?,
             recipients_per_mail: recipients,
             mails_per_minute,
+            connections,
             retry_min: at.duration("retry_min", raw.retry_min.as_deref(), RETRY_MIN_DEFAULT)?,
             retry_max: at.duration("retry_max", raw.retry_max.as_deref(), RETRY_MAX_DEFAULT)?,
             heartbeat: heartbeat(&at, raw.heartbeat.as_deref())?,
@@ -238,6 +264,20 @@ impl Config {
             To::Mail(_) | To::Site => None,
         })
     }
+}
+
+fn within(
+    at: &Values<'_>,
+    setting: &'static str,
+    found: Option<usize>,
+    default: usize,
+    most: usize,
+) -> Result<usize, ConfigError> {
+    let found = found.unwrap_or(default);
+    if (1..=most).contains(&found) {
+        return Ok(found);
+    }
+    Err(at.bad(setting, format!("expected 1 to {most}, found {found}")))
 }
 
 fn heartbeat(at: &Values<'_>, text: Option<&str>) -> Result<Option<Duration>, ConfigError> {
@@ -291,10 +331,21 @@ mod tests {
         let uncommented: String = text()
             .lines()
             .map(|line| {
-                let setting =
-                    ["poll", "recipients", "mails", "mail_max", "retry", "heartbeat", "junk", "keep"]
-                        .iter()
-                        .any(|key| line.starts_with(&format!("# {key}")));
+                let setting = [
+                    "poll",
+                    "idle",
+                    "compress",
+                    "recipients",
+                    "mails",
+                    "connections",
+                    "mail_max",
+                    "retry",
+                    "heartbeat",
+                    "junk",
+                    "keep",
+                ]
+                .iter()
+                .any(|key| line.starts_with(&format!("# {key}")));
                 format!("{}\n", if setting { line.trim_start_matches("# ") } else { line })
             })
             .collect();
@@ -342,6 +393,8 @@ mod tests {
             ("poll = \"5\"", "poll"),
             ("recipients_per_mail = 0", "recipients_per_mail"),
             ("mails_per_minute = 0", "mails_per_minute"),
+            ("connections = 17", "connections"),
+            ("mails_per_connection = 0", "mails_per_connection"),
             ("junk = \"burn\"", "junk"),
             ("heartbeat = \"1s\"", "heartbeat"),
             ("tls = \"maybe\"", "tls"),

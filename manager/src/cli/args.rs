@@ -99,7 +99,7 @@ pub(crate) struct Init {
     /// How mail goes out: smtps://user@host:465, smtp+starttls://user@host:587, sendmail:, spool:/path
     #[arg(long, value_name = "URL")]
     pub(crate) send: String,
-    /// How mail comes in: imaps://user@host/INBOX, imap+starttls://…, maildir:/path, spool:/path
+    /// How mail comes in: imaps://user@host/INBOX, imap+starttls://…, pop3s://user@host, maildir:/path, spool:/path
     #[arg(long, value_name = "URL")]
     pub(crate) receive: String,
     /// Trust this CA (PEM) and no other

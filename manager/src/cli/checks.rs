@@ -188,6 +188,7 @@ async fn mail_out(settings: &MailSettings) -> Check {
 async fn mail_in(settings: &MailSettings) -> Check {
     let (name, what) = match &settings.receive {
         ReceiveUrl::Imap { host, port, .. } => ("IMAP", format!("{host}:{port}")),
+        ReceiveUrl::Pop3 { host, port, .. } => ("POP3", format!("{host}:{port}")),
         ReceiveUrl::Maildir(path) | ReceiveUrl::Spool(path) => ("mail in", path.display().to_string()),
     };
     let mut mailbox = Mailbox::new(settings.clone());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mailio::{Bounce, Class, Disposal, FetchError, Found, MailKey, Mailbox};
 use manager_core::consent::token_in;
@@ -32,7 +33,7 @@ const WINDOW: usize = 200;
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 
 /// An enrolment is answered at most so often: a repeated request must not make us a mail gun.
-const ANSWER_PAUSE: std::time::Duration = std::time::Duration::from_secs(600);
+const ANSWER_PAUSE: Duration = Duration::from_secs(600);
 
 /// The loop's hands.
 pub(super) struct MailIn {
@@ -112,6 +113,13 @@ impl MailIn {
             }
         }
         (incoming, None)
+    }
+
+    /// Waits until there may be mail, but not for longer than this.
+    pub(super) async fn wait(&mut self, longest: Duration) {
+        // False where nothing tells of mail: then it is the time that counts.
+        self.mailbox.listen();
+        let _time_to_look = tokio::time::timeout(longest, self.mailbox.news()).await;
     }
 
     pub(super) async fn close(&mut self) {

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mailio::{Attachment, AutoKind, Outgoing, SendError, Sender, Sent};
+use mailio::{Attachment, AutoKind, Outgoing, SendError, Sent};
 use manager_core::TargetEvent;
 use manager_core::delivery::{Cause, Trouble, next_try};
 use shared::envelope::{NewHeader, seal_head};
-use shared::{MailAddress, UnixMillis};
+use shared::{EnvelopeId, MailAddress, UnixMillis};
 
 use super::alert_out::{BY_MAIL, mail_next};
+use super::flights::{Fleet, Flights, Landed, Rate};
 use super::mail_in::apply;
 use super::undelivered::{Undelivered, log_text, once_more, remailed, trouble};
 use super::watched::MAIL_OUT;
@@ -27,7 +28,7 @@ const NOTE: &str = "This mail carries a sealed order of a mailfleet manager for 
 pub(super) struct MailOut {
     shared: Arc<Shared>,
     store: Store,
-    sender: Sender,
+    fleet: Fleet,
     rate: Rate,
     sent: u64,
 }
@@ -37,30 +38,87 @@ impl MailOut {
         Ok(Self {
             shared: Arc::clone(shared),
             store: Store::open(&shared.home.store_path())?,
-            sender: Sender::new(shared.mail(MAIL_OUT)),
+            fleet: Fleet::new(shared.mail(MAIL_OUT), shared.config.connections),
             rate: Rate::new(shared.config.mails_per_minute),
             sent: 0,
         })
     }
 
-    /// Sends everything that is due. Stops at the first failure that is not about one mail. Gives the number
-    /// of envelopes that were dealt with.
+    /// Sends everything that is due, over several connections if the operator allows it. After the first failure that is
+    /// not about one mail no other is begun. Gives the number of envelopes that were dealt with.
     pub(super) async fn pass(&mut self) -> Result<u64, DaemonError> {
-        let mut count = 0u64;
-        while let Some(due) = self.store.read(|tx| tx.next_due(now()))? {
-            count = count.saturating_add(1);
-            self.shared.works(MAIL_OUT);
-            if due.expires <= now() {
-                self.note(&due, |_| Answer::Expired)?;
-                continue;
+        let (mut count, mut failed) = (0u64, None);
+        // Dropped with this pass: what is on its way then was written down as tried.
+        let mut flights = Flights::default();
+        loop {
+            let mut next = None;
+            if failed.is_none() && flights.count() < self.fleet.width() {
+                next = self.store.read(|tx| tx.next_due_beside(now(), flights.envelopes()))?;
             }
-            self.rate.wait().await;
-            // Read anew: while this loop waited for its turn, an operator may have cancelled.
-            if let Some((due, body)) = self.store.write(|tx| claim(tx, &self.shared, now()))? {
-                self.send(&due, &body).await?;
+            self.shared.works(MAIL_OUT);
+            match next {
+                Some(due) if due.expires <= now() => {
+                    count = count.saturating_add(1);
+                    self.note(&due, |_| Answer::Expired)?;
+                }
+                Some(_) => tokio::select! {
+                    () = self.rate.ready() => {
+                        self.rate.take();
+                        count = count.saturating_add(1);
+                        self.begin(&mut flights)?;
+                    }
+                    Some(landed) = flights.next() => failed = failed.or(self.landed(landed)?),
+                },
+                None => match flights.next().await {
+                    Some(landed) => failed = failed.or(self.landed(landed)?),
+                    None => break,
+                },
             }
         }
-        Ok(count.saturating_add(self.alerts().await?))
+        match failed {
+            Some(err) => Err(err.into()),
+            None => Ok(count.saturating_add(self.alerts().await?)),
+        }
+    }
+
+    /// Hands the next mail to a connection. Read anew: while this loop waited for its turn, an operator may have cancelled.
+    fn begin(&mut self, flights: &mut Flights) -> Result<(), DaemonError> {
+        let claimed = self.store.write(|tx| claim(tx, &self.shared, now(), flights.envelopes()))?;
+        let Some((due, body)) = claimed else { return Ok(()) };
+        let mail = self.compose(&due, &body, Addresses::of(&due.recipients).all)?;
+        tracing::debug!(envelope = %due.envelope, recipients = due.recipients.len(), "sending");
+        flights.begin(self.fleet.sender(), mail, due, body.sealed.bytes);
+        Ok(())
+    }
+
+    /// Writes down what became of a mail. Gives the error of a connection that says nothing about this mail.
+    fn landed(&mut self, landed: Landed) -> Result<Option<SendError>, DaemonError> {
+        let Landed { sender, due, attachment_bytes, result, .. } = landed;
+        let due = &due;
+        match result {
+            Ok(results) => {
+                self.fleet.worked(sender);
+                self.sent = self.sent.saturating_add(1);
+                let addresses = Addresses::of(&due.recipients);
+                let of = |at| addresses.place(at).and_then(|place| results.get(place));
+                self.note(due, |at| answer(of(at), attachment_bytes))?;
+            }
+            // No way of sending this mail will ever work: its recipients learn so, the others go on.
+            Err(err @ SendError::TooLarge { .. }) => {
+                self.fleet.worked(sender);
+                let trouble = Trouble { cause: Cause::TooBig, text: chain(&err) };
+                tracing::error!(envelope = %due.envelope, %trouble, "mail is too large");
+                self.note(due, |_| Answer::Impossible(trouble.clone()))?;
+            }
+            Err(err) => {
+                self.fleet.failed();
+                let trouble = Trouble { cause: Cause::Other, text: chain(&err) };
+                let at = now().plus(self.shared.config.retry_min);
+                self.note(due, |_| Answer::LaterAt(trouble.clone(), at))?;
+                return Ok(Some(err));
+            }
+        }
+        Ok(None)
     }
 
     /// Mails the alerts that are due, after the orders: an order may be what ends a fault.
@@ -68,10 +126,13 @@ impl MailOut {
         let mut count = 0u64;
         while self.store.read(|tx| tx.alert_is_due(BY_MAIL, now()))? {
             self.shared.works(MAIL_OUT);
-            self.rate.wait().await;
-            if !mail_next(&self.shared, &mut self.store, &mut self.sender).await? {
+            self.rate.ready().await;
+            self.rate.take();
+            let mut sender = self.fleet.sender();
+            if !mail_next(&self.shared, &mut self.store, &mut sender).await? {
                 break;
             }
+            self.fleet.back(sender);
             count = count.saturating_add(1);
             self.sent = self.sent.saturating_add(1);
         }
@@ -90,32 +151,7 @@ impl MailOut {
     }
 
     pub(super) async fn close(&mut self) {
-        self.sender.close().await;
-    }
-
-    async fn send(&mut self, due: &Due, body: &BodyRecord) -> Result<(), DaemonError> {
-        let addresses = Addresses::of(&due.recipients);
-        let mail = self.compose(due, body, addresses.all.clone())?;
-        tracing::debug!(envelope = %due.envelope, recipients = due.recipients.len(), "sending");
-        match self.sender.send(&mail).await {
-            Ok(results) => {
-                self.sent = self.sent.saturating_add(1);
-                let bytes = body.sealed.bytes;
-                self.note(due, |at| answer(addresses.place(at).and_then(|place| results.get(place)), bytes))
-            }
-            // No way of sending this mail will ever work: its recipients learn so, the others go on.
-            Err(err @ SendError::TooLarge { .. }) => {
-                let trouble = Trouble { cause: Cause::TooBig, text: chain(&err) };
-                tracing::error!(envelope = %due.envelope, %trouble, "mail is too large");
-                self.note(due, |_| Answer::Impossible(trouble.clone()))
-            }
-            Err(err) => {
-                let trouble = Trouble { cause: Cause::Other, text: chain(&err) };
-                let at = now().plus(self.shared.config.retry_min);
-                self.note(due, |_| Answer::LaterAt(trouble.clone(), at))?;
-                Err(err.into())
-            }
-        }
+        self.fleet.close().await;
     }
 
     fn compose(&self, due: &Due, body: &BodyRecord, to: Vec<MailAddress>) -> Result<Outgoing, DaemonError> {
@@ -219,8 +255,13 @@ impl Addresses {
 
 /// Takes the next order that is due and writes down that the relay is about to be asked. Whoever cancels
 /// after this knows that the order may be out there; whoever cancelled before it has stopped it.
-fn claim(tx: &Tx<'_>, shared: &Shared, at: UnixMillis) -> TxResult<Option<(Due, BodyRecord)>> {
-    let Some(mut due) = tx.next_due(at)? else { return Ok(None) };
+fn claim(
+    tx: &Tx<'_>,
+    shared: &Shared,
+    at: UnixMillis,
+    flying: &[EnvelopeId],
+) -> TxResult<Option<(Due, BodyRecord)>> {
+    let Some(mut due) = tx.next_due_beside(at, flying)? else { return Ok(None) };
     for recipient in &mut due.recipients {
         tx.count_attempt(due.envelope, &recipient.agent)?;
         recipient.attempts = recipient.attempts.saturating_add(1);
@@ -291,32 +332,4 @@ fn follows(
             (RecipientOutcome::Refused { answer }, Some(TargetEvent::Refused(envelope, trouble)))
         }
     })
-}
-
-/// Mails per minute: providers block an account that is faster. A minute's worth may go at once.
-struct Rate {
-    per_minute: f64,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Rate {
-    fn new(per_minute: u32) -> Self {
-        let per_minute = f64::from(per_minute);
-        Self { per_minute, tokens: per_minute, at: Instant::now() }
-    }
-
-    async fn wait(&mut self) {
-        let now = Instant::now();
-        let refill = now.duration_since(self.at).as_secs_f64() * self.per_minute / 60.0;
-        self.tokens = (self.tokens + refill).min(self.per_minute);
-        self.at = now;
-        if self.tokens < 1.0 {
-            let missing = Duration::from_secs_f64((1.0 - self.tokens) * 60.0 / self.per_minute);
-            tokio::time::sleep(missing).await;
-            self.at = Instant::now();
-            self.tokens = 1.0;
-        }
-        self.tokens -= 1.0;
-    }
 }

@@ -7,6 +7,7 @@ mod alert_out;
 mod answers;
 mod carry;
 mod devices_in;
+mod flights;
 mod mail_in;
 mod mail_out;
 mod pause;
@@ -184,7 +185,11 @@ async fn mail_in_loop(shared: &Arc<Shared>) -> Result<(), DaemonError> {
             Err(err) => pause.failed(&err),
         }
         shared.rests(MAIL_IN, pause.length());
-        tokio::time::sleep(pause.length()).await;
+        if pause.is_calm() {
+            mail_in.wait(pause.length()).await;
+        } else {
+            tokio::time::sleep(pause.length()).await;
+        }
     }
 }
 

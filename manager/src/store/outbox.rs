@@ -1,5 +1,7 @@
 //! Sealed bodies, and the orders that are to be mailed: one row per envelope, one per recipient.
 
+use std::collections::BTreeSet;
+
 use manager_core::CampaignId;
 use manager_core::delivery::Second;
 use rusqlite::{Row, params};
@@ -14,8 +16,12 @@ use super::{Tx, TxResult};
 /// Begins with the few that are due: the outbox keeps the orders of years.
 pub(super) const NEXT_DUE: &str =
     "SELECT o.* FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
-     WHERE r.state = 'queued' AND r.next_try <= ?1
+     WHERE r.state = 'queued' AND r.next_try <= ?1 AND o.sequence > ?2
      ORDER BY o.sequence LIMIT 1";
+
+/// Orders that are passed over while others are on their way. A fleet's orders have few agents in common; if those at
+/// the head have, the rest waits for them.
+const PASSED_OVER_MAX_COUNT: usize = 64;
 
 pub(super) const NEXT_TRY: &str = "SELECT min(next_try) FROM recipients WHERE state = 'queued'";
 
@@ -275,8 +281,31 @@ impl Tx<'_> {
     /// # Errors
     /// The database's, or a bad row.
     pub fn next_due(&self, now: UnixMillis) -> TxResult<Option<Due>> {
+        self.next_due_beside(now, &[])
+    }
+
+    /// [`Tx::next_due`] beside those that are on their way: no agent's order may overtake one before it, which may be
+    /// the schedule that it waits for (PROTOCOL 15.8).
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn next_due_beside(&self, now: UnixMillis, flying: &[EnvelopeId]) -> TxResult<Option<Due>> {
+        let (mut above, mut waits) = (-1, BTreeSet::new());
+        for _ in 0..PASSED_OVER_MAX_COUNT {
+            let Some(due) = self.next_due_above(now, above)? else { return Ok(None) };
+            let behind = due.recipients.iter().any(|recipient| waits.contains(&recipient.agent));
+            if !behind && !flying.contains(&due.envelope) {
+                return Ok(Some(due));
+            }
+            above = i64::try_from(due.sequence).unwrap_or(i64::MAX);
+            waits.extend(due.recipients.into_iter().map(|recipient| recipient.agent));
+        }
+        Ok(None)
+    }
+
+    fn next_due_above(&self, now: UnixMillis, above: i64) -> TxResult<Option<Due>> {
         let mut statement = self.0.prepare_cached(NEXT_DUE)?;
-        let mut rows = statement.query([now.0])?;
+        let mut rows = statement.query([now.0, above])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let mut due = due(row)?;
         let mut statement = self.0.prepare_cached(

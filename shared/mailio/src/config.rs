@@ -58,6 +58,10 @@ pub struct Account {
     pub tls: Option<String>,
     /// `delete` or `aside`.
     pub junk: Option<String>,
+    /// False: connections are not compressed, whatever the server can.
+    pub compress: Option<bool>,
+    /// False: only polls, whatever the server can.
+    pub idle: Option<bool>,
 }
 
 /// Turns a value's fault into one that names the file and the setting.
@@ -131,6 +135,8 @@ impl<'f> Values<'f> {
                 return Err(self.bad("junk", format!("expected \"delete\" or \"aside\", found \"{other}\"")));
             }
         };
+        mail.extensions.compress = account.compress.unwrap_or(true);
+        mail.extensions.idle = account.idle.unwrap_or(true);
         mail.ca_file = account.ca;
         let mut secrets = [
             account.password_file.map(SecretSource::File),

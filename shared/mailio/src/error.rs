@@ -247,7 +247,7 @@ pub enum MailError {
         /// How long.
         wait: Duration,
     },
-    /// The server answered a command with NO or BAD.
+    /// The server answered a command with NO or BAD, or with -ERR.
     #[error("{host} refused {command}: {text}")]
     Refused {
         /// Host.
@@ -267,7 +267,17 @@ pub enum MailError {
         /// The folder's.
         found: u32,
     },
-    /// The server does not speak IMAP as we know it.
+    /// The server lacks what reading its mail takes.
+    #[error(
+        "{host} does not offer {what}, without which its mails cannot be told apart or looked at: use IMAP"
+    )]
+    Unsupported {
+        /// Host.
+        host: String,
+        /// The command.
+        what: &'static str,
+    },
+    /// The server does not speak IMAP or POP3 as we know it.
     #[error("the mail server is not understood")]
     Protocol(#[source] NetError),
     /// The key is not from this mailbox.
@@ -299,7 +309,11 @@ impl MailError {
     pub fn turn(&self) -> Turn {
         match self {
             Self::AuthRefused { turn, .. } => *turn,
-            Self::Tls(_) | Self::Secret(_) | Self::Settings(_) | Self::ForeignKey { .. } => Turn::Operator,
+            Self::Tls(_)
+            | Self::Secret(_)
+            | Self::Settings(_)
+            | Self::Unsupported { .. }
+            | Self::ForeignKey { .. } => Turn::Operator,
             Self::Unreachable(err) | Self::Protocol(err) => err.turn(),
             Self::Throttled { .. } | Self::Refused { .. } | Self::Renumbered { .. } | Self::Io { .. } => {
                 Turn::RetryLater

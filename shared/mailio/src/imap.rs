@@ -6,9 +6,11 @@
 //! an error, and nothing is concluded about a mail that was not itself seen.
 //!
 //! Never sent: SEARCH (one line of 200,000 numbers is parsed in quadratic time), ESEARCH and BINARY (their
-//! answers are parse errors), IDLE (callers poll; see the crate's text).
+//! answers are parse errors).
 
 pub(crate) mod command;
 pub(crate) mod folder;
+pub(crate) mod idle;
 pub(crate) mod inbox;
+pub(crate) mod restless;
 pub(crate) mod session;

@@ -1,5 +1,5 @@
 //! The only crate that opens mail connections: it sends and receives this product's mails over SMTP, IMAP,
-//! `sendmail`, a Maildir or a spool of Maildirs.
+//! POP3, `sendmail`, a Maildir or a spool of Maildirs.
 //!
 //! It does not know what an attachment means: sealing, parts, orders and reports are in `shared`. It keeps no
 //! state on disk and retries nothing by itself beyond one stale connection; outbox, back-off and schedules are
@@ -33,16 +33,20 @@
 
 mod compose;
 pub mod config;
+mod deflate;
 mod error;
+mod faults;
 mod fetch_error;
 mod guarded;
 mod imap;
+mod line;
 mod login;
 mod mailbox;
 mod maildir;
 pub mod mime;
 mod net;
 mod outgoing;
+mod pop3;
 pub mod replay;
 mod secret;
 mod sender;
@@ -60,5 +64,7 @@ pub use mime::extract::Extracted;
 pub use outgoing::{Attachment, AutoKind, Outgoing, Sent, Why};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use sender::Sender;
-pub use settings::{JunkPolicy, MailSettings, Progress, SettingsError, Timeouts};
+pub use settings::{
+    Extensions, JunkPolicy, MAILS_PER_CONNECTION_DEFAULT, MailSettings, Progress, SettingsError, Timeouts,
+};
 pub use url::{ReceiveUrl, SendUrl, TlsMode, UrlError};

@@ -9,7 +9,7 @@ use std::path::Path;
 use shared::MailAddress;
 
 use crate::error::{ContentError, FetchError, MailError};
-use crate::imap::inbox::{Inbox, Place};
+use crate::imap;
 use crate::maildir::read::Folder;
 use crate::maildir::{create, of_address};
 use crate::mime::classify::{self, Class};
@@ -17,6 +17,7 @@ use crate::mime::dsn::{self, BOUNCE_MAX_BYTES, Bounce};
 use crate::mime::extract::{Extracted, Extractor};
 use crate::mime::header::Headers;
 use crate::mime::reply;
+use crate::pop3;
 use crate::settings::{JunkPolicy, MailSettings};
 use crate::url::ReceiveUrl;
 
@@ -30,7 +31,8 @@ pub struct Mailbox {
 }
 
 enum Backend {
-    Imap(Box<Inbox>),
+    Imap(Box<imap::inbox::Inbox>),
+    Pop3(Box<pop3::inbox::Inbox>),
     Local(Folder),
 }
 
@@ -68,12 +70,17 @@ pub struct MailKey(Key);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Uid { validity: u32, uid: u32 },
+    Unique(String),
     File(String),
 }
 
 impl MailKey {
     pub(crate) fn uid(validity: u32, uid: u32) -> Self {
         Self(Key::Uid { validity, uid })
+    }
+
+    pub(crate) fn unique(id: String) -> Self {
+        Self(Key::Unique(id))
     }
 
     pub(crate) fn file(name: String) -> Self {
@@ -83,14 +90,21 @@ impl MailKey {
     pub(crate) fn as_uid(&self) -> Result<(u32, u32), MailError> {
         match &self.0 {
             Key::Uid { validity, uid } => Ok((*validity, *uid)),
-            Key::File(_) => Err(MailError::ForeignKey { key: self.to_string() }),
+            Key::Unique(_) | Key::File(_) => Err(MailError::ForeignKey { key: self.to_string() }),
+        }
+    }
+
+    pub(crate) fn as_unique(&self) -> Result<&str, MailError> {
+        match &self.0 {
+            Key::Unique(id) => Ok(id),
+            Key::Uid { .. } | Key::File(_) => Err(MailError::ForeignKey { key: self.to_string() }),
         }
     }
 
     pub(crate) fn as_file(&self) -> Result<&str, MailError> {
         match &self.0 {
             Key::File(name) => Ok(name),
-            Key::Uid { .. } => Err(MailError::ForeignKey { key: self.to_string() }),
+            Key::Uid { .. } | Key::Unique(_) => Err(MailError::ForeignKey { key: self.to_string() }),
         }
     }
 }
@@ -99,7 +113,7 @@ impl fmt::Display for MailKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Key::Uid { validity, uid } => write!(f, "{validity}/{uid}"),
-            Key::File(name) => f.write_str(name),
+            Key::Unique(name) | Key::File(name) => f.write_str(name),
         }
     }
 }
@@ -119,12 +133,20 @@ impl Mailbox {
     pub fn new(settings: MailSettings) -> Self {
         let backend = match &settings.receive {
             ReceiveUrl::Imap { host, port, tls, user, folder } => {
-                Backend::Imap(Box::new(Inbox::new(Place {
+                Backend::Imap(Box::new(imap::inbox::Inbox::new(imap::inbox::Place {
                     host: host.clone(),
                     port: *port,
                     tls: *tls,
                     user: user.clone(),
                     folder: folder.clone(),
+                })))
+            }
+            ReceiveUrl::Pop3 { host, port, tls, user } => {
+                Backend::Pop3(Box::new(pop3::inbox::Inbox::new(pop3::inbox::Place {
+                    host: host.clone(),
+                    port: *port,
+                    tls: *tls,
+                    user: user.clone(),
                 })))
             }
             ReceiveUrl::Maildir(path) => Backend::Local(Folder::new(path.clone())),
@@ -152,6 +174,7 @@ impl Mailbox {
     pub async fn look(&mut self, max: usize) -> Result<Vec<Found>, MailError> {
         match &mut self.backend {
             Backend::Imap(inbox) => inbox.look(&self.settings, max).await,
+            Backend::Pop3(inbox) => inbox.look(&self.settings, max).await,
             Backend::Local(folder) => folder.look(max),
         }
     }
@@ -227,32 +250,53 @@ impl Mailbox {
     ) -> Result<(), FetchError> {
         match &mut self.backend {
             Backend::Imap(inbox) => inbox.read(&self.settings, key, size_max_bytes, push).await,
+            Backend::Pop3(inbox) => inbox.read(&self.settings, key, size_max_bytes, push).await,
             Backend::Local(folder) => folder.read(key, size_max_bytes, push).await,
         }
     }
 
     /// Deletes mails or moves them aside. Mails that are gone already do no harm, so this can be repeated.
     ///
+    /// With POP3 they are deleted at the next [`Mailbox::look`] or [`Mailbox::close`]; a process that ends before
+    /// sees them again.
+    ///
     /// # Errors
     /// The mailbox failed: some mails may still be there, and will be looked at again.
-    pub async fn dispose(&mut self, mails: &[(MailKey, Disposal)]) -> Result<(), MailError> {
+    pub async fn dispose<'m>(&mut self, mails: &'m [(MailKey, Disposal)]) -> Result<(), MailError> {
         let aside = |d: Disposal| d == Disposal::Junk && self.settings.junk == JunkPolicy::Aside;
         let (junk, done): (Vec<_>, Vec<_>) = mails.iter().partition(|(_, d)| aside(*d));
         if mails.is_empty() {
             return Ok(());
         }
+        let keys =
+            |list: Vec<&'m (MailKey, Disposal)>| list.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        let (done, junk) = (keys(done), keys(junk));
         match &mut self.backend {
-            Backend::Imap(inbox) => {
-                let keys =
-                    |list: Vec<&(MailKey, Disposal)>| list.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>();
-                let (done, junk) = (keys(done), keys(junk));
-                let (done, junk): (Vec<_>, Vec<_>) = (done.iter().collect(), junk.iter().collect());
-                inbox.dispose(&self.settings, &done, &junk, JUNK_FOLDER).await
-            }
+            Backend::Imap(inbox) => inbox.dispose(&self.settings, &done, &junk, JUNK_FOLDER).await,
+            Backend::Pop3(inbox) => inbox.dispose(&self.settings, &done, &junk).await,
             Backend::Local(folder) => {
-                done.iter().try_for_each(|(key, _)| folder.delete(key))?;
-                junk.iter().try_for_each(|(key, _)| folder.aside(key))
+                done.iter().try_for_each(|key| folder.delete(key))?;
+                junk.iter().try_for_each(|key| folder.aside(key))
             }
+        }
+    }
+
+    /// Begins to listen for new mail on the connection that [`Mailbox::look`] has left open. False if this mailbox
+    /// cannot tell, or is not to: then there is only looking again. Any other call ends it.
+    pub fn listen(&mut self) -> bool {
+        match &mut self.backend {
+            Backend::Imap(inbox) => self.settings.extensions.idle && inbox.listen(&self.settings),
+            Backend::Pop3(_) | Backend::Local(_) => false,
+        }
+    }
+
+    /// Completes when it is time to look, which is a hint: there may be nothing, and what is there may never be told
+    /// of, so look from time to time all the same. Never completes without a [`Mailbox::listen`] that was true. It
+    /// may be dropped at any point and called again.
+    pub async fn news(&mut self) {
+        match &mut self.backend {
+            Backend::Imap(inbox) => inbox.news().await,
+            Backend::Pop3(_) | Backend::Local(_) => core::future::pending().await,
         }
     }
 
@@ -263,6 +307,7 @@ impl Mailbox {
     pub async fn probe(&mut self) -> Result<String, MailError> {
         match &mut self.backend {
             Backend::Imap(inbox) => inbox.probe(&self.settings).await,
+            Backend::Pop3(inbox) => inbox.probe(&self.settings).await,
             Backend::Local(folder) => folder.probe(),
         }
     }
@@ -271,6 +316,7 @@ impl Mailbox {
     pub async fn close(&mut self) {
         match &mut self.backend {
             Backend::Imap(inbox) => inbox.close().await,
+            Backend::Pop3(inbox) => inbox.close(&self.settings).await,
             Backend::Local(_) => {}
         }
     }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::deflate::Deflated;
 use crate::error::NetError;
 use crate::settings::{Progress, Timeouts};
 
@@ -33,6 +34,8 @@ pub(crate) struct Stream {
 enum Way {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// One of the above, compressed.
+    Deflated(Box<Deflated<Stream>>),
 }
 
 /// What a session speaks over: a [`Stream`], or a server's recorded bytes (`replay`).
@@ -132,6 +135,12 @@ fn config(ca_file: Option<&Path>) -> Result<ClientConfig, NetError> {
 }
 
 impl Stream {
+    /// The same connection, compressed from now on in both directions.
+    pub(crate) fn deflated(self) -> Self {
+        // The one below tells of its progress.
+        Self { way: Way::Deflated(Box::new(Deflated::new(self))), progress: Progress::default() }
+    }
+
     /// Passes on what an operation gave, and tells of it if it gave something.
     fn told<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if matches!(result, Poll::Ready(Ok(_))) {
@@ -147,6 +156,7 @@ impl AsyncRead for Stream {
         let read = match &mut this.way {
             Way::Plain(s) => Pin::new(s).poll_read(cx, buf),
             Way::Tls(s) => Pin::new(s).poll_read(cx, buf),
+            Way::Deflated(s) => Pin::new(s).poll_read(cx, buf),
         };
         this.told(read)
     }
@@ -158,6 +168,7 @@ impl AsyncWrite for Stream {
         let written = match &mut this.way {
             Way::Plain(s) => Pin::new(s).poll_write(cx, buf),
             Way::Tls(s) => Pin::new(s).poll_write(cx, buf),
+            Way::Deflated(s) => Pin::new(s).poll_write(cx, buf),
         };
         this.told(written)
     }
@@ -166,6 +177,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().way {
             Way::Plain(s) => Pin::new(s).poll_flush(cx),
             Way::Tls(s) => Pin::new(s).poll_flush(cx),
+            Way::Deflated(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -173,6 +185,7 @@ impl AsyncWrite for Stream {
         match &mut self.get_mut().way {
             Way::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Way::Tls(s) => Pin::new(s).poll_shutdown(cx),
+            Way::Deflated(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }

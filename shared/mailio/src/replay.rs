@@ -9,7 +9,7 @@ use core::time::Duration;
 use tokio::io::{Join, Sink, join, sink};
 
 use crate::error::{FetchError, MailError, SendError};
-use crate::imap::inbox::windows;
+use crate::imap::folder::windows;
 use crate::mailbox::{Found, MailKey};
 use crate::mime::extract::{Extracted, Extractor};
 use crate::mime::header::Headers;

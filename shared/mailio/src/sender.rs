@@ -19,9 +19,6 @@ use crate::url::{SendUrl, TlsMode};
 /// Servers drop idle clients after one to five minutes; a connection older than this is not trusted.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Mails per connection unless the server says less by LIMITS MAILMAX.
-const MAILS_PER_CONNECTION: usize = 50;
-
 /// Sends the mails of one account, one at a time.
 pub struct Sender {
     settings: MailSettings,
@@ -167,7 +164,8 @@ impl Sender {
 
     async fn usable_session(&mut self) -> Option<Session> {
         let mut session = self.session.take()?;
-        let most = session.offers.mail_max.unwrap_or(MAILS_PER_CONNECTION).min(MAILS_PER_CONNECTION);
+        let wanted = self.settings.mails_per_connection;
+        let most = session.offers.mail_max.unwrap_or(wanted).min(wanted);
         if session.idle_since.elapsed() >= IDLE_MAX || session.has_spoken().await {
             return None;
         }

@@ -1,6 +1,7 @@
 //! What a caller configures for one mail account. Plain data with defaults; reads no files itself.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,9 @@ use thiserror::Error;
 
 use crate::secret::SecretSource;
 use crate::url::{ReceiveUrl, SendUrl, TlsMode};
+
+/// Exim queues what comes after the tenth mail of a connection, for up to 15 minutes (chatmail core #3490).
+pub const MAILS_PER_CONNECTION_DEFAULT: usize = 10;
 
 /// One account: where its mail goes out and comes in.
 #[derive(Clone, Debug)]
@@ -35,6 +39,25 @@ pub struct MailSettings {
     pub junk: JunkPolicy,
     /// Who is told that a connection moves bytes.
     pub progress: Progress,
+    /// Mails sent over one connection, unless the server says less by LIMITS MAILMAX (RFC 9422).
+    pub mails_per_connection: usize,
+    /// What is used of IMAP where the server offers it.
+    pub extensions: Extensions,
+}
+
+/// Extensions of IMAP, which are used where the server offers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions {
+    /// COMPRESS (RFC 4978): a mail's base64 crosses the line without its third more, for some CPU at both ends.
+    pub compress: bool,
+    /// IDLE (RFC 2177): the server tells of new mail.
+    pub idle: bool,
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self { compress: true, idle: true }
+    }
 }
 
 /// Is told whenever a connection to a mail server has moved bytes: whoever watches over the caller can then
@@ -54,6 +77,27 @@ impl Progress {
             told();
         }
     }
+
+    /// The same, but silent while `quiet` says so.
+    pub(crate) fn unless(&self, quiet: &Quiet) -> Self {
+        let (told, quiet) = (self.clone(), quiet.clone());
+        Self::to(move || {
+            if !quiet.0.load(Ordering::Relaxed) {
+                told.moved();
+            }
+        })
+    }
+}
+
+/// A switch that silences a [`Progress`]: a word of a server to one who merely waits is no step of his work, and must
+/// not shorten the time for which he has said that he will rest.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Quiet(Arc<AtomicBool>);
+
+impl Quiet {
+    pub(crate) fn set(&self, quiet: bool) {
+        self.0.store(quiet, Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for Progress {
@@ -67,7 +111,7 @@ impl fmt::Debug for Progress {
 pub enum JunkPolicy {
     /// It is deleted.
     Delete,
-    /// It is moved to the folder `mailfleet-junk`.
+    /// It is moved to the folder `mailfleet-junk`. POP3 knows no folders: there it stays, and is passed over.
     #[default]
     Aside,
 }
@@ -84,7 +128,8 @@ pub struct Timeouts {
     pub tls: Duration,
     /// Until the server's greeting.
     pub greeting: Duration,
-    /// From a command to its whole reply; for IMAP, from one response to the next, and for each 256 KiB of the whole.
+    /// From a command to its whole reply; for IMAP and POP3, from one response or piece to the next, and for each
+    /// 256 KiB of the whole.
     pub command: Duration,
     /// Until the network took one block (at most 64 KiB) of a mail.
     pub block: Duration,
@@ -92,6 +137,9 @@ pub struct Timeouts {
     pub after_dot: Duration,
     /// How long a `sendmail` program may run.
     pub program: Duration,
+    /// How long one IDLE lasts before it is begun anew. Servers end it after 30 minutes (RFC 2177), some after 5, and
+    /// routers forget a silent connection; so long also goes one unnoticed that is dead. 5 minutes as in chatmail core.
+    pub idle: Duration,
 }
 
 impl Timeouts {
@@ -106,6 +154,7 @@ impl Timeouts {
             block: limit,
             after_dot: limit,
             program: limit,
+            idle: limit,
         }
     }
 }
@@ -120,6 +169,7 @@ impl Default for Timeouts {
             block: Duration::from_secs(180),
             after_dot: Duration::from_secs(600),
             program: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
         }
     }
 }
@@ -134,8 +184,8 @@ pub(crate) fn after_dot_extra(mail_bytes: u64) -> Duration {
 pub enum SettingsError {
     /// Mail and password would cross a network in clear.
     #[error(
-        "{url} has no TLS and {host} is not this machine: expected smtps://, smtp+starttls://, imaps:// or \
-         imap+starttls:// (or the setting that allows connections without TLS)"
+        "{url} has no TLS and {host} is not this machine: expected smtps://, smtp+starttls://, imaps://, \
+         imap+starttls://, pop3s:// or pop3+starttls:// (or the setting that allows connections without TLS)"
     )]
     NoTls {
         /// The URL.
@@ -160,6 +210,8 @@ impl MailSettings {
             timeouts: Timeouts::default(),
             junk: JunkPolicy::default(),
             progress: Progress::default(),
+            mails_per_connection: MAILS_PER_CONNECTION_DEFAULT,
+            extensions: Extensions::default(),
         }
     }
 
@@ -193,7 +245,9 @@ impl MailSettings {
 
     pub(crate) fn check_receive(&self) -> Result<(), SettingsError> {
         match &self.receive {
-            ReceiveUrl::Imap { host, tls, .. } => self.check_tls(host, *tls, &self.receive.to_string()),
+            ReceiveUrl::Imap { host, tls, .. } | ReceiveUrl::Pop3 { host, tls, .. } => {
+                self.check_tls(host, *tls, &self.receive.to_string())
+            }
             ReceiveUrl::Maildir(_) | ReceiveUrl::Spool(_) => Ok(()),
         }
     }

@@ -5,6 +5,7 @@
 //! send:    smtps://user@host[:465]   smtp+starttls://user@host[:587]   smtp://[user@]host[:25]
 //!          sendmail:[/usr/sbin/sendmail]   maildir:/path   spool:/path
 //! receive: imaps://user@host[:993]/INBOX   imap+starttls://user@host[:143]   imap://user@host[:143]
+//!          pop3s://user@host[:995]   pop3+starttls://user@host[:110]   pop3://user@host[:110]
 //!          maildir:/path   spool:/path
 //! ```
 //! The user may hold an `@`, plain or as `%40`; the last `@` ends it.
@@ -68,6 +69,17 @@ pub enum ReceiveUrl {
         /// Folder, usually `INBOX`.
         folder: String,
     },
+    /// A POP3 server.
+    Pop3 {
+        /// Host name or address, without brackets.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// Protection of the connection.
+        tls: TlsMode,
+        /// Login name.
+        user: String,
+    },
     /// One Maildir.
     Maildir(PathBuf),
     /// The Maildir of the own address in a spool.
@@ -88,9 +100,6 @@ pub enum UrlError {
         /// What stood there, cut.
         found: String,
     },
-    /// POP3 is known but not there.
-    #[error("POP3 is not supported yet: use imaps://user@host/INBOX")]
-    Pop3,
     /// The URL lacks or garbles one component.
     #[error("bad {what} in the mail URL: expected {expected}, found \"{found}\"")]
     Part {
@@ -104,7 +113,8 @@ pub enum UrlError {
 }
 
 const SEND_SCHEMES: &str = "smtps://, smtp+starttls://, smtp://, sendmail:, maildir:/ or spool:/";
-const RECEIVE_SCHEMES: &str = "imaps://, imap+starttls://, imap://, maildir:/ or spool:/";
+const RECEIVE_SCHEMES: &str =
+    "imaps://, imap+starttls://, imap://, pop3s://, pop3+starttls://, pop3://, maildir:/ or spool:/";
 
 impl SendUrl {
     /// Reads a URL.
@@ -146,13 +156,25 @@ impl ReceiveUrl {
             "imaps" => (TlsMode::Implicit, 993),
             "imap+starttls" => (TlsMode::StartTls, 143),
             "imap" => (TlsMode::None, 143),
-            "pop3" | "pop3s" | "pop" | "pop3+starttls" => return Err(UrlError::Pop3),
+            "pop3s" => (TlsMode::Implicit, 995),
+            "pop3+starttls" => (TlsMode::StartTls, 110),
+            "pop3" => (TlsMode::None, 110),
             "maildir" => return Ok(Self::Maildir(absolute("path", rest)?)),
             "spool" => return Ok(Self::Spool(absolute("path", rest)?)),
             _ => return Err(wrong_scheme(RECEIVE_SCHEMES, text)),
         };
         let net = Authority::parse(rest, default_port)?;
-        let user = net.user.ok_or_else(|| part("user", "user@host, as IMAP needs a login", ""))?;
+        let user = net.user.ok_or_else(|| part("user", "user@host, as mailboxes need a login", ""))?;
+        if scheme.starts_with("pop3") {
+            if !matches!(net.path.as_str(), "" | "/") {
+                return Err(part(
+                    "path",
+                    "nothing after the host and port, as POP3 has no folders",
+                    &net.path,
+                ));
+            }
+            return Ok(Self::Pop3 { host: net.host, port: net.port, tls, user });
+        }
         let folder = percent_decode("folder", net.path.trim_start_matches('/'))?;
         let folder = if folder.is_empty() { "INBOX".to_owned() } else { folder };
         // Other characters would need modified UTF-7 on the wire.
@@ -312,6 +334,14 @@ impl fmt::Display for ReceiveUrl {
                 };
                 write_net(f, scheme, Some(user), host, *port)?;
                 write!(f, "/{}", percent_encode(folder))
+            }
+            Self::Pop3 { host, port, tls, user } => {
+                let scheme = match tls {
+                    TlsMode::Implicit => "pop3s",
+                    TlsMode::StartTls => "pop3+starttls",
+                    TlsMode::None => "pop3",
+                };
+                write_net(f, scheme, Some(user), host, *port)
             }
             Self::Maildir(path) => write!(f, "maildir:{}", path.display()),
             Self::Spool(path) => write!(f, "spool:{}", path.display()),

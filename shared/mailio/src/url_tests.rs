@@ -28,6 +28,10 @@ fn each_scheme_has_its_port_and_protection() {
     assert_eq!(ReceiveUrl::parse("imaps://box@h"), Ok(imap("h", 993, TlsMode::Implicit, "INBOX")));
     assert_eq!(ReceiveUrl::parse("imaps://box@h:1/A%20b"), Ok(imap("h", 1, TlsMode::Implicit, "A b")));
     assert_eq!(ReceiveUrl::parse("imap+starttls://box@h/"), Ok(imap("h", 143, TlsMode::StartTls, "INBOX")));
+    let pop3 = |port, tls| ReceiveUrl::Pop3 { host: "h".into(), port, tls, user: "box".into() };
+    assert_eq!(ReceiveUrl::parse("pop3s://box@h"), Ok(pop3(995, TlsMode::Implicit)));
+    assert_eq!(ReceiveUrl::parse("pop3+starttls://box@h/"), Ok(pop3(110, TlsMode::StartTls)));
+    assert_eq!(ReceiveUrl::parse("pop3://box@h:1100"), Ok(pop3(1100, TlsMode::None)));
     assert!(ReceiveUrl::parse("imap://box@::1").unwrap_err().to_string().contains("in [ ]"));
     assert_eq!(SendUrl::parse("sendmail:"), Ok(SendUrl::Sendmail { program: "/usr/sbin/sendmail".into() }));
     assert_eq!(SendUrl::parse("maildir:/a b"), Ok(SendUrl::Maildir("/a b".into())));
@@ -88,7 +92,9 @@ fn a_bad_url_is_told_what_is_wrong_with_it() {
     }
     for (text, words) in [
         ("imaps://h", "user"),
-        ("pop3s://box@h", "POP3 is not supported yet"),
+        ("pop3s://h", "user"),
+        ("pop3s://box@h/INBOX", "no folders"),
+        ("pop://box@h", "pop3s://"),
         ("imaps://box@h/a%0d%0ab", "folder"),
         ("imaps://box@h/Entw%C3%BCrfe", "folder"),
         ("smtps://h", "imaps://"),

@@ -93,6 +93,12 @@ impl Lab {
         MailSettings { receive: ReceiveUrl::parse(&receive).unwrap(), ..self.settings(own) }
     }
 
+    fn pop3(&self, own: &str, scheme: &str) -> MailSettings {
+        let port = self.port(if scheme == "pop3s" { "LAB_POP3S_PORT" } else { "LAB_POP3_PORT" });
+        let receive = format!("{scheme}://{own}%40lab.test@localhost:{port}");
+        MailSettings { receive: ReceiveUrl::parse(&receive).unwrap(), ..self.settings(own) }
+    }
+
     /// Puts raw text into a mailbox, as a stranger would.
     fn inject(&self, to: &str, text: &[u8]) {
         let port = self.port("LAB_SMTP_NOAUTH_PORT").parse::<u16>().unwrap();
@@ -172,6 +178,8 @@ async fn real_servers_take_keep_bounce_and_give_mails() {
     logins_and_certificates_are_checked(&lab).await;
     bounces_are_recognised_and_read(&lab).await;
     bombs_of_strangers_are_seen_but_never_downloaded(&lab).await;
+    a_mail_is_told_of_at_once(&lab).await;
+    pop3_gives_what_imap_gives(&lab).await;
     a_restart_of_the_servers_is_survived(&lab).await;
     lab.stop();
 }
@@ -230,7 +238,7 @@ async fn recipients_have_their_own_results(lab: &Lab) {
         let disposal = if own == "agent0003" { Disposal::Junk } else { Disposal::Done };
         mailbox.dispose(&[(found[0].key.clone(), disposal)]).await.unwrap();
         assert!(mailbox.look(10).await.unwrap().is_empty());
-        assert!(mailbox.probe().await.unwrap().contains("0 mails in INBOX"));
+        assert!(mailbox.probe().await.unwrap().ends_with("0 mails in INBOX, compressed"));
         mailbox.close().await;
     }
     let mut junk = lab.imaps("agent0003");
@@ -317,6 +325,71 @@ async fn bombs_of_strangers_are_seen_but_never_downloaded(lab: &Lab) {
     let junk: Vec<_> = found.into_iter().map(|f| (f.key, Disposal::Junk)).collect();
     mailbox.dispose(&junk).await.unwrap();
     assert!(mailbox.look(10).await.unwrap().is_empty());
+}
+
+async fn a_mail_is_told_of_at_once(lab: &Lab) {
+    let mut sender = Sender::new(lab.settings("manager"));
+    let mut mailbox = Mailbox::new(lab.imaps("agent0008"));
+    let mut waits = Vec::new();
+    for n in 0..8 {
+        assert!(mailbox.look(10).await.unwrap().is_empty(), "{n}");
+        assert!(mailbox.listen());
+        // Also while somebody waits already, and where the mail comes before the server hears of the wait.
+        if n % 2 == 0 {
+            assert!(tokio::time::timeout(Duration::from_millis(300), mailbox.news()).await.is_err());
+        }
+        assert_eq!(sender.send(&mail(&["agent0008@lab.test"], b"news")).await.unwrap(), [Sent::Done]);
+        let sent = Instant::now();
+        let told = tokio::time::timeout(Duration::from_secs(10), mailbox.news()).await;
+        assert!(told.is_ok(), "{n}: not told of it");
+        waits.push(sent.elapsed());
+        let found = await_mails(&mut mailbox, 1).await;
+        mailbox.dispose(&[(found[0].key.clone(), Disposal::Done)]).await.unwrap();
+    }
+    waits.sort();
+    eprintln!("told of a mail after {waits:?}");
+    assert!(waits[4] < Duration::from_secs(2), "{waits:?}");
+    mailbox.close().await;
+}
+
+async fn pop3_gives_what_imap_gives(lab: &Lab) {
+    let mut sender = Sender::new(lab.settings("manager"));
+    let payload: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    for (own, scheme) in [("agent0009", "pop3s"), ("agent0010", "pop3+starttls")] {
+        let to = format!("{own}@lab.test");
+        lab.inject(own, b"Subject: hello\r\n\r\n..a stranger's words\r\n..\r\n");
+        assert_eq!(sender.send(&mail(&[&to], &payload)).await.unwrap(), [Sent::Done]);
+        let mut mailbox = Mailbox::new(lab.pop3(own, scheme));
+        let found = await_mails(&mut mailbox, 2).await;
+        let [Class::Foreign, Class::Ours(marker)] = [found[0].class, found[1].class] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(marker.attachment_bytes, Some(3_000_000));
+        let (mut out, limit) = (Vec::with_capacity(3_000_000), 3_000_000);
+        forget_peak();
+        let (before, started) = (peak_kb(), Instant::now());
+        assert_eq!(mailbox.fetch(&found[1].key, limit, &mut out).await.unwrap().bytes, limit);
+        eprintln!("{scheme}: 3 MB in {:?}, peak memory +{} kB", started.elapsed(), peak_kb() - before);
+        assert!(out == payload);
+        assert!(mailbox.text(&found[0].key).await.unwrap().contains("a stranger's words"));
+        mailbox.dispose(&[(found[1].key.clone(), Disposal::Done)]).await.unwrap();
+        mailbox.dispose(&[(found[0].key.clone(), Disposal::Junk)]).await.unwrap();
+        assert_eq!(Mailbox::new(lab.imaps(own)).look(10).await.unwrap().len(), 2, "before QUIT");
+        assert!(mailbox.look(10).await.unwrap().is_empty(), "junk stays, and is not shown again");
+        assert_eq!(Mailbox::new(lab.imaps(own)).look(10).await.unwrap().len(), 1);
+        assert!(mailbox.probe().await.unwrap().ends_with("1 mails"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = SecretSource::File(secret_file(folder.path(), "wrong"));
+    let bad = MailSettings { secret: wrong, ..lab.pop3("agent0009", "pop3s") };
+    let err = Mailbox::new(bad).look(1).await.unwrap_err();
+    assert!(matches!(err, MailError::AuthRefused { .. }), "{err:?}");
+    let (other_ca, ..) = certificates(folder.path(), "IP:127.0.0.1");
+    for scheme in ["pop3s", "pop3+starttls"] {
+        let settings = MailSettings { ca_file: Some(other_ca.clone()), ..lab.pop3("agent0009", scheme) };
+        let err = Mailbox::new(settings).look(1).await.unwrap_err();
+        assert!(matches!(err, MailError::Tls(_)), "{err:?}");
+    }
 }
 
 async fn a_restart_of_the_servers_is_survived(lab: &Lab) {

@@ -95,6 +95,12 @@ impl<S: Duplex> Wire<S> {
         limited(&self.host, phase, self.limit, work).await?.map_err(|err| broken(&self.host, phase, err))
     }
 
+    /// A tag that no other command has.
+    pub(crate) fn next_tag(&mut self) -> String {
+        self.tag = self.tag.wrapping_add(1);
+        format!("m{}", self.tag)
+    }
+
     /// Runs a command: `each` sees every untagged response. Answers NO and BAD are errors.
     pub(crate) async fn run(
         &mut self,
@@ -135,8 +141,7 @@ impl<S: Duplex> Wire<S> {
         mut each: impl FnMut(&Response<'_>) -> Result<(), MailError> + Send,
     ) -> Result<(), MailError> {
         self.allow(allow);
-        self.tag = self.tag.wrapping_add(1);
-        let tag = format!("m{}", self.tag);
+        let tag = self.next_tag();
         self.send(name, &Zeroizing::new(format!("{tag} {line}"))).await?;
         let mut answers = answers.into_iter();
         for _ in 0..RESPONSES_MAX {

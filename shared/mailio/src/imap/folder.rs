@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_imap::imap_proto::{AttributeValue, Response};
 
-use crate::error::MailError;
+use crate::error::{FetchError, MailError};
 use crate::imap::command::{Allow, odd};
 use crate::imap::session::{Session, quoted};
 use crate::mime::classify::FIELDS;
@@ -188,6 +188,30 @@ impl<S: Duplex> Session<S> {
             }
         }
         if moves { Ok(()) } else { self.delete(uids).await }
+    }
+}
+
+/// Reads a mail in windows; `push` returns false when it has enough.
+pub(crate) async fn windows<S: Duplex>(
+    session: &mut Session<S>,
+    uid: u32,
+    size: u64,
+    size_max_bytes: u64,
+    push: &mut (dyn FnMut(&[u8]) -> Result<bool, FetchError> + Send),
+) -> Result<(), FetchError> {
+    let mut offset = 0u64;
+    loop {
+        let bytes = session.body(uid, offset).await?;
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if count == 0 || !push(&bytes)? {
+            return Ok(());
+        }
+        offset = offset.saturating_add(count);
+        // Some servers give a size that is a little wrong, so a full window means more; but one that was
+        // asked beyond a mail's end has crashed (hmailserver #524).
+        if (offset >= size && count < BODY_WINDOW_BYTES) || offset > size_max_bytes {
+            return Ok(());
+        }
     }
 }
 

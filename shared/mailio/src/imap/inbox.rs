@@ -2,28 +2,24 @@
 //! step, and gets past single mails that the server cannot give out.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use crate::error::{ContentError, FetchError, MailError, NetError};
-use crate::imap::folder::{BODY_WINDOW_BYTES, Row};
+use crate::error::{ContentError, FetchError, MailError};
+use crate::faults::{Faults, may_be_one_mail};
+use crate::imap::folder::{BODY_WINDOW_BYTES, Row, windows};
+use crate::imap::idle::Idling;
+use crate::imap::restless::{Restless, Seen};
 use crate::imap::session::Session;
 use crate::login::LoginLimit;
 use crate::mailbox::{Found, MailKey};
 use crate::mime::header::Headers;
-use crate::net::{Duplex, Peer, limited};
-use crate::settings::MailSettings;
+use crate::net::{Peer, limited};
+use crate::settings::{MailSettings, Quiet};
 use crate::url::TlsMode;
 
 /// Mails listed by one command; what Delta Chat uses.
 const WINDOW: u32 = 500;
-
-/// So often a mail may fail before it is passed over, so that one mail cannot stop all others.
-const FAULTS_MAX: u8 = 3;
-
-/// How long it is passed over: a server that was merely out of order must not hide mail for ever.
-const PASS_OVER: Duration = Duration::from_secs(3600);
 
 /// Reconnects within one listing.
 const LOSSES_MAX: u8 = 6;
@@ -48,28 +44,67 @@ pub(crate) struct Inbox {
     // Taken out while in use, so that a cancelled call drops it.
     session: Option<(Session, Instant)>,
     logins: LoginLimit,
-    faults: BTreeMap<(u32, u32), Fault>,
-}
-
-#[derive(Clone, Copy)]
-struct Fault {
-    count: u8,
-    last: Instant,
+    faults: Faults<(u32, u32)>,
+    /// The session, while it listens for new mail.
+    idling: Option<Idling>,
+    restless: Restless,
+    /// What a connection that listens moves is no sign of work.
+    listens: Quiet,
 }
 
 impl Inbox {
     pub(crate) fn new(place: Place) -> Self {
-        Self { place, session: None, logins: LoginLimit::default(), faults: BTreeMap::new() }
+        Self {
+            place,
+            session: None,
+            logins: LoginLimit::default(),
+            faults: Faults::new(),
+            idling: None,
+            restless: Restless::default(),
+            listens: Quiet::default(),
+        }
     }
 
-    fn kept(&mut self) -> Option<Session> {
+    async fn kept(&mut self) -> Option<Session> {
+        self.awake().await;
         let (session, since) = self.session.take()?;
         (since.elapsed() < IDLE_MAX).then_some(session)
     }
 
+    /// Stops listening.
+    async fn awake(&mut self) {
+        if let Some(idling) = self.idling.take() {
+            self.session = idling.end().await;
+        }
+        self.listens.set(false);
+    }
+
+    /// Begins to listen for new mail on the connection that the last look has left. False if there is none, or its
+    /// server cannot tell.
+    pub(crate) fn listen(&mut self, settings: &MailSettings) -> bool {
+        if self.idling.is_none() {
+            let able =
+                |(session, since): &mut (Session, Instant)| session.can("IDLE") && since.elapsed() < IDLE_MAX;
+            let Some((session, _)) = self.session.take_if(able) else { return false };
+            self.listens.set(true);
+            let (folder, known) = (self.place.folder.clone(), self.restless.seen.exists);
+            self.idling = Some(Idling::begin(session, folder, known, settings.timeouts));
+        }
+        true
+    }
+
+    /// Completes when it is time to look; never while nobody listens. May be dropped at any point.
+    pub(crate) async fn news(&mut self) {
+        match &mut self.idling {
+            Some(idling) => idling.rung().await,
+            None => core::future::pending().await,
+        }
+        tokio::time::sleep_until(self.restless.rung()).await;
+    }
+
     /// A session whose folder was just selected.
     async fn fresh(&mut self, settings: &MailSettings) -> Result<Session, MailError> {
-        if let Some(mut session) = self.kept() {
+        if let Some(mut session) = self.kept().await {
             // A kept connection may have died, or be out of order: the new one's error counts.
             if session.select(&self.place.folder).await.is_ok() {
                 return Ok(session);
@@ -89,7 +124,7 @@ impl Inbox {
             port: place.port,
             ca_file: settings.ca_file.as_deref(),
             timeouts: settings.timeouts,
-            progress: &settings.progress,
+            progress: &settings.progress.unless(&self.listens),
         };
         let mut session = Session::open(&peer, place.tls).await?;
         let secret = settings.secret.load().await.map_err(MailError::Secret)?;
@@ -101,6 +136,9 @@ impl Inbox {
                 }
                 return Err(err);
             }
+        }
+        if settings.extensions.compress {
+            session = session.compress(settings.timeouts.command).await?;
         }
         session.select(&place.folder).await?;
         Ok(session)
@@ -114,6 +152,7 @@ impl Inbox {
     ) -> Result<Vec<Found>, MailError> {
         let mut session = self.fresh(settings).await?;
         let validity = session.uid_validity;
+        self.restless.looked(Seen { exists: session.exists, uid_next: session.uid_next });
         let most = u32::try_from(max).unwrap_or(u32::MAX).clamp(1, WINDOW);
         let (mut found, mut from, mut step) = (Vec::new(), 1u32, most);
         let (mut losses, mut first_error) = (0u8, None);
@@ -134,7 +173,7 @@ impl Inbox {
                     }
                     if from == to {
                         let uids = session.uids(from, to).await?;
-                        uids.values().for_each(|uid| self.fault(validity, *uid));
+                        uids.values().for_each(|uid| self.faults.note((validity, *uid)));
                         from = to.saturating_add(1);
                     } else {
                         step = to.saturating_sub(from).saturating_add(8) / 8;
@@ -157,36 +196,25 @@ impl Inbox {
 
     async fn window(&mut self, session: &mut Session, from: u32, to: u32) -> Result<Vec<Row>, MailError> {
         let validity = session.uid_validity;
-        if !self.faults.keys().any(|(v, uid)| *v == validity && self.passed_over(validity, *uid)) {
+        if !self.faults.passes_over_any(|(v, _)| *v == validity) {
             return session.list(&(from..=to).collect::<Vec<_>>()).await;
         }
         let uids = session.uids(from, to).await?;
-        let seqs: Vec<u32> =
-            uids.iter().filter(|(_, uid)| !self.passed_over(validity, **uid)).map(|(seq, _)| *seq).collect();
+        let seqs: Vec<u32> = uids
+            .iter()
+            .filter(|(_, uid)| !self.faults.passes_over(&(validity, **uid)))
+            .map(|(seq, _)| *seq)
+            .collect();
         if seqs.is_empty() { Ok(Vec::new()) } else { session.list(&seqs).await }
     }
 
     fn found(&mut self, validity: u32, row: &Row) -> Option<Found> {
         let Some(block) = &row.headers else {
-            self.fault(validity, row.uid);
+            self.faults.note((validity, row.uid));
             return None;
         };
         let headers = Headers::parse(block).unwrap_or_default();
         Some(Found::read(MailKey::uid(validity, row.uid), row.size_bytes, &headers))
-    }
-
-    fn fault(&mut self, validity: u32, uid: u32) {
-        let fault = self.faults.entry((validity, uid)).or_insert(Fault { count: 0, last: Instant::now() });
-        *fault = Fault { count: fault.count.saturating_add(1), last: Instant::now() };
-        // Bounded: a server that renumbers its folder leaves old entries behind.
-        while self.faults.len() > 1_000 {
-            self.faults.pop_first();
-        }
-    }
-
-    fn passed_over(&self, validity: u32, uid: u32) -> bool {
-        let fault = self.faults.get(&(validity, uid));
-        fault.is_some_and(|f| f.count >= FAULTS_MAX && f.last.elapsed() < PASS_OVER)
     }
 
     /// Reads a mail in windows; `push` returns false when it has enough.
@@ -211,7 +239,7 @@ impl Inbox {
             Err(late) => Err(MailError::from(late).into()),
         };
         match &done {
-            Err(FetchError::Transport(_)) => self.fault(validity, uid),
+            Err(FetchError::Transport(_)) => self.faults.note((validity, uid)),
             // The session is in step: each window was read to its end.
             Ok(()) | Err(FetchError::Gone | FetchError::Content(_) | FetchError::Output(_)) => {
                 self.session = Some((session, Instant::now()));
@@ -226,7 +254,7 @@ impl Inbox {
         validity: u32,
         uid: u32,
     ) -> Result<(Session, u64), FetchError> {
-        let (mut session, kept) = match self.kept() {
+        let (mut session, kept) = match self.kept().await {
             Some(session) => (session, true),
             None => (self.connect(settings).await?, false),
         };
@@ -280,8 +308,9 @@ impl Inbox {
             session.move_to(&uids(&aside), junk).await?;
         }
         session.delete(&uids(&delete)).await?;
+        self.restless.removed(delete.len().saturating_add(aside.len()));
         for key in delete.iter().chain(&aside) {
-            self.faults.remove(key);
+            self.faults.forget(key);
         }
         self.session = Some((session, Instant::now()));
         Ok(())
@@ -291,51 +320,22 @@ impl Inbox {
     pub(crate) async fn probe(&mut self, settings: &MailSettings) -> Result<String, MailError> {
         let session = self.fresh(settings).await?;
         let Place { host, user, folder, .. } = &self.place;
-        let text = format!("{host}: logged in as {user}, {} mails in {folder}", session.exists);
+        let compressed = if session.compressed { ", compressed" } else { "" };
+        let text = format!("{host}: logged in as {user}, {} mails in {folder}{compressed}", session.exists);
         self.session = Some((session, Instant::now()));
         Ok(text)
     }
 
     pub(crate) async fn close(&mut self) {
+        self.awake().await;
         if let Some((session, _)) = self.session.take() {
             session.logout().await;
         }
     }
 }
 
-/// Errors that a single bad mail can cause. Dovecot's `imap_fetch_failure` default hangs up on one.
-fn may_be_one_mail(err: &MailError) -> bool {
-    matches!(
-        err,
-        MailError::Refused { .. } | MailError::Protocol(_) | MailError::Unreachable(NetError::Closed { .. })
-    )
-}
-
 /// How long a whole mail may take: one limit for each window, and two to begin and end with.
 fn mail_limit(command: Duration, size: u64) -> Duration {
     let windows = size.div_ceil(BODY_WINDOW_BYTES).saturating_add(2);
     command.saturating_mul(u32::try_from(windows).unwrap_or(u32::MAX))
-}
-
-pub(crate) async fn windows<S: Duplex>(
-    session: &mut Session<S>,
-    uid: u32,
-    size: u64,
-    size_max_bytes: u64,
-    push: &mut (dyn FnMut(&[u8]) -> Result<bool, FetchError> + Send),
-) -> Result<(), FetchError> {
-    let mut offset = 0u64;
-    loop {
-        let bytes = session.body(uid, offset).await?;
-        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if count == 0 || !push(&bytes)? {
-            return Ok(());
-        }
-        offset = offset.saturating_add(count);
-        // Some servers give a size that is a little wrong, so a full window means more; but one that was
-        // asked beyond a mail's end has crashed (hmailserver #524).
-        if (offset >= size && count < BODY_WINDOW_BYTES) || offset > size_max_bytes {
-            return Ok(());
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! From nothing to a selected folder: connect, TLS, greeting, login, SELECT. What is done with mails is in
 //! `folder`.
 
+use core::time::Duration;
+
 use async_imap::imap_proto::{Capability, MailboxDatum, Response, ResponseCode, Status};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,8 +20,11 @@ use crate::url::TlsMode;
 pub(crate) struct Session<S: Duplex = Stream> {
     pub(crate) wire: Wire<S>,
     capabilities: Vec<String>,
+    pub(crate) compressed: bool,
     pub(crate) exists: u32,
     pub(crate) uid_validity: u32,
+    /// 0 if the server does not say.
+    pub(crate) uid_next: u32,
 }
 
 impl Session {
@@ -47,6 +52,25 @@ impl Session {
         }
         Ok(session)
     }
+
+    /// Compresses the connection (RFC 4978), if the server offers it and does not refuse it after all.
+    pub(crate) async fn compress(mut self, limit: Duration) -> Result<Self, MailError> {
+        if !self.can("COMPRESS=DEFLATE") {
+            return Ok(self);
+        }
+        match self.wire.run("COMPRESS", "COMPRESS DEFLATE", Allow::SMALL, |_| Ok(())).await {
+            Ok(()) => {}
+            Err(MailError::Refused { text, .. }) => {
+                tracing::debug!(host = %self.wire.host, text, "the connection stays as it is");
+                return Ok(self);
+            }
+            Err(err) => return Err(err),
+        }
+        let host = self.wire.host.clone();
+        self.wire = Wire::new(self.wire.into_stream().deflated(), &host, limit);
+        self.compressed = true;
+        Ok(self)
+    }
 }
 
 impl<S: Duplex> Session<S> {
@@ -61,7 +85,14 @@ impl<S: Duplex> Session<S> {
         if let Some(found) = wire.next("greeting", timeouts.greeting, greeting).await? {
             return Err(wire.odd("greeting", "* OK", &found));
         }
-        Ok(Self { wire, capabilities: Vec::new(), exists: 0, uid_validity: 0 })
+        Ok(Self {
+            wire,
+            capabilities: Vec::new(),
+            compressed: false,
+            exists: 0,
+            uid_validity: 0,
+            uid_next: 0,
+        })
     }
 
     /// True if the server offers this, in upper case.
@@ -144,17 +175,17 @@ impl<S: Duplex> Session<S> {
 
     /// Selects the folder, which also brings its present size.
     pub(crate) async fn select(&mut self, folder: &str) -> Result<(), MailError> {
-        let (mut exists, mut uid_validity) = (None, 0);
+        let (mut exists, mut uid_validity, mut uid_next) = (None, 0, 0);
         let line = format!("SELECT {}", quoted(folder));
         self.wire
             .run("SELECT", &line, Allow::SMALL, |response| {
                 match response {
                     Response::MailboxData(MailboxDatum::Exists(n)) => exists = Some(*n),
-                    Response::Data { outcome, .. } | Response::Done { outcome, .. } => {
-                        if let Some(ResponseCode::UidValidity(n)) = &outcome.code {
-                            uid_validity = *n;
-                        }
-                    }
+                    Response::Data { outcome, .. } | Response::Done { outcome, .. } => match &outcome.code {
+                        Some(ResponseCode::UidValidity(n)) => uid_validity = *n,
+                        Some(ResponseCode::UidNext(n)) => uid_next = *n,
+                        _ => {}
+                    },
                     _ => {}
                 }
                 Ok(())
@@ -163,13 +194,14 @@ impl<S: Duplex> Session<S> {
         let host = self.wire.host.clone();
         self.exists = exists.ok_or_else(|| odd(&host, "SELECT", "EXISTS", "none"))?;
         self.uid_validity = uid_validity;
+        self.uid_next = uid_next;
         Ok(())
     }
 
     /// Says goodbye, briefly.
     pub(crate) async fn logout(mut self) {
         let work = self.wire.run("LOGOUT", "LOGOUT", Allow::SMALL, |_| Ok(()));
-        let _bye = tokio::time::timeout(core::time::Duration::from_secs(5), work).await;
+        let _bye = tokio::time::timeout(Duration::from_secs(5), work).await;
     }
 }
 

@@ -1,17 +1,14 @@
 //! One reply of an SMTP server: read with bounds, judged by its code.
 
 use core::time::Duration;
-use std::io;
-
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::io::AsyncBufRead;
 
 use crate::error::NetError;
+use crate::line::line;
 use crate::net::{broken, limited};
 use crate::outgoing::{Sent, Why};
 use crate::text::{SERVER_TEXT_MAX_BYTES, clean, clean_bytes, contains_ignore_case};
 
-/// RFC 5321 §4.5.3.1.5 says 512; real ones are longer.
-const LINE_MAX_BYTES: usize = 4_096;
 const LINES_MAX: usize = 200;
 
 /// A reply of one or more lines.
@@ -97,26 +94,6 @@ impl Reply {
                 Some(enhanced) => enhanced.ends_with(".5.3"),
                 None => contains_ignore_case(&self.lines.join(" "), "too many"),
             }
-    }
-}
-
-async fn line<R: AsyncBufRead + Unpin>(from: &mut R) -> io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    loop {
-        let have = from.fill_buf().await?;
-        if have.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let end = have.iter().position(|b| *b == b'\n');
-        let taken = end.map_or(have.len(), |at| at.saturating_add(1));
-        out.extend(have.iter().take(taken));
-        from.consume(taken);
-        if end.is_some() {
-            return Ok(out);
-        }
-        if out.len() > LINE_MAX_BYTES {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply line beyond 4096 bytes"));
-        }
     }
 }
 

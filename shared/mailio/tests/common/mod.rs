@@ -1,6 +1,8 @@
 //! A scripted server on loopback, and what the tests of this folder share.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod imap;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,6 +52,17 @@ impl Conn {
             self.reads += 1;
             self.buffer.extend_from_slice(&buf[..n]);
         }
+    }
+
+    /// What came, as it came.
+    pub async fn bytes(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            let mut buf = [0u8; 65_536];
+            let n = self.tcp.read(&mut buf).await.ok()?;
+            self.buffer.extend_from_slice(&buf[..n]);
+        }
+        let bytes = std::mem::take(&mut self.buffer);
+        (!bytes.is_empty()).then_some(bytes)
     }
 
     /// Waits until the client hangs up.
