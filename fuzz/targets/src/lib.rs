@@ -38,7 +38,7 @@ impl Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 29] = [
     target("envelope_head", 4096, envelopes::head),
     target("envelope_header", 4096, envelopes::header),
     target("envelope_body", 2048, envelopes::body),
@@ -57,6 +57,7 @@ pub const TARGETS: [Target; 28] = [
     target("mail_bounce", 4096, mails::bounce),
     target("smtp_replies", 2048, servers::smtp),
     target("imap_responses", 4096, servers::imap),
+    target("pop3_answers", 4096, servers::pop3),
     target("ipp_answers", 4096, devices::printer),
     target("toml_devices", 2048, devices::list),
     target("agents_csv", 2048, settings::agents_csv),

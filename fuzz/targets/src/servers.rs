@@ -1,8 +1,8 @@
 //! What mail servers say, from the greeting to the goodbye. A hostile one, or whoever sits in between, can say
 //! anything.
 
-use mailio::replay::{self, Login};
-use mailio::{Attachment, AutoKind, Outgoing, Sent};
+use mailio::replay::{self, Folder, Login};
+use mailio::{Attachment, AutoKind, MailError, Outgoing, Sent};
 use shared::{EnvelopeId, MailAddress, UnixMillis};
 use tokio::runtime::{Builder, Runtime};
 
@@ -61,22 +61,37 @@ pub(crate) fn smtp(mut data: &[u8]) -> bool {
 
 /// Responses of a folder: `login (1)`, then all that the server says. Tags are m1, m2, …
 pub(crate) fn imap(mut data: &[u8]) -> bool {
-    let [mode] = take::<1>(&mut data);
-    let login = if mode % 2 == 0 { Login::Password } else { Login::Token };
-    let mut out = Vec::new();
-    match wait(replay::imap(data, login, &mut out)) {
-        Some(Ok(folder)) => {
+    let (login, mut out) = (login(&mut data), Vec::new());
+    let folder = wait(replay::imap(data, login, &mut out));
+    folder.is_some_and(|folder| sound(folder, &out, data))
+}
+
+/// Answers of a POP3 mailbox: `login (1)`, then all that the server says.
+pub(crate) fn pop3(mut data: &[u8]) -> bool {
+    let (login, mut out) = (login(&mut data), Vec::new());
+    let folder = wait(replay::pop3(data, login, &mut out));
+    folder.is_some_and(|folder| sound(folder, &out, data))
+}
+
+fn login(data: &mut &[u8]) -> Login {
+    let [mode] = take::<1>(data);
+    if mode % 2 == 0 { Login::Password } else { Login::Token }
+}
+
+/// What must hold of any mailbox.
+fn sound(folder: Result<Folder, MailError>, out: &[u8], data: &[u8]) -> bool {
+    match folder {
+        Ok(folder) => {
             assert!(folder.fetched.len() <= 20 && folder.found.len() <= 20);
             folder.found.iter().for_each(|found| harmless(&found.subject));
             folder.fetched.iter().filter_map(|fetched| fetched.as_ref().err()).for_each(|err| told(err));
             assert!(out.len() <= data.len(), "more attachment than mail");
             true
         }
-        Some(Err(err)) => {
+        Err(err) => {
             told(&err);
             let _ = err.turn();
             false
         }
-        None => false,
     }
 }

@@ -5,6 +5,7 @@
 //! reconnects, waiting.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use tokio::io::{Join, Sink, join, sink};
 
@@ -16,7 +17,7 @@ use crate::mime::header::Headers;
 use crate::outgoing::{Outgoing, Sent};
 use crate::secret::Secret;
 use crate::settings::Timeouts;
-use crate::{imap, smtp};
+use crate::{imap, pop3, smtp};
 
 /// Nothing waits here; a step that did would hang, and this ends it.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -116,5 +117,50 @@ pub async fn imap(server: &[u8], login: Login, out: &mut Vec<u8>) -> Result<Fold
     }
     session.delete(delete).await?;
     session.logout().await;
+    Ok(Folder { found, fetched })
+}
+
+/// Lists a POP3 mailbox of a server that says these bytes, reads its mails and deletes them. The attachments' bytes go
+/// to `out`.
+///
+/// # Errors
+/// As [`crate::Mailbox::look`] and [`crate::Mailbox::dispose`].
+pub async fn pop3(server: &[u8], login: Login, out: &mut Vec<u8>) -> Result<Folder, MailError> {
+    let timeouts = Timeouts::all(LIMIT);
+    let mut session = pop3::session::Session::greeted(connection(server), HOST, timeouts).await?;
+    session.login("user", &Secret::new("word".to_owned()), login == Login::Token).await?;
+    let (mut ids, mut sizes) = (BTreeMap::new(), BTreeMap::new());
+    let most = usize::try_from(MAILS_MAX).unwrap_or(usize::MAX);
+    let mut note = |number: u32, id: &str| {
+        if ids.len() < most {
+            ids.insert(number, id.to_owned());
+        }
+    };
+    session.list("UIDL", &mut note).await?;
+    let mut note = |number: u32, size: &str| {
+        if ids.contains_key(&number) {
+            sizes.insert(number, size.parse().unwrap_or(0));
+        }
+    };
+    session.list("LIST", &mut note).await?;
+    let (mut found, mut fetched) = (Vec::new(), Vec::new());
+    for (number, id) in &ids {
+        let (headers, _) = session.top(*number).await?;
+        let headers = Headers::parse(&headers).unwrap_or_default();
+        let size = sizes.get(number).copied().unwrap_or(0);
+        found.push(Found::read(MailKey::unique(id.clone()), size, &headers));
+    }
+    for number in ids.keys() {
+        session.command("RETR", &format!("RETR {number}")).await?;
+        let mut extractor = Extractor::new(ATTACHMENT_MAX_BYTES, out);
+        let mut push = |bytes: &[u8]| extractor.push(bytes).map(|()| !extractor.is_done());
+        match session.body("RETR", MAIL_MAX_BYTES, &mut push).await {
+            Ok(_) => fetched.push(extractor.finish()),
+            Err(FetchError::Transport(err)) => return Err(err),
+            Err(other) => fetched.push(Err(other)),
+        }
+        session.command("DELE", &format!("DELE {number}")).await?;
+    }
+    session.quit(LIMIT).await?;
     Ok(Folder { found, fetched })
 }

@@ -106,6 +106,24 @@ fn imap_seeds() -> Vec<Seed> {
     ]
 }
 
+fn pop3_seeds() -> Vec<Seed> {
+    let (mail, size) = (MAIL.replace("\r\n.", "\r\n.."), MAIL.len());
+    let head = headers(MAIL.as_bytes());
+    let head = String::from_utf8_lossy(&head).replace("\r\n.", "\r\n..");
+    let offers = "+OK\r\nTOP\r\nUIDL\r\nSASL PLAIN XOAUTH2\r\nRESP-CODES\r\n.\r\n";
+    let one = format!(
+        "+OK ready\r\n{offers}+ \r\n+OK welcome\r\n{offers}+OK\r\n1 id-1\r\n.\r\n+OK\r\n1 {size}\r\n.\r\n\
+         +OK\r\n{head}\r\n.\r\n+OK\r\n{mail}\r\n.\r\n+OK deleted\r\n+OK bye\r\n"
+    );
+    // An old server: it knows neither CAPA nor AUTH.
+    let old = "+OK ready\r\n-ERR what\r\n+OK\r\n+OK\r\n-ERR what\r\n+OK\r\n.\r\n+OK\r\n.\r\n+OK bye\r\n";
+    vec![
+        ("pop3_answers", "one-mail", [b"\0", one.as_bytes()].concat()),
+        ("pop3_answers", "token", [b"\x01", one.as_bytes()].concat()),
+        ("pop3_answers", "old", [b"\0", old.as_bytes()].concat()),
+    ]
+}
+
 pub(crate) fn seeds() -> Vec<Seed> {
-    [smtp_seeds(), imap_seeds()].concat()
+    [smtp_seeds(), imap_seeds(), pop3_seeds()].concat()
 }
