@@ -1,6 +1,8 @@
 //! What an event changes in a campaign. Pure; the caller saves the result before it does anything about it.
 
-use shared::message::{CancelResult, Outcome, Refusal, Report, Reported, Step};
+use shared::message::{
+    CancelResult, Outcome, PartsWanted, Refusal, Report, Reported, Step, WaitReason, Waiting,
+};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
@@ -464,6 +466,7 @@ impl Target {
             Report::Fetch(fetch) if asked_by(&self.schedule, fetch.schedule) => {
                 self.fetch_asked_at = self.fetch_asked_at.or(Some(now));
             }
+            Report::Parts(ask) if self.order() == Some(ask.order) => self.parts_missing(now, ask),
             Report::Tested(tested) if asked_by(&self.test, tested.order) && self.tested.is_none() => {
                 self.tested = Some(tested.result.clone());
                 self.tested_at = Some(now);
@@ -477,7 +480,19 @@ impl Target {
             | Report::Faults(_)
             | Report::Counters(_)
             | Report::Fetch(_)
+            | Report::Parts(_)
             | Report::Tested(_) => {}
+        }
+    }
+
+    /// The order is on its way in parts, and this much of it has come.
+    fn parts_missing(&mut self, now: UnixMillis, ask: &PartsWanted) {
+        let before = self.waiting.as_ref().filter(|waiting| waiting.reason == WaitReason::PartsMissing);
+        let until = before.map_or(now, |waiting| waiting.until);
+        let waiting = Waiting { reason: WaitReason::PartsMissing, until, about: Some(ask.about()) };
+        // What has arrived whole cannot lack parts: the request was overtaken.
+        if self.state != TargetState::Received {
+            self.progress(now, &Step::Waiting(waiting));
         }
     }
 
@@ -514,7 +529,14 @@ impl Target {
         }
         self.arrived(now);
         match step {
-            Step::Received => self.state = TargetState::Received,
+            Step::Received => {
+                // It came in parts, and only now can be installed.
+                if self.waiting.take_if(|waiting| waiting.reason == WaitReason::PartsMissing).is_some() {
+                    self.query = None;
+                    self.settle_from = Some(now);
+                }
+                self.state = TargetState::Received;
+            }
             Step::Waiting(waiting) => {
                 self.state = TargetState::Deferred;
                 self.waiting = Some(waiting.clone());

@@ -534,6 +534,17 @@ impl Campaign {
         matches!(self.state, CampaignState::Running | CampaignState::Paused | CampaignState::Finished)
     }
 
+    /// True if parts of this order that an agent asks for are to be mailed to it (PROTOCOL 18.7): it is the one that counts, and nothing
+    /// has ended it but silence.
+    #[must_use]
+    pub fn wants_parts(&self, agent: &AgentId, order: EnvelopeId) -> bool {
+        self.wants_mail()
+            && self.targets.get(agent).is_some_and(|target| {
+                let lost = matches!(target.state, TargetState::Silent | TargetState::Undeliverable);
+                target.order() == Some(order) && (lost || !target.state.is_end())
+            })
+    }
+
     /// True if the order of a target whose mailbox was full may be mailed once more: the campaign goes on, and so does the patience
     /// with targets that cannot be reached.
     #[must_use]

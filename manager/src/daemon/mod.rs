@@ -9,6 +9,7 @@ mod carry;
 mod devices_in;
 mod mail_in;
 mod mail_out;
+mod parts;
 mod pause;
 mod people;
 mod rekey;
