@@ -231,6 +231,15 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             shell.inbox.leave();
             return Ok(None);
         }
+        Effect::KeepPart { mail, head } => shell.inbox.keep_part(mail, head, &shell.keys),
+        Effect::Join { order, body } => {
+            tracing::info!(%order, "All parts of an order are here");
+            shell.inbox.join(order, body, &shell.core.state().trust, &shell.keys)
+        }
+        Effect::TidyParts { keep } => {
+            logged("parts", shell.home.parts().tidy(&keep));
+            return Ok(None);
+        }
         Effect::Inspect { order } => {
             let result = inspect(&shell.home.bundle(order), &shell.core.state().trust);
             Event::Inspected { order, result }
