@@ -8,6 +8,7 @@ use shared::{AgentId, EnvelopeId, UnixMillis};
 use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
 use crate::consent::{Answer, Consent};
 use crate::delivery::Trouble;
+use crate::parts::PARTS_PATIENCE;
 use crate::reason::Reason;
 use crate::rollout::{Forgiven, Held, HoldReason, Survey};
 
@@ -542,6 +543,10 @@ impl Target {
                 self.waiting = Some(waiting.clone());
                 // The question for the version comes after the install that is put off.
                 self.query = None;
+                if self.lacks_parts() {
+                    // Who says nothing more has them all, or is gone: then it is asked.
+                    self.settle_from = Some(now.plus(PARTS_PATIENCE));
+                }
             }
         }
         self.settle_from = self.settle_from.or(Some(now));
@@ -609,8 +614,9 @@ impl Target {
 
     /// The verdict of M12: only the Software Version counts, and only as the files have it (PROTOCOL 8.3).
     fn versions(&mut self, software: &Reported, our_query: Option<EnvelopeId>, good: bool) {
-        let verdict_due = our_query.is_some()
-            && matches!(self.state, TargetState::Mailed | TargetState::Received | TargetState::Installed);
+        let settles =
+            matches!(self.state, TargetState::Mailed | TargetState::Received | TargetState::Installed);
+        let verdict_due = our_query.is_some() && (settles || self.lacks_parts());
         if good && (verdict_due || self.may_still_turn_out_well()) {
             self.end(TargetState::Verified, None);
         } else if verdict_due {

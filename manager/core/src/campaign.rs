@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Reported, TestResult, Waiting};
+use shared::message::{Reported, TestResult, WaitReason, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
 use crate::consent::Consent;
@@ -455,6 +455,13 @@ impl Target {
     #[must_use]
     pub fn order(&self) -> Option<EnvelopeId> {
         self.orders.last().copied()
+    }
+
+    /// True if its order comes in parts, and some had not come when it last spoke.
+    #[must_use]
+    pub(crate) fn lacks_parts(&self) -> bool {
+        let lacks = |waiting: &Waiting| waiting.reason == WaitReason::PartsMissing;
+        self.state == TargetState::Deferred && self.waiting.as_ref().is_some_and(lacks)
     }
 
     /// From when on this round's time counts: its order, or, if a report of the order before came first, that.

@@ -10,6 +10,10 @@ use shared::{Span, Spans, UnixMillis};
 /// often each time.
 pub const ASKS_PER_DAY: u32 = 24;
 
+/// An agent that lacks parts says so every 12 hours (PROTOCOL 18.5). After so long without a word it has them all and its report was
+/// lost, or nothing of it can be heard: then it is asked for its version.
+pub const PARTS_PATIENCE: Duration = Duration::from_secs(14 * 3600);
+
 /// How long requests are gathered before they are answered: agents that lack the same part get it in one mail.
 pub const GATHER: Duration = Duration::from_secs(60);
 
