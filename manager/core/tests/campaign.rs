@@ -18,8 +18,8 @@ use manager_core::{
 };
 use proptest::prelude::*;
 use shared::message::{
-    CancelAnswer, CancelResult, Ended, Outcome, PartsWanted, Progress, Refusal, Report, Reported, Step, Versions,
-    WaitReason, Waiting,
+    CancelAnswer, CancelResult, Ended, Outcome, PartsWanted, Progress, Refusal, Report, Reported, Step,
+    Versions, WaitReason, Waiting,
 };
 use shared::{EnvelopeId, Label, Span, Spans};
 
