@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent_core::{BillDays, LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
+use agent_core::{ASK_PARTS_AFTER_DEFAULT, BillDays, LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT, Rules};
 use mailio::config::{Account, ConfigError, Values};
 use mailio::{JunkPolicy, MailSettings};
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,8 @@ struct Raw {
     restart_limit: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_max: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ask_parts_after: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -295,6 +297,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         restart_command: None,
         restart_limit: None,
         lease_max: None,
+        ask_parts_after: None,
         lease_mode: None,
         keep_free: None,
         allow_setuid: None,
@@ -322,6 +325,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         ("restart_limit", format_duration(RESTART_LIMIT_DEFAULT)),
         ("lease_max", format_duration(LEASE_MAX_DEFAULT)),
         ("lease_mode", LEASE_MODE_DEFAULT.to_owned()),
+        ("ask_parts_after", format_duration(ASK_PARTS_AFTER_DEFAULT)),
         ("keep_free", KEEP_FREE_DEFAULT.to_owned()),
         ("junk", "delete".to_owned()),
         ("look_for_faults", format_duration(LOOK_FOR_FAULTS_DEFAULT)),
@@ -432,6 +436,11 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             )?,
             lease_max: in_file.duration("lease_max", raw.lease_max.as_deref(), LEASE_MAX_DEFAULT)?,
             allow_setuid: raw.allow_setuid.unwrap_or(false),
+            ask_parts_after: in_file.duration(
+                "ask_parts_after",
+                raw.ask_parts_after.as_deref(),
+                ASK_PARTS_AFTER_DEFAULT,
+            )?,
         },
         lease_mode: in_file.value(
             "lease_mode",

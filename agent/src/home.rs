@@ -7,6 +7,7 @@
 //! lock                 held while an agent works here
 //! incoming/            the mail that is being read
 //! bundles/ORDER.mfb    bundles of accepted install orders
+//! parts/               orders that come in parts; see `parts`
 //! outbox/SEQ-….env     sealed reports, byte for byte as they are sent and sent again
 //! devices.toml         the devices beside the box, and what makes them answer; mode 0600
 //! profiles/*.toml      what makers' own objects mean, beside the built-in ones
@@ -25,6 +26,7 @@ use shared::EnvelopeId;
 use thiserror::Error;
 
 use crate::files::{durable_folder, private_folder, sync_folder};
+use crate::parts::Parts;
 use crate::wish::Wishes;
 
 /// An agent's home folder.
@@ -88,6 +90,10 @@ impl Home {
 
     pub(crate) fn bundle(&self, order: EnvelopeId) -> PathBuf {
         self.bundles().join(format!("{order}.mfb"))
+    }
+
+    pub(crate) fn parts(&self) -> Parts {
+        Parts::below(&self.0)
     }
 
     pub(crate) fn devices(&self) -> PathBuf {

@@ -4,19 +4,22 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 
-use agent_core::{Disposal, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, OpenFault, Payload};
+use agent_core::{
+    Disposal, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, OpenFault, PartFacts, PartFault, Payload,
+};
 use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox, Marker};
-use shared::envelope::{EnvelopeError, Header, RawHead, check_body, open_body};
+use shared::envelope::{Brings, EnvelopeError, Header, RawHead, check_body, check_part, open_body};
 use shared::error::chain;
 use shared::limits::{CHUNK_BYTES, HEADER_MAX_BYTES, MESSAGE_MAX_BYTES};
 use shared::message::{Order, decode_order};
 use shared::trust::{Statement, Trust, TrustError};
-use shared::{Hasher, KeyId, Label};
+use shared::{Digest, EnvelopeId, Hasher, KeyId, Label};
 
 use crate::alive::Alive;
 use crate::files::{copy_seen, create_private, remove_if_there, sync_parent};
 use crate::home::Home;
 use crate::keys::Keys;
+use crate::parts::is_missing;
 use crate::trial;
 
 /// Mails listed at a time: a flood of junk must not fill the memory. The next look shows the next ones.
@@ -52,7 +55,7 @@ struct InHand {
     handle: MailHandle,
     key: MailKey,
     head: Option<RawHead>,
-    envelope: Option<(Header, KeyId)>,
+    envelope: Option<(Header, RawHead)>,
     /// Where the body begins in the file.
     body_at: u64,
 }
@@ -236,8 +239,13 @@ impl Inbox {
         match head.verify(key) {
             Ok(header) => {
                 let facts = facts_of(&header, head.sender());
-                in_hand.envelope = Some((header, head.sender()));
-                Taken::Event(Box::new(Event::Envelope { mail, facts }))
+                let event = match head.brings(&header) {
+                    Ok(Brings::Whole) => Event::Envelope { mail, facts },
+                    Ok(brings) => Event::Part { mail, facts, part: part_of(&header, brings) },
+                    Err(err) => return refused(mail, &err),
+                };
+                in_hand.envelope = Some((header, head));
+                Taken::Event(Box::new(event))
             }
             Err(err) => refused(mail, &err),
         }
@@ -246,9 +254,12 @@ impl Inbox {
     /// Opens the envelope in hand; keeps an install order's bundle.
     pub(crate) fn open(&mut self, mail: MailHandle, keys: &Keys) -> Event {
         let opened = match self.in_hand.as_ref().filter(|in_hand| in_hand.handle == mail) {
-            Some(InHand { envelope: Some((header, sender)), body_at, .. }) => self
-                .open_envelope(header, *sender, *body_at, keys)
-                .map(|opened| (facts_of(header, *sender), opened)),
+            Some(InHand { envelope: Some((header, head)), body_at, .. }) => {
+                let opened = File::open(self.home.incoming().join("mail")).map_err(|err| local(&err));
+                opened
+                    .and_then(|file| self.open_envelope(header, head.sender(), file, *body_at, keys))
+                    .map(|opened| (facts_of(header, head.sender()), opened))
+            }
             Some(_) | None => Err(OpenFault::Local(Label::lossy("the mail is not in hand"))),
         };
         match opened {
@@ -264,12 +275,12 @@ impl Inbox {
         &self,
         header: &Header,
         sender: KeyId,
+        mut file: File,
         body_at: u64,
         keys: &Keys,
     ) -> Result<(Order, Payload, KeyName), OpenFault> {
         let fault = |err: EnvelopeError| fault_of(&err);
         let (content_key, key) = keys.open_slot(header, sender).map_err(fault)?;
-        let mut file = File::open(self.home.incoming().join("mail")).map_err(|err| local(&err))?;
         file.seek(SeekFrom::Start(body_at)).map_err(|err| local(&err))?;
         check_body(header, &mut file).map_err(fault)?;
         file.seek(SeekFrom::Start(body_at)).map_err(|err| local(&err))?;
@@ -300,6 +311,95 @@ impl Inbox {
                 }
             }
         }
+    }
+
+    /// Keeps the part in hand, and its head if that is wanted.
+    pub(crate) fn keep_part(&self, mail: MailHandle, with_head: bool, keys: &Keys) -> Event {
+        let in_hand = self.in_hand.as_ref().filter(|in_hand| in_hand.handle == mail);
+        let Some(InHand { envelope: Some((header, head)), body_at, .. }) = in_hand else {
+            let fault = OpenFault::Local(Label::lossy("the mail is not in hand"));
+            return Event::NotOpened { mail, fault };
+        };
+        let facts = facts_of(header, head.sender());
+        let (part, result) = match head.brings(header) {
+            Ok(brings) => {
+                let kept = self.keep_what_it_brings(header, head, brings, (*body_at, with_head), keys);
+                (part_of(header, brings), kept)
+            }
+            Err(err) => return Event::NotOpened { mail, fault: fault_of(&err) },
+        };
+        if let Err(fault) = &result {
+            tracing::warn!(?fault, "A part of an order was not kept");
+        }
+        Event::PartKept { mail, facts, part, result }
+    }
+
+    fn keep_what_it_brings(
+        &self,
+        header: &Header,
+        head: &RawHead,
+        brings: Brings,
+        (body_at, with_head): (u64, bool),
+        keys: &Keys,
+    ) -> Result<(), PartFault> {
+        let fault = |err: EnvelopeError| PartFault::Open(fault_of(&err));
+        let disk = |err: io::Error| PartFault::Open(local(&err));
+        // Nothing is kept that could not be opened.
+        keys.open_slot(header, head.sender()).map_err(fault)?;
+        if header.body_bytes > self.attachment_max_bytes() {
+            let text = format!("larger than the {} bytes that this agent takes", self.max_bundle_bytes);
+            return Err(PartFault::Refused(Label::lossy(&text)));
+        }
+        let parts = self.home.parts();
+        if let Brings::Part(span, info) = brings {
+            let mut file = File::open(self.home.incoming().join("mail")).map_err(disk)?;
+            file.seek(SeekFrom::Start(body_at)).map_err(disk)?;
+            // PROTOCOL 18.3
+            check_part(&info, &mut file).map_err(fault)?;
+            file.seek(SeekFrom::Start(body_at)).map_err(disk)?;
+            let mut see = |_: &[u8]| self.alive.step();
+            parts.keep_bytes(header.body_digest, span.from, &mut file, &mut see).map_err(disk)?;
+        }
+        if with_head {
+            parts.keep_head(header.id, &head.to_bytes()).map_err(disk)?;
+        }
+        Ok(())
+    }
+
+    /// Opens an order whose parts are all here.
+    pub(crate) fn join(&self, order: EnvelopeId, body: Digest, trust: &Trust, keys: &Keys) -> Event {
+        let result = self.open_parts(order, body, trust, keys);
+        match &result {
+            Ok(_) => tracing::info!(%order, "All parts of an order are here"),
+            Err(fault) => tracing::warn!(%order, ?fault, "The parts of an order were not put together"),
+        }
+        Event::Joined { order, result }
+    }
+
+    fn open_parts(
+        &self,
+        order: EnvelopeId,
+        body: Digest,
+        trust: &Trust,
+        keys: &Keys,
+    ) -> Result<(Order, Payload, KeyName), OpenFault> {
+        let damaged = Err(OpenFault::Mail(JunkReason::Damaged));
+        let parts = self.home.parts();
+        let (head, file) = (File::open(parts.head(order)), File::open(parts.body(body)));
+        // PROTOCOL 18.9: an older copy of the disk or of the state has come back; they come again.
+        if is_missing(&head) || is_missing(&file) {
+            return damaged;
+        }
+        let (mut head, file) = (head.map_err(|err| local(&err))?, file.map_err(|err| local(&err))?);
+        let head = RawHead::read(&mut head).map_err(|err| fault_of(&err))?;
+        let Some(key) = trust.order_key(head.sender()) else {
+            return Err(OpenFault::Mail(JunkReason::NotSigned));
+        };
+        let header = head.verify(key).map_err(|err| fault_of(&err))?;
+        if header.body_digest != body {
+            return damaged;
+        }
+        self.open_envelope(&header, head.sender(), file, 0, keys)
     }
 
     /// Writes the payload beside the other bundles; durable before the core hears of it.
@@ -380,6 +480,15 @@ fn facts_of(header: &Header, signer: KeyId) -> EnvelopeFacts {
         body_bytes: header.body_bytes,
         signer,
     }
+}
+
+/// What a mail brings of its envelope's body.
+fn part_of(header: &Header, brings: Brings) -> PartFacts {
+    let span = match brings {
+        Brings::Part(span, _) => Some(span),
+        Brings::Whole | Brings::Nothing => None,
+    };
+    PartFacts { body: header.body_digest, span }
 }
 
 fn local(err: &io::Error) -> OpenFault {

@@ -16,6 +16,7 @@ mod home;
 mod inbox;
 mod keys;
 mod leasing;
+mod parts;
 mod post;
 mod program;
 mod readings;

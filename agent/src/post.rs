@@ -169,6 +169,7 @@ impl Post {
             Report::Faults(_) => ("device faults", None),
             Report::Counters(report) => ("device counters", report.query),
             Report::Fetch(fetch) => ("bundle request", Some(fetch.schedule)),
+            Report::Parts(ask) => ("parts request", Some(ask.order)),
             Report::Tested(tested) => ("test result", Some(tested.order)),
         };
         Outgoing {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use agent_core::{Enrolment, Install, JunkReason, State, Watched};
+use agent_core::{Enrolment, Install, JunkReason, State, Transfer, Watched};
 use serde::Serialize;
 use shared::UnixMillis;
 use shared::device::DeviceName;
@@ -34,6 +34,7 @@ struct StatusDocument {
     install: Option<InstallDocument>,
     waiting: Vec<WaitingDocument>,
     queue: usize,
+    arriving: Vec<ArrivingDocument>,
     outbox: usize,
     outbox_fault: Option<String>,
     reports_dropped: u64,
@@ -63,6 +64,17 @@ struct WaitingDocument {
     can_be_put_off_until: Option<String>,
     bundle_is_here: bool,
     cancelled: bool,
+}
+
+/// An order of which parts are here.
+#[derive(Serialize)]
+struct ArrivingDocument {
+    order: String,
+    bytes_here: u64,
+    bytes: u64,
+    expires_at: String,
+    #[serde(skip)]
+    text: String,
 }
 
 /// A fault of a device beside the box.
@@ -178,6 +190,7 @@ fn document(config: &Config, state: &State, versions: &VersionReport, waiting: V
         install: state.active.as_ref().map(install),
         waiting: waiting.into_iter().map(waits).collect(),
         queue: state.queue.len(),
+        arriving: state.transfers.iter().map(arriving).collect(),
         outbox: state.outbox.waiting.len(),
         outbox_fault: state.outbox.last_fault.as_ref().map(ToString::to_string),
         reports_dropped: state.outbox.dropped,
@@ -199,6 +212,16 @@ fn document(config: &Config, state: &State, versions: &VersionReport, waiting: V
         open_faults: state.watch.devices.iter().flat_map(|(name, watched)| faults(name, watched)).collect(),
         faults_not_acknowledged: state.watch.telling.changes.len(),
         faults_dropped: state.watch.telling.dropped,
+    }
+}
+
+fn arriving(transfer: &Transfer) -> ArrivingDocument {
+    ArrivingDocument {
+        order: transfer.facts.id.to_string(),
+        bytes_here: transfer.held.bytes(),
+        bytes: transfer.facts.body_bytes,
+        expires_at: transfer.facts.expires.to_string(),
+        text: transfer.about().to_string(),
     }
 }
 
@@ -286,6 +309,10 @@ fn text(d: &StatusDocument) -> String {
     ));
     lines.extend(d.waiting.iter().flat_map(waiting_lines));
     lines.push(("Queue", format!("{} install orders", d.queue)));
+    for order in &d.arriving {
+        let number = order.order.get(..NUMBER_SHOWN).unwrap_or(&order.order);
+        lines.push(("Arriving", format!("order {number}: {}", order.text)));
+    }
     lines.push((
         "Outbox",
         match &d.outbox_fault {

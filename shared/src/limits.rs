@@ -55,6 +55,14 @@ pub const SLOTS_MAX_COUNT: usize = 1_000;
 /// Parts that one envelope's body may be cut into: 4 GiB in slices of 1 MiB.
 pub const PARTS_MAX_COUNT: usize = 4_096;
 
+/// Spans of a body that are here, or wanted, and do not touch: more than one for each second part of a cut there cannot be, and twice
+/// as many leave room for a body that was cut anew. 12 bytes each.
+pub const SPANS_MAX_COUNT: usize = PARTS_MAX_COUNT;
+
+/// Smallest part worth a mail of its own: the smallest mail that every server must take is 64 KiB (RFC 5321 §4.5.3.1.7), of which base64
+/// and headers leave 44 kB.
+pub const PART_MIN_BYTES: u64 = 32 * 1024;
+
 /// Encoded envelope header: slots (96 kB) and part digests (4,096 × 40 bytes = 164 kB) and room.
 pub const HEADER_MAX_BYTES: usize = 320 * 1024;
 

@@ -9,7 +9,7 @@
 //!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters / [8, {…}] schedule / [9, {…}] test
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
 //!         / [5, {…}] standing / [6, {…}] rekeyed / [7, {…}] faults / [8, {…}] counters
-//!         / [9, {…}] fetch / [10, {…}] tested
+//!         / [9, {…}] fetch / [10, {…}] tested / [11, {…}] parts
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
@@ -17,6 +17,7 @@
 mod ended;
 mod observed;
 mod orders;
+mod parts;
 mod planned;
 mod progress;
 mod standing;
@@ -31,6 +32,7 @@ use crate::limits::MESSAGE_MAX_BYTES;
 pub use ended::{Cause, EXIT_NOT_NOW, EXIT_RESTART, Ended, Failure, Outcome, OutputTail, Phase, Refusal};
 pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, Linked, ReadingMark};
 pub use orders::{CancelOrder, Enrolled, Heartbeat, InstallOrder};
+pub use parts::{PartsWanted, arrived};
 pub use planned::{Fetch, Interval, Schedule, TestOrder, TestResult, Tested};
 pub use progress::{Hindrance, Progress, Step, WaitReason, Waiting};
 pub use standing::{CancelAnswer, CancelResult, EnrolRequest, Rekeyed, Standing};
@@ -107,6 +109,9 @@ pub enum Report {
     /// How a test ended.
     #[n(10)]
     Tested(#[n(0)] Tested),
+    /// Parts of an order's body are missing (PROTOCOL 18).
+    #[n(11)]
+    Parts(#[n(0)] PartsWanted),
 }
 
 /// A message that cannot be read.

@@ -35,6 +35,8 @@ pub struct AgentCore {
     reading: bool,
     /// The test that is being run, from the reading of the files on.
     pub(crate) testing: Option<EnvelopeId>,
+    /// The order whose parts are being put together.
+    pub(crate) joining: Option<EnvelopeId>,
     /// The report that the mail has in its hands.
     posting: Option<ReportSeq>,
     /// What is known of the devices for as long as the agent runs.
@@ -54,6 +56,7 @@ impl AgentCore {
             dirty: false,
             reading: false,
             testing: None,
+            joining: None,
             posting: None,
             memory: Memory::default(),
         }
@@ -82,7 +85,8 @@ impl AgentCore {
         let now = self.state.fresh.effective(self.clock);
         let queue = self.queue_wake(now).map(|at| (at, "an install may begin"));
         let fetch = self.fetch_wake(now).map(|at| (at, "a bundle is asked for"));
-        let all = [wait, post, enrol, unheard, asked, queue, fetch, self.watch_wake()];
+        let parts = self.transfer_wake().map(|at| (at, "parts of a bundle are missing, or all here"));
+        let all = [wait, post, enrol, unheard, asked, queue, fetch, parts, self.watch_wake()];
         all.into_iter().flatten().min()
     }
 
@@ -104,6 +108,11 @@ impl AgentCore {
             Event::Order { mail, facts, order, payload, key } => {
                 self.order(now, mail, &facts, order, (payload, key), &mut effects);
             }
+            Event::Part { mail, facts, part } => self.part(now, mail, &facts, &part, &mut effects),
+            Event::PartKept { mail, facts, part, result } => {
+                self.part_kept(now, mail, &facts, &part, result, &mut effects);
+            }
+            Event::Joined { order, result } => self.joined(now, order, result, &mut effects),
             Event::NotOpened { mail, fault } => self.not_opened(now, mail, fault, &mut effects),
             Event::Inspected { order, result } => {
                 self.signal(now, Some(order), Signal::Inspected(result), &mut effects);
@@ -168,6 +177,8 @@ impl AgentCore {
             asked.next_try = now;
         }
         self.testing = None;
+        self.joining = None;
+        self.tidy_parts(out);
         let jobs = self.state.jobs().map(|job| job.order);
         out.push(Effect::Tidy {
             jobs: jobs.chain(self.state.keep_folder).collect(),
@@ -183,6 +194,7 @@ impl AgentCore {
         // Before its schedule goes with it, a job says what it has waited for.
         self.tend_queue(now, out);
         self.tend_schedules(now);
+        self.tend_transfers(now, out);
         self.tend_tests(now, out);
         self.begin_next_job(now, out);
         self.read_for_owed(out);

@@ -6,7 +6,7 @@ use core::time::Duration;
 use shared::device::{DeviceName, Observation};
 use shared::message::{Linked, Phase, ReadingMark, Report};
 use shared::reading::Anomaly;
-use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
+use shared::{Digest, EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::facts::{JunkReason, MailHandle, Module};
 use crate::outbox::ReportSeq;
@@ -28,6 +28,26 @@ pub enum Effect {
     Open {
         /// The mail.
         mail: MailHandle,
+    },
+    /// Check the mail's part against its header, and keep it beside the others of its body: durable before it is answered.
+    /// Answer: `PartKept`.
+    KeepPart {
+        /// The mail.
+        mail: MailHandle,
+        /// Its head is to be kept as well.
+        head: bool,
+    },
+    /// Open the order whose parts are all here; keep its payload on the disk. Answer: `Joined`.
+    Join {
+        /// The order.
+        order: EnvelopeId,
+        /// Its body.
+        body: Digest,
+    },
+    /// Remove the heads and parts of all other orders.
+    TidyParts {
+        /// Orders that are gathered, and their bodies.
+        keep: Vec<(EnvelopeId, Digest)>,
     },
     /// The mail is dealt with.
     Dispose {
@@ -208,6 +228,9 @@ impl Effect {
             Self::Save(_) => "save",
             Self::Tidy { .. } => "tidy",
             Self::Open { .. } => "open",
+            Self::KeepPart { .. } => "keep-part",
+            Self::Join { .. } => "join",
+            Self::TidyParts { .. } => "tidy-parts",
             Self::Dispose { .. } => "dispose",
             Self::Leave { .. } => "leave",
             Self::Inspect { .. } => "inspect",

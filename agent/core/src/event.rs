@@ -7,7 +7,7 @@ use shared::{EnvelopeId, Label};
 
 use crate::busy::{BootId, InUse};
 use crate::effect::ReadFor;
-use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, Payload};
+use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, PartFacts, Payload};
 use crate::outbox::ReportSeq;
 use crate::program::Program;
 use crate::rekey::KeyName;
@@ -59,6 +59,33 @@ pub enum Event {
         payload: Payload,
         /// Which of the agent's keys has opened it.
         key: KeyName,
+    },
+    /// A mail holds a part of an envelope's body, or its head alone. The header bears the manager's signature.
+    Part {
+        /// The mail.
+        mail: MailHandle,
+        /// What the header says of the envelope.
+        facts: EnvelopeFacts,
+        /// What the mail brings of its body.
+        part: PartFacts,
+    },
+    /// Answers [`Effect::KeepPart`](crate::Effect::KeepPart).
+    PartKept {
+        /// The mail.
+        mail: MailHandle,
+        /// What the header says of the envelope.
+        facts: EnvelopeFacts,
+        /// What the mail brings of its body.
+        part: PartFacts,
+        /// Whether it is on the disk, checked and synced.
+        result: Result<(), PartFault>,
+    },
+    /// Answers [`Effect::Join`](crate::Effect::Join): the message of an order whose parts are all here, and its payload on the disk.
+    Joined {
+        /// The order.
+        order: EnvelopeId,
+        /// The message, its payload and the key that has opened it.
+        result: Result<(Order, Payload, KeyName), OpenFault>,
     },
     /// Answers [`Effect::Open`](crate::Effect::Open): it did not work.
     NotOpened {
@@ -235,6 +262,15 @@ pub enum OpenFault {
     Mail(JunkReason),
     /// This box is to blame (disk full): the mail stays and is tried again.
     Local(Label),
+}
+
+/// Why a part was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartFault {
+    /// As for a whole envelope.
+    Open(OpenFault),
+    /// The body is larger than this agent takes: its order is refused.
+    Refused(Label),
 }
 
 /// Why a kept bundle is not usable.

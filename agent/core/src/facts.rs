@@ -5,27 +5,43 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 use shared::bundle::{ModuleKind, TestEntry};
-use shared::{Digest, EnvelopeId, KeyId, Label, ModulePath, SoftwareVersion, UnixMillis};
+use shared::{Digest, EnvelopeId, KeyId, Label, ModulePath, SoftwareVersion, Span, UnixMillis};
 
 /// Names a mail in the mailbox until the shell has disposed of it. Means nothing after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MailHandle(pub u64);
 
 /// What a verified envelope header says. The shell has checked the manager's signature over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
 pub struct EnvelopeFacts {
     /// Names the order.
+    #[n(0)]
     pub id: EnvelopeId,
     /// When the manager made it, by the manager's clock.
+    #[n(1)]
     pub created: UnixMillis,
     /// After this it is not to be begun.
+    #[n(2)]
     pub expires: UnixMillis,
     /// Rises with every order of the manager.
+    #[n(3)]
     pub sequence: u64,
-    /// Sealed bytes that follow the header.
+    /// Sealed bytes of its body, in all parts.
+    #[n(4)]
     pub body_bytes: u64,
     /// The trusted order key that signed it.
+    #[n(5)]
     pub signer: KeyId,
+}
+
+/// What a mail brings of a body that comes in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartFacts {
+    /// The body, by its digest.
+    pub body: Digest,
+    /// What of it; `None`: nothing, and the agent is to say what it lacks.
+    pub span: Option<Span>,
 }
 
 /// What came after an order's message.

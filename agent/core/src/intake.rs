@@ -100,8 +100,21 @@ impl AgentCore {
         {
             return self.junk(now, mail, JunkReason::WrongAgent, out);
         }
-        self.dirty = true;
         self.state.last_mail = Some(now);
+        self.taken(now, facts, order, (payload, key), out);
+        out.push(Effect::Dispose { mail, disposal: Disposal::Done });
+    }
+
+    /// An order that is fresh and for this agent.
+    pub(crate) fn taken(
+        &mut self,
+        now: UnixMillis,
+        facts: &EnvelopeFacts,
+        order: Order,
+        (payload, key): (Payload, KeyName),
+        out: &mut Vec<Effect>,
+    ) {
+        self.dirty = true;
         self.state.fresh.take(facts);
         let floor = self.state.fresh.clock_floor();
         self.state.cancelled.retain(|_, until| *until >= floor);
@@ -121,7 +134,6 @@ impl AgentCore {
             Order::Test(test) => self.order_test(now, facts, test),
         }
         self.contact(now);
-        out.push(Effect::Dispose { mail, disposal: Disposal::Done });
     }
 
     /// A mail brings trust statements: whatever its envelope is worth, they speak for themselves.
@@ -258,7 +270,10 @@ impl AgentCore {
             self.signal(now, Some(order), Signal::Cancel(Refusal::Cancelled), out);
             return if too_late { CancelResult::TooLate } else { CancelResult::BeforeStart };
         }
-        if self.take_from_queue(now, order, Refusal::Cancelled, out) || self.drop_schedule(order) {
+        if self.take_from_queue(now, order, Refusal::Cancelled, out)
+            || self.cancel_transfer(now, order, out)
+            || self.drop_schedule(order)
+        {
             return CancelResult::BeforeStart;
         }
         if self.state.fresh.seen.contains_key(&order) {

@@ -9,7 +9,7 @@
 //! 2. `Save` is durable before the next effect begins. It is always the first effect of its step.
 //! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
 //!    `Event::Started` on the state that was saved last.
-//! 4. `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `DropWish`, `Cleanup`,
+//! 4. `KeepPart`, `Join`, `TidyParts`, `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `DropWish`, `Cleanup`,
 //!    `Tidy` may be done again and then change nothing more. A test may be run again.
 //! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
@@ -32,6 +32,7 @@ mod rekey;
 mod schedule;
 mod state;
 mod test_run;
+mod transfer;
 mod versions;
 mod watch;
 mod wish;
@@ -39,12 +40,15 @@ mod wish;
 pub use agent::AgentCore;
 pub use busy::{Before, BootId, InUse, Lease, LeaseEnd, Running};
 pub use effect::{Disposal, Effect, Outgoing, ReadFor};
-pub use event::{Compared, Event, InspectFault, OpenFault, PostResult, ScriptEnd, StageFault};
-pub use facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, Payload};
+pub use event::{Compared, Event, InspectFault, OpenFault, PartFault, PostResult, ScriptEnd, StageFault};
+pub use facts::{
+    BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, PartFacts, Payload,
+};
 pub use fresh::{Freshness, Seen};
 pub use install::{After, Install, Job, Planned, Restart, Resume, Then, Trials, Wait};
 pub use limits::{
-    INTERRUPTIONS_MAX_COUNT, LEASE_MAX_DEFAULT, OUTBOX_MAX_COUNT, QUEUE_MAX_COUNT, RESTART_LIMIT_DEFAULT,
+    ASK_PARTS_AFTER_DEFAULT, INTERRUPTIONS_MAX_COUNT, LEASE_MAX_DEFAULT, OUTBOX_MAX_COUNT, QUEUE_MAX_COUNT,
+    RESTART_LIMIT_DEFAULT,
 };
 pub use outbox::{Outbox, Queued, ReportSeq};
 pub use profile::{Profile, Rules};
@@ -53,6 +57,7 @@ pub use rekey::{Asked, Former, KeyName, OwnKeys};
 pub use schedule::{KeptSchedule, PutOff};
 pub use state::{Enrolment, LastEnd, Owed, Request, State, StateError};
 pub use test_run::TestRun;
+pub use transfer::Transfer;
 pub use versions::Combination;
 pub use watch::{Bill, BillDays, Look, LookFault, Open, Starts, Telling, Told, Unanswered, Watch, Watched};
 pub use wish::{NotGranted, Want, Wish};

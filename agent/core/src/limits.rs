@@ -13,6 +13,20 @@ pub(crate) const SCHEDULES_MAX_COUNT: usize = 2 * (QUEUE_MAX_COUNT + 1);
 pub(crate) const FETCHES_MAX_COUNT: u8 = 2;
 pub(crate) const FETCH_AGAIN: Duration = Duration::from_secs(30 * 60);
 
+/// Bodies of which parts are kept: each may take as much disk as the largest bundle. Two campaigns over each other, and room.
+pub(crate) const TRANSFERS_MAX_COUNT: usize = 4;
+
+/// How long no part must have come before the missing ones are asked for, unless the operator says otherwise: longer than a relay
+/// takes for one mail after another, and greylisting for one.
+pub const ASK_PARTS_AFTER_DEFAULT: Duration = Duration::from_secs(30 * 60);
+
+/// The longest pause between two requests for parts, and how many there are for one order: over an order's life of 14 days.
+pub(crate) const ASK_LONGEST: Duration = Duration::from_secs(12 * 3_600);
+pub(crate) const ASKS_MAX_COUNT: u8 = 32;
+
+/// Pause before parts are put together again when the disk did not take what came out.
+pub(crate) const JOIN_AGAIN: Duration = Duration::from_secs(600);
+
 /// Tests that wait to be run. A campaign orders one.
 pub(crate) const TESTS_MAX_COUNT: usize = 8;
 

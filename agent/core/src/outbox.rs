@@ -4,7 +4,7 @@
 use minicbor::{Decode, Encode};
 use shared::limits::REPORT_LIFE;
 use shared::message::Report;
-use shared::{AgentId, Digest, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, UnixMillis};
 
 use crate::effect::Outgoing;
 use crate::limits::{
@@ -52,7 +52,7 @@ impl Queued {
         match &self.report {
             Report::Progress(_) => 0,
             Report::Versions(_) | Report::Counters(_) => 1,
-            Report::Cancelled(_) | Report::Standing(_) | Report::Fetch(_) => 2,
+            Report::Cancelled(_) | Report::Standing(_) | Report::Fetch(_) | Report::Parts(_) => 2,
             Report::Enrol(_) | Report::Rekeyed(_) => 3,
             Report::Ended(_) | Report::Faults(_) | Report::Tested(_) => 4,
         }
@@ -180,6 +180,19 @@ impl Outbox {
         self.waiting.iter().any(|q| matches!(q.report, Report::Counters(_)))
     }
 
+    /// True if a request for parts of this order waits.
+    pub(crate) fn holds_ask(&self, order: EnvelopeId) -> bool {
+        self.waiting.iter().any(|q| matches!(&q.report, Report::Parts(ask) if ask.order == order))
+    }
+
+    /// Removes requests for parts of all other orders. Returns their numbers.
+    pub(crate) fn drop_asks(&mut self, wanting: &[EnvelopeId]) -> Vec<ReportSeq> {
+        let is_over = |q: &Queued| matches!(&q.report, Report::Parts(ask) if !wanting.contains(&ask.order));
+        let gone = self.waiting.iter().filter(|q| is_over(q)).map(|q| q.sequence).collect();
+        self.waiting.retain(|q| !is_over(q));
+        gone
+    }
+
     /// Removes enrolment requests: they are answered. Returns their numbers.
     pub(crate) fn drop_enrol(&mut self) -> Vec<ReportSeq> {
         let is_enrol = |q: &Queued| matches!(q.report, Report::Enrol(_));
@@ -206,8 +219,8 @@ fn jitter(agent: &AgentId, queued: &Queued, pause: core::time::Duration) -> core
 mod tests {
     use super::*;
     use core::time::Duration;
+    use shared::Label;
     use shared::message::{CancelAnswer, CancelResult, Progress, Step};
-    use shared::{EnvelopeId, Label};
 
     const T0: UnixMillis = UnixMillis(1_750_000_000_000);
 

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use shared::{AgentId, Label};
 
-use crate::limits::{LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT};
+use crate::limits::{ASK_PARTS_AFTER_DEFAULT, LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT};
 use crate::watch::BillDays;
 
 /// What the agent is, from its configuration. Does not change while it runs.
@@ -31,10 +31,17 @@ pub struct Rules {
     pub lease_max: Duration,
     /// Whether a module may have a set-user-ID, set-group-ID or sticky bit.
     pub allow_setuid: bool,
+    /// How long no part of an order must have come before the missing ones are asked for.
+    pub ask_parts_after: Duration,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { restart_limit: RESTART_LIMIT_DEFAULT, lease_max: LEASE_MAX_DEFAULT, allow_setuid: false }
+        Self {
+            restart_limit: RESTART_LIMIT_DEFAULT,
+            lease_max: LEASE_MAX_DEFAULT,
+            allow_setuid: false,
+            ask_parts_after: ASK_PARTS_AFTER_DEFAULT,
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::outbox::Outbox;
 use crate::rekey::OwnKeys;
 use crate::schedule::KeptSchedule;
 use crate::test_run::TestRun;
+use crate::transfer::Transfer;
 use crate::versions::{Combination, paths_of, report};
 use crate::watch::Watch;
 
@@ -84,6 +85,9 @@ pub struct State {
     /// Tests that were ordered and have no result yet, in the order of their arrival.
     #[cbor(n(18), default)]
     pub tests: Vec<TestRun>,
+    /// Orders that come in parts, and what is here of them.
+    #[cbor(n(19), default)]
+    pub transfers: Vec<Transfer>,
 }
 
 /// Whether the manager knows this agent.
@@ -181,6 +185,7 @@ impl State {
             watch: Watch::default(),
             schedules: BTreeMap::new(),
             tests: Vec::new(),
+            transfers: Vec::new(),
         }
     }
 

@@ -233,6 +233,7 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Faults(_)
         | Report::Counters(_)
         | Report::Fetch(_)
+        | Report::Parts(_)
         | Report::Tested(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));

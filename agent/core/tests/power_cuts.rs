@@ -290,9 +290,13 @@ impl Site {
             | Effect::LookAgain { .. }
             | Effect::CompareReading { .. }
             | Effect::BeginChain { .. }
+            | Effect::TidyParts { .. }
             | Effect::DropReadings { .. } => return None,
             Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
-            Effect::RunTest { .. } | Effect::DropWish { .. } => panic!("nobody has asked for this"),
+            Effect::RunTest { .. }
+            | Effect::DropWish { .. }
+            | Effect::KeepPart { .. }
+            | Effect::Join { .. } => panic!("nobody has asked for this"),
             Effect::Inspect { order } => Event::Inspected { order, result: Ok(Box::new(self.facts(order))) },
             Effect::ReadModules { read, paths } => {
                 if read == ReadFor::Reports {
@@ -430,6 +434,7 @@ impl Site {
             | Report::Faults(_)
             | Report::Counters(_)
             | Report::Fetch(_)
+            | Report::Parts(_)
             | Report::Tested(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
@@ -448,6 +453,7 @@ impl Site {
             | Report::Faults(_)
             | Report::Counters(_)
             | Report::Fetch(_)
+            | Report::Parts(_)
             | Report::Tested(_) => None,
         };
         self.sent.values().filter_map(answer).collect()

@@ -250,6 +250,7 @@ fn kinds(site: &Site) -> Vec<(KeyName, &'static str)> {
         | Report::Faults(_)
         | Report::Counters(_)
         | Report::Fetch(_)
+        | Report::Parts(_)
         | Report::Tested(_) => "other",
     };
     site.sent.iter().map(|(_, signer, report)| (*signer, name(report))).collect()

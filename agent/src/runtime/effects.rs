@@ -231,9 +231,14 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             shell.inbox.leave();
             return Ok(None);
         }
+        Effect::KeepPart { mail, head } => shell.inbox.keep_part(mail, head, &shell.keys),
+        Effect::Join { order, body } => shell.inbox.join(order, body, &shell.core.state().trust, &shell.keys),
+        Effect::TidyParts { keep } => {
+            logged("parts", shell.home.parts().tidy(&keep));
+            return Ok(None);
+        }
         Effect::Inspect { order } => {
-            let result = inspect(&shell.home.bundle(order), &shell.core.state().trust);
-            Event::Inspected { order, result }
+            Event::Inspected { order, result: inspect(&shell.home.bundle(order), &shell.core.state().trust) }
         }
         Effect::ReadModules { read, paths } => read_modules(shell, read, &paths),
         Effect::Stage { order, modules, unpacked_bytes } => {

@@ -7,7 +7,8 @@ use aead_stream::EncryptorBE32;
 use aes_gcm::Aes256Gcm;
 use shared::envelope::{ContentKey, EnvelopeError, Header, MAGIC, RawHead, check_body, open_body};
 use shared::limits::{
-    CHUNK_BYTES, HEADER_MAX_BYTES, INTRODUCTION_MAX_COUNT, MESSAGE_MAX_BYTES, SLOTS_MAX_COUNT,
+    CHUNK_BYTES, HEADER_MAX_BYTES, INTRODUCTION_MAX_COUNT, MESSAGE_MAX_BYTES, PARTS_MAX_COUNT,
+    SLOTS_MAX_COUNT,
 };
 use shared::message::encode;
 use shared::{Digest, EnvelopeId, UnixMillis};
@@ -90,7 +91,10 @@ pub(crate) fn header(data: &[u8]) -> bool {
 // PROTOCOL 3.1, 3.7, 3.8: what a reader may rely on.
 fn holds(header: &Header) {
     assert!((1..=SLOTS_MAX_COUNT).contains(&header.recipient_count()));
-    assert!(matches!(header.parts.as_slice(), [part] if part.bytes == header.body_bytes));
+    assert!((1..=PARTS_MAX_COUNT).contains(&header.parts.len()));
+    assert_eq!(header.parts.iter().map(|part| part.bytes).sum::<u64>(), header.body_bytes);
+    let several = header.parts.len() > 1;
+    assert!(!several || header.parts.iter().all(|part| part.bytes > 0), "a part without a byte");
     assert!(header.created < header.expires);
 }
 

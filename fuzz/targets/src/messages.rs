@@ -61,6 +61,7 @@ fn shown(report: &Report) {
             }
         }
         Report::Tested(tested) => of_test(&tested.result),
+        Report::Parts(ask) => harmless(ask.about().as_str()),
         Report::Cancelled(_)
         | Report::Standing(_)
         | Report::Rekeyed(_)

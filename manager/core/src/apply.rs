@@ -1,11 +1,14 @@
 //! What an event changes in a campaign. Pure; the caller saves the result before it does anything about it.
 
-use shared::message::{CancelResult, Outcome, Refusal, Report, Reported, Step};
+use shared::message::{
+    CancelResult, Outcome, PartsWanted, Refusal, Report, Reported, Step, WaitReason, Waiting,
+};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use crate::campaign::{Ask, Campaign, CampaignState, Delay, Target, TargetState};
 use crate::consent::{Answer, Consent};
 use crate::delivery::Trouble;
+use crate::parts::PARTS_PATIENCE;
 use crate::reason::Reason;
 use crate::rollout::{Forgiven, Held, HoldReason, Survey};
 
@@ -464,6 +467,7 @@ impl Target {
             Report::Fetch(fetch) if asked_by(&self.schedule, fetch.schedule) => {
                 self.fetch_asked_at = self.fetch_asked_at.or(Some(now));
             }
+            Report::Parts(ask) if self.order() == Some(ask.order) => self.parts_missing(now, ask),
             Report::Tested(tested) if asked_by(&self.test, tested.order) && self.tested.is_none() => {
                 self.tested = Some(tested.result.clone());
                 self.tested_at = Some(now);
@@ -477,7 +481,19 @@ impl Target {
             | Report::Faults(_)
             | Report::Counters(_)
             | Report::Fetch(_)
+            | Report::Parts(_)
             | Report::Tested(_) => {}
+        }
+    }
+
+    /// The order is on its way in parts, and this much of it has come.
+    fn parts_missing(&mut self, now: UnixMillis, ask: &PartsWanted) {
+        let before = self.waiting.as_ref().filter(|waiting| waiting.reason == WaitReason::PartsMissing);
+        let until = before.map_or(now, |waiting| waiting.until);
+        let waiting = Waiting { reason: WaitReason::PartsMissing, until, about: Some(ask.about()) };
+        // What has arrived whole cannot lack parts: the request was overtaken.
+        if self.state != TargetState::Received {
+            self.progress(now, &Step::Waiting(waiting));
         }
     }
 
@@ -514,12 +530,23 @@ impl Target {
         }
         self.arrived(now);
         match step {
-            Step::Received => self.state = TargetState::Received,
+            Step::Received => {
+                // It came in parts, and only now can be installed.
+                if self.waiting.take_if(|waiting| waiting.reason == WaitReason::PartsMissing).is_some() {
+                    self.query = None;
+                    self.settle_from = Some(now);
+                }
+                self.state = TargetState::Received;
+            }
             Step::Waiting(waiting) => {
                 self.state = TargetState::Deferred;
                 self.waiting = Some(waiting.clone());
                 // The question for the version comes after the install that is put off.
                 self.query = None;
+                if self.lacks_parts() {
+                    // Who says nothing more has them all, or is gone: then it is asked.
+                    self.settle_from = Some(now.plus(PARTS_PATIENCE));
+                }
             }
         }
         self.settle_from = self.settle_from.or(Some(now));
@@ -587,8 +614,9 @@ impl Target {
 
     /// The verdict of M12: only the Software Version counts, and only as the files have it (PROTOCOL 8.3).
     fn versions(&mut self, software: &Reported, our_query: Option<EnvelopeId>, good: bool) {
-        let verdict_due = our_query.is_some()
-            && matches!(self.state, TargetState::Mailed | TargetState::Received | TargetState::Installed);
+        let settles =
+            matches!(self.state, TargetState::Mailed | TargetState::Received | TargetState::Installed);
+        let verdict_due = our_query.is_some() && (settles || self.lacks_parts());
         if good && (verdict_due || self.may_still_turn_out_well()) {
             self.end(TargetState::Verified, None);
         } else if verdict_due {

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Reported, TestResult, Waiting};
+use shared::message::{Reported, TestResult, WaitReason, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
 use crate::consent::Consent;
@@ -457,6 +457,13 @@ impl Target {
         self.orders.last().copied()
     }
 
+    /// True if its order comes in parts, and some had not come when it last spoke.
+    #[must_use]
+    pub(crate) fn lacks_parts(&self) -> bool {
+        let lacks = |waiting: &Waiting| waiting.reason == WaitReason::PartsMissing;
+        self.state == TargetState::Deferred && self.waiting.as_ref().is_some_and(lacks)
+    }
+
     /// From when on this round's time counts: its order, or, if a report of the order before came first, that.
     pub(crate) fn began_at(&self) -> Option<UnixMillis> {
         self.ordered_at.or(self.settle_from)
@@ -532,6 +539,17 @@ impl Campaign {
     #[must_use]
     pub fn wants_mail(&self) -> bool {
         matches!(self.state, CampaignState::Running | CampaignState::Paused | CampaignState::Finished)
+    }
+
+    /// True if parts of this order that an agent asks for are to be mailed to it (PROTOCOL 18.7): it is the one that counts, and nothing
+    /// has ended it but silence.
+    #[must_use]
+    pub fn wants_parts(&self, agent: &AgentId, order: EnvelopeId) -> bool {
+        self.wants_mail()
+            && self.targets.get(agent).is_some_and(|target| {
+                let lost = matches!(target.state, TargetState::Silent | TargetState::Undeliverable);
+                target.order() == Some(order) && (lost || !target.state.is_end())
+            })
     }
 
     /// True if the order of a target whose mailbox was full may be mailed once more: the campaign goes on, and so does the patience

@@ -20,6 +20,8 @@ pub mod device_rows;
 pub mod enrol;
 pub mod letter;
 pub mod notice;
+pub mod parts;
+pub mod path;
 pub mod penalty;
 pub mod plan;
 pub mod probe;

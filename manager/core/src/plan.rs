@@ -238,6 +238,11 @@ impl Planner<'_> {
                         self.wait(agent, WaitingFor::Mail(target.delay.clone()));
                     }
                 }
+                TargetState::Deferred if target.lacks_parts() && target.query.is_some() => {
+                    if let (false, Some(ask)) = (self.expires(agent, target), &target.query) {
+                        self.asked(agent, target, ask);
+                    }
+                }
                 TargetState::Deferred => {
                     if let (false, Some(waiting)) = (self.expires(agent, target), &target.waiting) {
                         self.wait(agent, WaitingFor::Agent(waiting.clone()));
@@ -331,7 +336,9 @@ impl Planner<'_> {
             .targets
             .iter()
             .filter(|(agent, t)| {
-                matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed)
+                let settles =
+                    matches!(t.state, TargetState::Mailed | TargetState::Received | TargetState::Installed);
+                (settles || t.lacks_parts())
                     && t.query.is_none()
                     && !t.waits_for_mail(self.now)
                     && is_enrolled(self.fleet, agent)
@@ -350,7 +357,9 @@ impl Planner<'_> {
                 self.mails.query.push(agent.clone());
                 self.wait(agent, WaitingFor::QueryMail);
             } else {
-                self.wait(agent, WaitingFor::Settling { until: due.max(send_at) });
+                // What the agent itself has said that it waits for says more.
+                let until = due.max(send_at);
+                self.plan.waiting.entry(agent.clone()).or_insert(WaitingFor::Settling { until });
                 self.wake(due.max(send_at), "the settle time ends");
             }
         }

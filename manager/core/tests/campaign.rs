@@ -18,10 +18,10 @@ use manager_core::{
 };
 use proptest::prelude::*;
 use shared::message::{
-    CancelAnswer, CancelResult, Ended, Outcome, Progress, Refusal, Report, Reported, Step, Versions,
-    WaitReason, Waiting,
+    CancelAnswer, CancelResult, Ended, Outcome, PartsWanted, Progress, Refusal, Report, Reported, Step,
+    Versions, WaitReason, Waiting,
 };
-use shared::{EnvelopeId, Label};
+use shared::{EnvelopeId, Label, Span, Spans};
 
 use desk::{Desk, LIFE, SETTLE, T0, TIMEOUT, failure, goal, id, report_of, trouble, version};
 
@@ -168,6 +168,50 @@ fn a_deferral_is_no_failure_and_the_settle_time_begins_with_the_install() {
     assert_eq!(desk.mails("query"), [0usize; 0]);
     desk.pass(SETTLE);
     assert_eq!(desk.mails("query"), [1]);
+}
+
+/// An agent that has said that parts of its order are missing.
+fn lacking_parts() -> (Desk, EnvelopeId) {
+    let mut desk = Desk::new(1, 0);
+    desk.tick();
+    let waiting = Waiting { reason: WaitReason::PartsMissing, until: T0.plus(LIFE), about: None };
+    let order = desk.target(1).order().unwrap();
+    desk.report(1, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
+    (desk, order)
+}
+
+#[test]
+fn who_lacks_parts_is_shown_with_what_has_come_and_settles_when_all_has() {
+    let (mut desk, order) = lacking_parts();
+    let mut missing = Spans::default();
+    missing.add(Span { from: 10_000_000, until: 48_000_000 });
+    desk.report(1, Report::Parts(PartsWanted { order, body_bytes: 48_000_000, missing }));
+    let reasons = desk.pass(SETTLE + TIMEOUT);
+    assert_eq!(desk.state(1), TargetState::Deferred);
+    assert!(reasons[&id(1)].to_string().contains("10.0 of 48.0 MB are here"), "{}", reasons[&id(1)]);
+    desk.report(1, Report::Progress(Progress { order, step: Step::Received }));
+    assert_eq!(desk.state(1), TargetState::Received);
+    desk.tick();
+    assert_eq!(desk.mails("query"), [0usize; 0]);
+    desk.pass(SETTLE);
+    assert_eq!(desk.mails("query"), [1]);
+}
+
+#[test]
+fn who_lacked_parts_and_falls_silent_is_asked_for_its_version() {
+    let hours = |n: u64| Duration::from_secs(n * 3_600);
+    let (mut desk, _) = lacking_parts();
+    desk.pass(hours(13));
+    assert_eq!((desk.state(1), desk.mails("query")), (TargetState::Deferred, vec![]));
+    desk.pass(hours(1) + SETTLE);
+    assert_eq!(desk.mails("query"), [1]);
+    desk.versions(1, goal());
+    assert_eq!(desk.state(1), TargetState::Verified);
+    // It says nothing to that either.
+    let (mut desk, _) = lacking_parts();
+    desk.pass(hours(14) + SETTLE);
+    desk.pass(TIMEOUT);
+    assert_eq!(desk.state(1), TargetState::Silent);
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use manager_core::parts::{Heads, carriage};
 use serde_json::{Value, json};
 use shared::bundle::{BundleError, BundleReader, FileEntry, Manifest};
 use shared::keys::VerifyingKey;
-use shared::limits::{CHUNK_BYTES, MAIL_MAX_DEFAULT_BYTES};
+use shared::limits::{CHUNK_BYTES, MAIL_MAX_DEFAULT_BYTES, TRUST_MAX_BYTES};
 use shared::time::format_duration;
 use shared::trust::Trust;
 use shared::{Digest, Hasher, KeyId};
@@ -159,11 +160,11 @@ impl Looked {
         if found <= limit {
             return format!("{}, within the usual limit of {}", show::size(found), show::size(limit));
         }
-        let text = format!(
-            "{}, over the usual limit of {}: needs mail servers that take it, and mail_max_bytes in manager.toml",
-            show::size(found),
-            show::size(limit)
-        );
+        let course = match mails(self.bytes, 50, limit) {
+            Some(parts) => format!("goes in {parts} parts"),
+            None => "too large to be mailed".to_owned(),
+        };
+        let text = format!("{}, over the usual limit of {}: {course}", show::size(found), show::size(limit));
         paint_stdout(Colour::Yellow, &text)
     }
 
@@ -217,12 +218,28 @@ impl Looked {
     }
 }
 
-/// Size of the mail that carries a bundle: sealing adds 16 bytes to each chunk and a header with one slot of
-/// 96 bytes for each recipient; the message before the bundle is far below a kilobyte.
-pub(crate) fn mail_bytes(bundle_bytes: u64, recipients: usize) -> u64 {
+/// Size of a sealed bundle: sealing adds 16 bytes to each chunk; the message before the bundle is far below a kilobyte.
+fn body_bytes(bundle_bytes: u64) -> u64 {
     let chunks = bundle_bytes.div_ceil(CHUNK_BYTES as u64).saturating_add(1);
-    let added = chunks.saturating_mul(16).saturating_add((recipients as u64).saturating_mul(96));
-    shared::limits::mail_bytes_for_attachment(bundle_bytes.saturating_add(added).saturating_add(2048))
+    bundle_bytes.saturating_add(chunks.saturating_mul(16)).saturating_add(1024)
+}
+
+/// Size of the mail that carries a bundle, with a slot of 96 bytes for each recipient.
+pub(crate) fn mail_bytes(bundle_bytes: u64, recipients: usize) -> u64 {
+    let slots = (recipients as u64).saturating_mul(96);
+    let attachment = body_bytes(bundle_bytes).saturating_add(slots).saturating_add(1024);
+    shared::limits::mail_bytes_for_attachment(attachment)
+}
+
+/// How many mails of at most so many bytes carry a bundle to one batch of recipients; `None`: it cannot be cut so small.
+pub(crate) fn mails(bundle_bytes: u64, recipients: usize, mail_max_bytes: u64) -> Option<u64> {
+    let heads = Heads { recipients, introduction_bytes: TRUST_MAX_BYTES };
+    let body = body_bytes(bundle_bytes);
+    // One that fits by the simpler reckoning goes whole.
+    if mail_bytes(bundle_bytes, recipients) <= mail_max_bytes {
+        return Some(1);
+    }
+    carriage(body, mail_max_bytes, heads).map(|carriage| carriage.mails(body).max(2))
 }
 
 impl Signature {

@@ -12,7 +12,7 @@ use shared::message::Interval;
 use shared::time::format_duration;
 use shared::{AgentId, UnixMillis};
 
-use super::inspect::mail_bytes;
+use super::inspect::{mail_bytes, mails};
 use super::show::{self, Colour, Listing, cell};
 
 /// Agents named in one go.
@@ -24,6 +24,7 @@ pub(crate) struct Preview<'a> {
     pub(crate) agents: &'a BTreeMap<AgentId, &'a AgentRecord>,
     pub(crate) bundle_bytes: u64,
     pub(crate) per_mail: usize,
+    pub(crate) mail_max_bytes: u64,
     pub(crate) now: UnixMillis,
     /// Selected, and no targets, each with the reason.
     pub(crate) beside: Vec<(AgentId, String)>,
@@ -115,7 +116,8 @@ impl Preview<'_> {
             let rest = load.targets.checked_rem(per_mail).unwrap_or(0);
             let of = |recipients| mail_bytes(self.bundle_bytes, recipients);
             let full = u64::try_from(full).unwrap_or(u64::MAX);
-            load.mails = full.saturating_add(u64::from(rest > 0));
+            let parts = mails(self.bundle_bytes, per_mail, self.mail_max_bytes).unwrap_or(1);
+            load.mails = full.saturating_add(u64::from(rest > 0)).saturating_mul(parts);
             load.bytes =
                 full.saturating_mul(of(per_mail)).saturating_add(if rest > 0 { of(rest) } else { 0 });
         }

@@ -20,7 +20,7 @@ use shared::{AgentId, Hasher};
 use super::args::{CampaignPlan, CampaignStart, CampaignTerms, Selection};
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
 use super::files::{NewFile, clear_leftovers};
-use super::inspect::{Looked, Signature, look, mail_bytes, signing};
+use super::inspect::{Looked, Signature, look, mail_bytes, mails, signing};
 use super::preview::Preview;
 use super::rollout_args::{Course, RolloutArgs};
 use super::select::{Chosen, choose};
@@ -71,6 +71,7 @@ pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
         agents: &agents,
         bundle_bytes: draft.looked.bytes,
         per_mail: draft.config.recipients_per_mail,
+        mail_max_bytes: draft.config.mail.mail_max_bytes,
         now: now(),
         beside: draft.beside.clone(),
     };
@@ -224,14 +225,14 @@ fn check_signature(looked: &Looked) -> Result<(), Fail> {
 }
 
 fn check_size(looked: &Looked, config: &Config) -> Result<(), Fail> {
-    let (found, limit) = (mail_bytes(looked.bytes, config.recipients_per_mail), config.mail.mail_max_bytes);
-    if found <= limit {
+    let limit = config.mail.mail_max_bytes;
+    if mails(looked.bytes, config.recipients_per_mail, limit).is_some() {
         return Ok(());
     }
     Err(Fail::usage(format!(
-        "{} needs a mail of {}, expected at most {} (mail_max_bytes in manager.toml)",
+        "{} needs a mail of {}, and cannot be cut into parts for mails of {} (mail_max_bytes in manager.toml)",
         looked.path.display(),
-        show::size(found),
+        show::size(mail_bytes(looked.bytes, config.recipients_per_mail)),
         show::size(limit)
     ))
     .next(
@@ -390,7 +391,12 @@ fn tell_overtaken(overtaken: &Overtaken) -> Result<(), Fail> {
 fn tell(id: CampaignId, draft: &Draft) -> Result<(), Fail> {
     let new = &draft.new;
     let name = if new.name.is_empty() { String::new() } else { format!(" \"{}\"", new.name) };
-    let mails = new.targets.len().div_ceil(draft.config.recipients_per_mail);
+    let per_mail = draft.config.recipients_per_mail;
+    let batches = new.targets.len().div_ceil(per_mail);
+    let parts = mails(draft.looked.bytes, per_mail, draft.config.mail.mail_max_bytes).unwrap_or(1);
+    let parts = usize::try_from(parts).unwrap_or(usize::MAX);
+    let in_parts = if parts == 1 { String::new() } else { format!(" ({parts} parts)") };
+    let mails = batches.saturating_mul(parts);
     let settings = new.settings;
     let mut left_out = match draft.not_enrolled {
         0 => String::new(),
@@ -400,7 +406,7 @@ fn tell(id: CampaignId, draft: &Draft) -> Result<(), Fail> {
         left_out.push_str(&format!("{} left out: {why}.\n", show::count(draft.beside.len(), "agent")));
     }
     let waves = match new.rollout.waves.len() {
-        0 | 1 => format!("The bundle goes out in {}", show::count(mails, "mail")),
+        0 | 1 => format!("The bundle goes out in {}{in_parts}", show::count(mails, "mail")),
         n => format!("The bundle goes out in {n} waves, each behind the gate of the one before"),
     };
     show::print(&format!(

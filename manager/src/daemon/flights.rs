@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use mailio::{MailSettings, Outgoing, SendError, Sender, Sent};
+use manager_core::parts::Load;
 use shared::EnvelopeId;
 use tokio::task::JoinSet;
 
@@ -24,6 +25,7 @@ pub(super) struct Flights {
 pub(super) struct Landed {
     pub(super) sender: Sender,
     pub(super) due: Due,
+    pub(super) load: Load,
     pub(super) attachment_bytes: u64,
     pub(super) result: Result<Vec<Sent>, SendError>,
 }
@@ -38,11 +40,17 @@ impl Flights {
         &self.envelopes
     }
 
-    pub(super) fn begin(&mut self, mut sender: Sender, mail: Outgoing, due: Due, attachment_bytes: u64) {
+    pub(super) fn begin(
+        &mut self,
+        mut sender: Sender,
+        mail: Outgoing,
+        (due, load): (Due, Load),
+        attachment_bytes: u64,
+    ) {
         self.envelopes.push(due.envelope);
         self.tasks.spawn(async move {
             let result = sender.send(&mail).await;
-            Landed { sender, due, attachment_bytes, result }
+            Landed { sender, due, load, attachment_bytes, result }
         });
     }
 

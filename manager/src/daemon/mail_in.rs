@@ -11,16 +11,16 @@ use manager_core::enrol::{EnrolDecision, decide};
 use manager_core::rekey::Belief;
 use manager_core::{Applied, TargetEvent};
 use shared::limits::REPORT_MAX_BYTES;
-use shared::message::{EnrolRequest, Report, Standing, VersionReport};
+use shared::message::{EnrolRequest, Progress, Report, Standing, Step, VersionReport};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::devices_in::{self, From};
 use super::people::{self, Reply};
-use super::rekey;
 use super::undelivered::take_line;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
 use super::watched::MAIL_IN;
 use super::{DaemonError, Shared, carry};
+use super::{parts, rekey};
 use crate::store::{NewReport, OrderKind, Sender, Store, Tx, TxResult};
 use crate::system::now;
 use shared::error::chain;
@@ -262,9 +262,11 @@ fn take_report(
         // No campaign is about devices.
         Report::Faults(faults) => return devices_in::take_faults(tx, shared, from, faults),
         Report::Counters(counters) => return devices_in::take_counters(tx, from, counters),
+        Report::Progress(Progress { order, step: Step::Received }) => parts::arrived(tx, agent, *order)?,
+        Report::Ended(ended) => parts::arrived(tx, agent, ended.order)?,
+        Report::Parts(ask) => parts::take_ask(tx, shared, agent, ask, now)?,
         Report::Enrol(_)
         | Report::Progress(_)
-        | Report::Ended(_)
         | Report::Versions(_)
         | Report::Cancelled(_)
         | Report::Fetch(_)
@@ -327,6 +329,7 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Counters(counters) => counters.query,
         Report::Fetch(fetch) => Some(fetch.schedule),
         Report::Tested(tested) => Some(tested.order),
+        Report::Parts(ask) => Some(ask.order),
         Report::Standing(_) | Report::Faults(_) => None,
     }
 }
@@ -343,6 +346,7 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Faults(_)
         | Report::Counters(_)
         | Report::Fetch(_)
+        | Report::Parts(_)
         | Report::Tested(_) => None,
     }
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use mailio::{Attachment, AutoKind, Outgoing, SendError, Sent};
 use manager_core::TargetEvent;
 use manager_core::delivery::{Cause, Trouble, next_try};
-use shared::envelope::{NewHeader, seal_head};
+use manager_core::parts::Load;
+use shared::envelope::{NewHeader, seal_head, seal_part_head};
 use shared::{EnvelopeId, MailAddress, UnixMillis};
 
 use super::alert_out::{BY_MAIL, mail_next};
 use super::flights::{Fleet, Flights, Landed, Rate};
 use super::mail_in::apply;
+use super::parts::{Cuts, Narrowed, Refusal, choose, gone_out, narrow};
 use super::undelivered::{Undelivered, log_text, once_more, remailed, trouble};
 use super::watched::MAIL_OUT;
 use super::{DaemonError, Shared};
@@ -30,6 +32,7 @@ pub(super) struct MailOut {
     store: Store,
     fleet: Fleet,
     rate: Rate,
+    cuts: Cuts,
     sent: u64,
 }
 
@@ -40,6 +43,7 @@ impl MailOut {
             store: Store::open(&shared.home.store_path())?,
             fleet: Fleet::new(shared.mail(MAIL_OUT), shared.config.connections),
             rate: Rate::new(shared.config.mails_per_minute),
+            cuts: Cuts::default(),
             sent: 0,
         })
     }
@@ -59,7 +63,7 @@ impl MailOut {
             match next {
                 Some(due) if due.expires <= now() => {
                     count = count.saturating_add(1);
-                    self.note(&due, |_| Answer::Expired)?;
+                    self.note(&due, Load::Whole, |_| Answer::Expired)?;
                 }
                 Some(_) => tokio::select! {
                     () = self.rate.ready() => {
@@ -84,16 +88,16 @@ impl MailOut {
     /// Hands the next mail to a connection. Read anew: while this loop waited for its turn, an operator may have cancelled.
     fn begin(&mut self, flights: &mut Flights) -> Result<(), DaemonError> {
         let claimed = self.store.write(|tx| claim(tx, &self.shared, now(), flights.envelopes()))?;
-        let Some((due, body)) = claimed else { return Ok(()) };
-        let mail = self.compose(&due, &body, Addresses::of(&due.recipients).all)?;
+        let Some((due, body, load)) = claimed else { return Ok(()) };
+        let mail = self.compose(&due, &body, load, Addresses::of(&due.recipients).all)?;
         tracing::debug!(envelope = %due.envelope, recipients = due.recipients.len(), "sending");
-        flights.begin(self.fleet.sender(), mail, due, body.sealed.bytes);
+        flights.begin(self.fleet.sender(), mail, (due, load), body.sealed.bytes);
         Ok(())
     }
 
     /// Writes down what became of a mail. Gives the error of a connection that says nothing about this mail.
     fn landed(&mut self, landed: Landed) -> Result<Option<SendError>, DaemonError> {
-        let Landed { sender, due, attachment_bytes, result, .. } = landed;
+        let Landed { sender, due, load, attachment_bytes, result } = landed;
         let due = &due;
         match result {
             Ok(results) => {
@@ -101,20 +105,20 @@ impl MailOut {
                 self.sent = self.sent.saturating_add(1);
                 let addresses = Addresses::of(&due.recipients);
                 let of = |at| addresses.place(at).and_then(|place| results.get(place));
-                self.note(due, |at| answer(of(at), attachment_bytes))?;
+                self.note(due, load, |at| answer(of(at), attachment_bytes))?;
             }
             // No way of sending this mail will ever work: its recipients learn so, the others go on.
-            Err(err @ SendError::TooLarge { .. }) => {
+            Err(err @ SendError::TooLarge { limit_bytes, .. }) => {
                 self.fleet.worked(sender);
                 let trouble = Trouble { cause: Cause::TooBig, text: chain(&err) };
                 tracing::error!(envelope = %due.envelope, %trouble, "mail is too large");
-                self.note(due, |_| Answer::Impossible(trouble.clone()))?;
+                self.note(due, load, |_| Answer::Impossible(trouble.clone(), limit_bytes))?;
             }
             Err(err) => {
                 self.fleet.failed();
                 let trouble = Trouble { cause: Cause::Other, text: chain(&err) };
                 let at = now().plus(self.shared.config.retry_min);
-                self.note(due, |_| Answer::LaterAt(trouble.clone(), at))?;
+                self.note(due, load, |_| Answer::LaterAt(trouble.clone(), at))?;
                 return Ok(Some(err));
             }
         }
@@ -154,7 +158,13 @@ impl MailOut {
         self.fleet.close().await;
     }
 
-    fn compose(&self, due: &Due, body: &BodyRecord, to: Vec<MailAddress>) -> Result<Outgoing, DaemonError> {
+    fn compose(
+        &mut self,
+        due: &Due,
+        body: &BodyRecord,
+        load: Load,
+        to: Vec<MailAddress>,
+    ) -> Result<Outgoing, DaemonError> {
         let header = NewHeader {
             id: due.envelope,
             created: due.created,
@@ -164,14 +174,25 @@ impl MailOut {
         };
         let recipients: Vec<_> = due.recipients.iter().map(|r| r.seal_key.clone()).collect();
         let keys = &self.shared.keys;
-        let head = seal_head(&header, &body.key, &recipients, &keys.order, &mut rng())?;
+        let file = |name| self.shared.home.bodies().join(name);
+        let head = match (load, &body.place) {
+            (Load::Part { part_bytes, .. } | Load::Head { part_bytes }, BodyPlace::File(name)) => {
+                let part = if let Load::Part { index, .. } = load { Some(index) } else { None };
+                let cut = self.cuts.get(due.body, &file(name), part_bytes)?;
+                seal_part_head(&header, (cut, part), &body.key, &recipients, &keys.order, &mut rng())?
+            }
+            _ => seal_head(&header, &body.key, &recipients, &keys.order, &mut rng())?,
+        };
         // PROTOCOL 11.5: an agent that does not know the order key yet learns of it here.
         let head = [keys.introduction.as_slice(), &head].concat();
-        let attachment = match &body.place {
-            BodyPlace::Here(bytes) => Attachment::Bytes([head.as_slice(), bytes].concat()),
-            BodyPlace::File(name) => {
-                Attachment::HeadAndFile { head, file: self.shared.home.bodies().join(name) }
+        let attachment = match (&body.place, load) {
+            (BodyPlace::Here(bytes), _) => Attachment::Bytes([head.as_slice(), bytes].concat()),
+            (BodyPlace::File(name), Load::Whole) => Attachment::HeadAndFile { head, file: file(name) },
+            (BodyPlace::File(name), Load::Part { span, .. }) => {
+                let (from, bytes) = (span.from, span.bytes());
+                Attachment::HeadAndSlice { head, file: file(name), from, bytes }
             }
+            (BodyPlace::File(_), Load::Head { .. }) => Attachment::Bytes(head),
         };
         Ok(Outgoing {
             from: self.shared.config.mail.address.clone(),
@@ -187,11 +208,11 @@ impl MailOut {
     }
 
     /// Writes down, in one transaction, what became of each recipient, by its place.
-    fn note(&mut self, due: &Due, answer: impl Fn(usize) -> Answer) -> Result<(), DaemonError> {
+    fn note(&mut self, due: &Due, load: Load, answer: impl Fn(usize) -> Answer) -> Result<(), DaemonError> {
         let at = now();
         self.store.write(|tx| {
             for (place, recipient) in due.recipients.iter().enumerate() {
-                note_one(tx, &self.shared, due, recipient, answer(place), at)?;
+                note_one(tx, &self.shared, (due, load), recipient, answer(place), at)?;
             }
             Ok(())
         })?;
@@ -209,8 +230,8 @@ enum Answer {
     LaterAt(Trouble, UnixMillis),
     /// Not to this address.
     Never(Trouble),
-    /// Not to any.
-    Impossible(Trouble),
+    /// Not to any: the relay takes mails of at most so many bytes.
+    Impossible(Trouble, u64),
     /// The relay was not asked: the order has expired.
     Expired,
 }
@@ -260,28 +281,29 @@ fn claim(
     shared: &Shared,
     at: UnixMillis,
     flying: &[EnvelopeId],
-) -> TxResult<Option<(Due, BodyRecord)>> {
+) -> TxResult<Option<(Due, BodyRecord, Load)>> {
     let Some(mut due) = tx.next_due_beside(at, flying)? else { return Ok(None) };
+    let body = tx.body(due.body)?;
+    let (load, mail_bytes) = choose(tx, shared, &mut due, &body, at)?;
     for recipient in &mut due.recipients {
-        tx.count_attempt(due.envelope, &recipient.agent)?;
+        tx.count_attempt(due.envelope, &recipient.agent, mail_bytes)?;
         recipient.attempts = recipient.attempts.saturating_add(1);
         if let Some(id) = due.campaign {
             apply(tx, shared, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
         }
     }
-    let body = tx.body(due.body)?;
-    Ok(Some((due, body)))
+    Ok(Some((due, body, load)))
 }
 
 fn note_one(
     tx: &Tx<'_>,
     shared: &Shared,
-    due: &Due,
+    (due, load): (&Due, Load),
     recipient: &Recipient,
     answer: Answer,
     at: UnixMillis,
 ) -> TxResult<()> {
-    let (outcome, event) = follows(tx, shared, due, recipient, answer, at)?;
+    let (outcome, event) = follows(tx, shared, (due, load), recipient, answer, at)?;
     if !tx.recipient_outcome(due.envelope, &recipient.agent, recipient.attempts, &outcome)? {
         return Ok(());
     }
@@ -294,7 +316,7 @@ fn note_one(
 fn follows(
     tx: &Tx<'_>,
     shared: &Shared,
-    due: &Due,
+    (due, load): (&Due, Load),
     recipient: &Recipient,
     answer: Answer,
     now: UnixMillis,
@@ -305,15 +327,30 @@ fn follows(
         (RecipientOutcome::Later { next_try, answer: trouble.to_string() }, Some(event))
     };
     let (trouble, again) = match answer {
-        Answer::Taken => return Ok((RecipientOutcome::Sent, Some(TargetEvent::Sent(envelope)))),
+        Answer::Taken => {
+            return Ok(match gone_out(tx, envelope, &recipient.agent, load)? {
+                None => (RecipientOutcome::Sent, Some(TargetEvent::Sent(envelope))),
+                Some(_) => (RecipientOutcome::More { at: now }, None),
+            });
+        }
         Answer::Expired => return Ok((RecipientOutcome::Dropped, None)),
         Answer::LaterAt(trouble, at) => return Ok(later(&trouble, at)),
         Answer::Later(trouble) => {
             let (min, max) = (shared.config.retry_min, shared.config.retry_max);
-            return Ok(later(&trouble, next_try(now, recipient.attempts.saturating_sub(1), min, max)));
+            return Ok(later(&trouble, next_try(now, recipient.failures, min, max)));
         }
-        Answer::Impossible(trouble) => (trouble, None),
+        Answer::Impossible(trouble, limit_bytes) => {
+            let refusal = Refusal::Relay(limit_bytes);
+            if narrow(tx, shared, (envelope, &recipient.agent), &trouble, refusal, now)? != Narrowed::No {
+                return Ok(later(&trouble, now));
+            }
+            (trouble, None)
+        }
         Answer::Never(trouble) => {
+            let of = (envelope, &recipient.agent);
+            if narrow(tx, shared, of, &trouble, Refusal::Answer, now)? != Narrowed::No {
+                return Ok(later(&trouble, now));
+            }
             let &Due { kind, campaign, expires, .. } = due;
             let Recipient { agent, second, .. } = recipient;
             let mail = Undelivered { kind, campaign, expires, agent, second: *second };

@@ -10,6 +10,7 @@ mod devices_in;
 mod flights;
 mod mail_in;
 mod mail_out;
+mod parts;
 mod pause;
 mod people;
 mod rekey;

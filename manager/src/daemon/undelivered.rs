@@ -8,6 +8,7 @@ use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::Shared;
 use super::mail_in::apply;
+use super::parts::{Narrowed, Refusal, narrow};
 use crate::store::{Bounced, MailedAgain, OrderKind, RecipientOutcome, Tx, TxResult};
 
 /// A mail that one agent did not get.
@@ -75,7 +76,10 @@ pub(super) fn take_line(
     let words = Words { code: None, enhanced: &line.status, text: &line.text };
     let trouble = Trouble::of(&words, about.attachment_bytes);
     let event = match line.action {
-        BounceAction::Failed if about.is_out => bounced(tx, envelope, about, trouble, now)?,
+        BounceAction::Failed if about.is_out => match bounced(tx, shared, envelope, about, trouble, now)? {
+            Some(event) => event,
+            None => return Ok(()),
+        },
         BounceAction::Delayed if about.is_out => {
             tx.log(now, about.agent.as_str(), &format!("mail delayed: {trouble}"))?;
             TargetEvent::Stuck(envelope, trouble)
@@ -93,26 +97,32 @@ pub(super) fn take_line(
     }
 }
 
+/// `None`: it is about a mail from before the way was known to be narrow.
 fn bounced(
     tx: &Tx<'_>,
+    shared: &Shared,
     envelope: EnvelopeId,
     about: &Bounced,
     trouble: Trouble,
     now: UnixMillis,
-) -> TxResult<TargetEvent> {
+) -> TxResult<Option<TargetEvent>> {
     let &Bounced { ref agent, campaign, kind, expires, second, attempts, .. } = about;
     let mail = Undelivered { kind, campaign, expires, agent, second };
-    let again = once_more(tx, &mail, &trouble, now)?;
+    let again = match narrow(tx, shared, (envelope, agent), &trouble, Refusal::Bounce, now)? {
+        Narrowed::Known => return Ok(None),
+        Narrowed::Yes => Some(MailedAgain { at: now, to_second: false, answer: trouble.to_string() }),
+        Narrowed::No => once_more(tx, &mail, &trouble, now)?,
+    };
     tx.log(now, agent.as_str(), &log_text("mail bounced", &trouble, again.as_ref()))?;
     match again {
         Some(again) => {
             tx.mail_again(envelope, agent, attempts, &again)?;
-            Ok(remailed(envelope, &trouble, &again))
+            Ok(Some(remailed(envelope, &trouble, &again)))
         }
         None => {
             let refused = RecipientOutcome::Refused { answer: trouble.to_string() };
             tx.recipient_outcome(envelope, agent, attempts, &refused)?;
-            Ok(TargetEvent::Bounced(envelope, trouble))
+            Ok(Some(TargetEvent::Bounced(envelope, trouble)))
         }
     }
 }

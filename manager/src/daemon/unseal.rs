@@ -94,6 +94,8 @@ fn open(
     body: &[u8],
     ours: &[OpeningKey],
 ) -> Result<Opened, UnsealError> {
+    // PROTOCOL 3.7
+    header.in_one_part()?;
     // Reports that were sealed before the opening key changed are still on their way.
     let slots = ours.iter().map(|ours| header.open_slot(ours, head.sender()));
     let key = slots.reduce(|first, next| match first {

@@ -3,10 +3,10 @@
 use manager_core::CampaignId;
 use manager_core::delivery::Second;
 use rusqlite::{Row, params};
-use shared::{AgentId, EnvelopeId, MailAddress, UnixMillis};
+use shared::{AgentId, EnvelopeId, MailAddress, Spans, UnixMillis};
 
 use super::outbox::OrderKind;
-use super::rows::{agent_id, mail, opt_mail, time, unsigned};
+use super::rows::{agent_id, mail, opt_mail, time, to_cbor, unsigned};
 use super::{Tx, TxResult};
 
 /// A recipient of an order whom a bounce can be about.
@@ -110,9 +110,19 @@ impl Tx<'_> {
     ) -> TxResult<bool> {
         let changed = self.0.execute(
             // Counted, so that what the relay says of the attempt before comes too late.
-            "UPDATE recipients SET state = 'queued', attempts = attempts + 1, next_try = ?4, second = second OR ?5, answer = ?6
+            // Of a body in parts nobody knows which have come: its agent is asked (PROTOCOL 18.6).
+            "UPDATE recipients SET state = 'queued', attempts = attempts + 1, next_try = ?4, second = second OR ?5, answer = ?6,
+                 failures = 0, wanted = CASE WHEN wanted IS NULL THEN NULL ELSE ?7 END
              WHERE envelope = ?1 AND agent = ?2 AND attempts = ?3 AND state <> 'dropped'",
-            params![envelope.0, agent.as_str(), attempt, again.at.0, again.to_second, again.answer],
+            params![
+                envelope.0,
+                agent.as_str(),
+                attempt,
+                again.at.0,
+                again.to_second,
+                again.answer,
+                to_cbor(&Spans::default())
+            ],
         )?;
         Ok(changed == 1)
     }

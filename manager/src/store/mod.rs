@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod keys;
 mod outbox;
+mod parts;
 mod readings;
 mod reports;
 mod rows;
@@ -36,6 +37,7 @@ pub use events::Event;
 pub use faults::{FaultNews, FaultRecord};
 pub use keys::{KeyAge, Sender};
 pub use outbox::{BodyPlace, BodyRecord, Due, NewBody, NewOrder, OrderKind, Recipient, RecipientOutcome};
+pub use parts::{Mailing, PartsRecord};
 pub use readings::{KeptReading, NewReading, RefusedReading};
 pub use reports::{NewReport, QueryProgress};
 pub use watches::{Owed, WatchRecord};
@@ -62,6 +64,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_rollouts.sql"),
     include_str!("migrations/0007_second_addresses.sql"),
     include_str!("migrations/0008_stamps.sql"),
+    include_str!("migrations/0009_parts.sql"),
 ];
 
 /// The open store.

@@ -7,17 +7,18 @@ use manager_core::delivery::Second;
 use rusqlite::{Row, params};
 use shared::envelope::{ContentKey, SealedBody};
 use shared::keys::SealingKey;
-use shared::{AgentId, EnvelopeId, MailAddress, UnixMillis};
+use shared::{AgentId, EnvelopeId, MailAddress, Spans, UnixMillis};
 
 use super::delivery::{MailedAgain, address_in_use};
-use super::rows::{agent_id, bad, digest, envelope, signed, time, unsigned};
+use super::rows::{agent_id, bad, cbor, digest, envelope, signed, time, to_cbor, unsigned};
 use super::{Tx, TxResult};
 
-/// Begins with the few that are due: the outbox keeps the orders of years.
+/// Begins with the few that are due: the outbox keeps the orders of years. Bundles come last: what is said in a kilobyte does not wait
+/// until gigabytes have gone out.
 pub(super) const NEXT_DUE: &str =
     "SELECT o.* FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
-     WHERE r.state = 'queued' AND r.next_try <= ?1 AND o.sequence > ?2
-     ORDER BY o.sequence LIMIT 1";
+     WHERE r.state = 'queued' AND r.next_try <= ?1 AND (o.kind = 'install', o.sequence) > (?2, ?3)
+     ORDER BY o.kind = 'install', o.sequence LIMIT 1";
 
 /// Orders that are passed over while others are on their way. A fleet's orders have few agents in common; if those at
 /// the head have, the rest waits for them.
@@ -170,6 +171,10 @@ pub struct Recipient {
     pub second: Second,
     /// How often the relay was asked, once it is asked: this time included.
     pub attempts: u32,
+    /// How often in a row it did not take it.
+    pub failures: u32,
+    /// What is still to be mailed of the body; `None`: all.
+    pub wanted: Option<Spans>,
 }
 
 /// What the relay said of one recipient.
@@ -177,6 +182,11 @@ pub struct Recipient {
 pub enum RecipientOutcome {
     /// It has taken the mail.
     Sent,
+    /// It has taken one part; the next follows.
+    More {
+        /// When: now.
+        at: UnixMillis,
+    },
     /// It has not, and is asked again then.
     Later {
         /// When.
@@ -267,11 +277,14 @@ impl Tx<'_> {
             ],
         )?;
         let mut statement = self.0.prepare_cached(
-            "INSERT INTO recipients (envelope, agent, state, next_try)
-             SELECT ?1, id, 'queued', ?3 FROM agents WHERE id = ?2 AND state = 'enrolled'",
+            "INSERT INTO recipients (envelope, agent, state, next_try, wanted)
+             SELECT ?1, id, 'queued', ?3, ?4 FROM agents WHERE id = ?2 AND state = 'enrolled'",
         )?;
         for agent in order.agents {
-            statement.execute(params![order.envelope.0, agent.as_str(), order.created.0])?;
+            // PROTOCOL 18.6: who may hold parts of it already is not sent them again, but asked.
+            let had = order.kind == OrderKind::Install && self.had_parts(order.body, agent)?;
+            let wanted = had.then(|| to_cbor(&Spans::default()));
+            statement.execute(params![order.envelope.0, agent.as_str(), order.created.0, wanted])?;
         }
         Ok(())
     }
@@ -290,32 +303,33 @@ impl Tx<'_> {
     /// # Errors
     /// The database's, or a bad row.
     pub fn next_due_beside(&self, now: UnixMillis, flying: &[EnvelopeId]) -> TxResult<Option<Due>> {
-        let (mut above, mut waits) = (-1, BTreeSet::new());
+        let (mut above, mut waits) = ((false, -1), BTreeSet::new());
         for _ in 0..PASSED_OVER_MAX_COUNT {
             let Some(due) = self.next_due_above(now, above)? else { return Ok(None) };
             let behind = due.recipients.iter().any(|recipient| waits.contains(&recipient.agent));
             if !behind && !flying.contains(&due.envelope) {
                 return Ok(Some(due));
             }
-            above = i64::try_from(due.sequence).unwrap_or(i64::MAX);
+            above = (due.kind == OrderKind::Install, i64::try_from(due.sequence).unwrap_or(i64::MAX));
             waits.extend(due.recipients.into_iter().map(|recipient| recipient.agent));
         }
         Ok(None)
     }
 
-    fn next_due_above(&self, now: UnixMillis, above: i64) -> TxResult<Option<Due>> {
+    fn next_due_above(&self, now: UnixMillis, (install, above): (bool, i64)) -> TxResult<Option<Due>> {
         let mut statement = self.0.prepare_cached(NEXT_DUE)?;
-        let mut rows = statement.query([now.0, above])?;
+        let mut rows = statement.query(params![now.0, install, above])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let mut due = due(row)?;
         let mut statement = self.0.prepare_cached(
-            "SELECT r.agent, r.attempts, r.second, a.mail, a.fallback_mail, a.seal_key
+            "SELECT r.agent, r.attempts, r.failures, r.wanted, r.second, a.mail, a.fallback_mail, a.seal_key
              FROM recipients r JOIN agents a ON a.id = r.agent
              WHERE r.envelope = ?1 AND r.state = 'queued' AND r.next_try <= ?2 ORDER BY r.agent",
         )?;
         let mut rows = statement.query(params![due.envelope.0, now.0])?;
         while let Some(row) = rows.next()? {
             let (mail, second) = address_in_use(row)?;
+            let wanted: Option<Vec<u8>> = row.get("wanted")?;
             due.recipients.push(Recipient {
                 agent: agent_id(row, "agent")?,
                 mail,
@@ -323,6 +337,8 @@ impl Tx<'_> {
                 seal_key: SealingKey::from_bytes(&row.get::<_, [u8; 32]>("seal_key")?)
                     .map_err(|err| bad("seal_key", err))?,
                 attempts: row.get("attempts")?,
+                failures: row.get("failures")?,
+                wanted: wanted.map(|bytes| cbor("wanted", &bytes)).transpose()?,
             });
         }
         Ok(Some(due))
@@ -337,16 +353,17 @@ impl Tx<'_> {
         Ok(next.map(UnixMillis))
     }
 
-    /// Counts an attempt, before the relay is spoken to.
+    /// Counts an attempt with a mail of about this size (0: too small to tell anything), before the relay is spoken to.
     ///
     /// # Errors
     /// The database's.
-    pub fn count_attempt(&self, envelope: EnvelopeId, agent: &AgentId) -> TxResult<()> {
+    pub fn count_attempt(&self, envelope: EnvelopeId, agent: &AgentId, mail_bytes: u64) -> TxResult<()> {
         self.0
             .prepare_cached(
-                "UPDATE recipients SET attempts = attempts + 1 WHERE envelope = ?1 AND agent = ?2",
+                "UPDATE recipients SET attempts = attempts + 1, mail_bytes = CASE ?3 WHEN 0 THEN mail_bytes ELSE ?3 END
+                 WHERE envelope = ?1 AND agent = ?2",
             )?
-            .execute(params![envelope.0, agent.as_str()])?;
+            .execute(params![envelope.0, agent.as_str(), signed(mail_bytes)])?;
         Ok(())
     }
 
@@ -364,6 +381,7 @@ impl Tx<'_> {
     ) -> TxResult<bool> {
         let (state, next_try, answer) = match outcome {
             RecipientOutcome::Sent => ("sent", None, ""),
+            RecipientOutcome::More { at } => ("queued", Some(at.0), ""),
             RecipientOutcome::Later { next_try, answer } => ("queued", Some(next_try.0), answer.as_str()),
             RecipientOutcome::Again(again) => {
                 return self.mail_again(envelope, agent, attempt, again);
@@ -371,13 +389,15 @@ impl Tx<'_> {
             RecipientOutcome::Refused { answer } => ("refused", None, answer.as_str()),
             RecipientOutcome::Dropped => ("dropped", None, "expired"),
         };
+        let failed = matches!(outcome, RecipientOutcome::Later { .. });
         let changed = self
             .0
             .prepare_cached(
-                "UPDATE recipients SET state = ?4, next_try = coalesce(?5, next_try), answer = ?6
+                "UPDATE recipients SET state = ?4, next_try = coalesce(?5, next_try), answer = ?6,
+                     failures = CASE ?7 WHEN 1 THEN failures + 1 ELSE 0 END
                  WHERE envelope = ?1 AND agent = ?2 AND attempts = ?3",
             )?
-            .execute(params![envelope.0, agent.as_str(), attempt, state, next_try, answer])?;
+            .execute(params![envelope.0, agent.as_str(), attempt, state, next_try, answer, failed])?;
         Ok(changed == 1)
     }
 

@@ -17,7 +17,7 @@
 //! at least twice (lettre's line-end fixer is quadratic), and the shape never varies.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -60,12 +60,18 @@ impl Outgoing {
         let size = self.attachment.len_bytes()?;
         let (start, file) = match &self.attachment {
             Attachment::Bytes(bytes) => (bytes.clone(), None),
-            Attachment::HeadAndFile { head, file } => (head.clone(), Some(File::open(file)?)),
+            Attachment::HeadAndFile { head, file } => (head.clone(), Some((File::open(file)?, u64::MAX))),
+            Attachment::HeadAndSlice { head, file, from, bytes } => {
+                let mut file = File::open(file)?;
+                file.seek(io::SeekFrom::Start(*from))?;
+                (head.clone(), Some((file, *bytes)))
+            }
             Attachment::Nothing | Attachment::Html(_) => (Vec::new(), None),
         };
+        let (file, most_bytes) = file.map_or((None, 0), |(file, most)| (Some(file), most));
         Ok(Chunks {
             head: Some(head(self, size)),
-            source: Box::new(io::Cursor::new(start).chain(Source(file))),
+            source: Box::new(io::Cursor::new(start).chain(Source(file).take(most_bytes))),
             left_bytes: size,
             tail: Some(tail(self)),
         })
@@ -201,7 +207,9 @@ fn text_part(kind: &str, text: &str) -> String {
 fn tail(mail: &Outgoing) -> String {
     match mail.attachment {
         Attachment::Nothing | Attachment::Html(_) => String::new(),
-        Attachment::Bytes(_) | Attachment::HeadAndFile { .. } => format!("--{}--\r\n", boundary(mail)),
+        Attachment::Bytes(_) | Attachment::HeadAndFile { .. } | Attachment::HeadAndSlice { .. } => {
+            format!("--{}--\r\n", boundary(mail))
+        }
     }
 }
 

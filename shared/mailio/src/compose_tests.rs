@@ -99,6 +99,26 @@ fn a_file_that_changed_is_never_sent_as_a_whole_mail() {
     assert!(chunks.last().unwrap().is_err());
 }
 
+#[test]
+fn a_piece_of_a_file_is_sent_and_nothing_around_it() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let content: Vec<u8> = (0..200_000u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    file.write_all(&content).unwrap();
+    let (from, bytes) = (70_001, 60_000);
+    let slice = Attachment::HeadAndSlice { head: b"head".to_vec(), file: file.path().into(), from, bytes };
+    let mail = mail(slice);
+    let text = text(&mail);
+    assert_eq!(mail.mail_bytes().unwrap(), text.len() as u64);
+    let mut out = Vec::new();
+    let mut extractor = Extractor::new(100_000, &mut out);
+    extractor.push(text.as_bytes()).unwrap();
+    extractor.finish().unwrap();
+    assert_eq!(out, [b"head", &content[70_001..130_001]].concat());
+    // A file that has become too short for its piece is never sent as a whole mail.
+    file.as_file().set_len(100_000).unwrap();
+    assert!(mail.chunks().unwrap().last().unwrap().is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

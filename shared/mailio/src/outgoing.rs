@@ -53,6 +53,17 @@ pub enum Attachment {
         /// What follows.
         file: PathBuf,
     },
+    /// Some bytes, then a piece of a file, which is read while it is sent.
+    HeadAndSlice {
+        /// What comes first.
+        head: Vec<u8>,
+        /// Of which file.
+        file: PathBuf,
+        /// Where in it the piece begins.
+        from: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// None: a plain mail for people, without any mark of ours.
     Nothing,
     /// None: a mail for people whose note also comes as this HTML.
@@ -65,7 +76,7 @@ impl Attachment {
     pub fn is_for_people(&self) -> bool {
         match self {
             Self::Nothing | Self::Html(_) => true,
-            Self::Bytes(_) | Self::HeadAndFile { .. } => false,
+            Self::Bytes(_) | Self::HeadAndFile { .. } | Self::HeadAndSlice { .. } => false,
         }
     }
 
@@ -78,6 +89,7 @@ impl Attachment {
         Ok(match self {
             Self::Bytes(bytes) => len(bytes),
             Self::HeadAndFile { head, file } => len(head).saturating_add(std::fs::metadata(file)?.len()),
+            Self::HeadAndSlice { head, bytes, .. } => len(head).saturating_add(*bytes),
             Self::Nothing | Self::Html(_) => 0,
         })
     }

@@ -19,7 +19,7 @@ use aes_gcm::Aes256Gcm;
 use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
 use super::EnvelopeError;
-use super::header::{Header, read_exact};
+use super::header::{Header, PartInfo, read_exact};
 use crate::id::{Digest, Hasher};
 use crate::keys::labelled;
 use crate::limits::{CHUNK_BYTES, MESSAGE_MAX_BYTES};
@@ -113,9 +113,17 @@ pub fn seal_body(
 /// # Errors
 /// Another length or digest, or the reader failed.
 pub fn check_body(header: &Header, from: &mut impl Read) -> Result<(), EnvelopeError> {
+    check_part(&PartInfo { bytes: header.body_bytes, digest: header.body_digest }, from)
+}
+
+/// Compares a part of the ciphertext with the header, before anything of it is kept (PROTOCOL 18.3).
+///
+/// # Errors
+/// Another length or digest, or the reader failed.
+pub fn check_part(part: &PartInfo, from: &mut impl Read) -> Result<(), EnvelopeError> {
     let mut hasher = Hasher::default();
     // One byte more than signed tells an appended tail from the right end.
-    let mut limited = from.take(header.body_bytes.saturating_add(1));
+    let mut limited = from.take(part.bytes.saturating_add(1));
     let mut buffer = vec![0u8; CHUNK_BYTES];
     loop {
         let n = read_some(&mut limited, &mut buffer).map_err(EnvelopeError::Read)?;
@@ -126,15 +134,10 @@ pub fn check_body(header: &Header, from: &mut impl Read) -> Result<(), EnvelopeE
     }
     let found_bytes = hasher.len();
     let found = hasher.finish();
-    if found_bytes == header.body_bytes && found == header.body_digest {
+    if found_bytes == part.bytes && found == part.digest {
         return Ok(());
     }
-    Err(EnvelopeError::BodyDigest {
-        expected_bytes: header.body_bytes,
-        expected: header.body_digest,
-        found_bytes,
-        found,
-    })
+    Err(EnvelopeError::BodyDigest { expected_bytes: part.bytes, expected: part.digest, found_bytes, found })
 }
 
 /// Decrypts: the message, and a reader of the payload that hands out only authenticated bytes and fails at

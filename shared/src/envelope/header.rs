@@ -26,6 +26,7 @@ use minicbor::{Decode, Encode};
 use rand_core::CryptoRng;
 
 use super::body::{ContentKey, SealedBody};
+use super::cut::{Brings, Cut, HEAD_ALONE, spans_of};
 use super::{EnvelopeError, MAGIC, SealError};
 use crate::id::{Digest, EnvelopeId, KeyId};
 use crate::keys::{OpeningKey, SealingKey, SigningKey, VerifyingKey, labelled};
@@ -121,6 +122,22 @@ pub fn seal_head(
     signer: &SigningKey,
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<u8>, SealError> {
+    seal_part_head(new, (&Cut::whole(new.body), Some(0)), key, recipients, signer, rng)
+}
+
+/// As [`seal_head`], for a mail with one part of a cut body, or with none of them (PROTOCOL 18.1, 18.6). The attachment is
+/// these bytes and then the part's.
+///
+/// # Errors
+/// As [`seal_head`].
+pub fn seal_part_head(
+    new: &NewHeader,
+    (cut, part): (&Cut, Option<u32>),
+    key: &ContentKey,
+    recipients: &[SealingKey],
+    signer: &SigningKey,
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<u8>, SealError> {
     if recipients.is_empty() || recipients.len() > SLOTS_MAX_COUNT {
         return Err(SealError::Recipients { found: recipients.len() });
     }
@@ -139,7 +156,7 @@ pub fn seal_head(
         sequence: new.sequence,
         body_bytes: new.body.bytes,
         body_digest: new.body.digest,
-        parts: vec![PartInfo { bytes: new.body.bytes, digest: new.body.digest }],
+        parts: cut.parts().to_vec(),
         commitment,
         slots,
     };
@@ -150,7 +167,8 @@ pub fn seal_head(
     // PROTOCOL 3.2: the signature covers the sender's key ID, the length and the header.
     let signed = [sender.0.as_slice(), &length.to_be_bytes(), &header].concat();
     let signature = signer.sign(SIGNATURE_LABEL, &signed);
-    Ok([MAGIC.as_slice(), &signed, &signature, &0u32.to_be_bytes()].concat())
+    let index = part.unwrap_or(HEAD_ALONE);
+    Ok([MAGIC.as_slice(), &signed, &signature, &index.to_be_bytes()].concat())
 }
 
 fn seal_slot(
@@ -249,10 +267,33 @@ impl RawHead {
         // PROTOCOL 3.4: nothing of the header is decoded before its signature is checked.
         key.verify(SIGNATURE_LABEL, &self.signed, &self.signature).map_err(|_| EnvelopeError::Signature)?;
         let header = self.decode()?;
-        if self.part_index != 0 {
-            return Err(EnvelopeError::Contradiction { why: "the part's index is not in the header" });
-        }
+        self.brings(&header)?;
         Ok(header)
+    }
+
+    /// What of the body follows, by the index before it, which nothing signs: a part has to have its own digest.
+    ///
+    /// # Errors
+    /// The header has no part of this index. Parts beyond those of the body may come to be (PROTOCOL 18.8).
+    pub fn brings(&self, header: &Header) -> Result<Brings, EnvelopeError> {
+        let unknown = EnvelopeError::Contradiction { why: "the part's index is not in the header" };
+        match (header.parts.as_slice(), self.part_index) {
+            ([_one], 0) => Ok(Brings::Whole),
+            ([_one], _) => Err(unknown),
+            (_, HEAD_ALONE) => Ok(Brings::Nothing),
+            (parts, index) => {
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                let part = spans_of(parts).zip(parts).nth(index).ok_or(unknown)?;
+                Ok(Brings::Part(part.0, *part.1))
+            }
+        }
+    }
+
+    /// The head alone, as it came: to be read again when all parts are there.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let index = self.part_index.to_be_bytes();
+        [MAGIC.as_slice(), &self.signed, &self.signature, &index].concat()
     }
 
     /// Reads a header whose sender is not known yet, to find the enrolment request inside. Whoever calls
@@ -284,14 +325,24 @@ impl Header {
         if self.parts.is_empty() || self.parts.len() > PARTS_MAX_COUNT {
             return contradiction("the number of parts");
         }
-        let parts_bytes = self.parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.bytes));
-        if parts_bytes != self.body_bytes {
+        let parts_bytes = self.parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.bytes));
+        if parts_bytes != Some(self.body_bytes) {
             return contradiction("the parts' sizes and the body's");
+        }
+        if self.parts.len() > 1 && self.parts.iter().any(|part| part.bytes == 0) {
+            return contradiction("a part without a byte");
         }
         if self.expires <= self.created {
             return contradiction("it expires before it was made");
         }
-        // PROTOCOL 3.7: joining parts comes with a later version; the format already has them.
+        Ok(())
+    }
+
+    /// Makes sure that its body is in one part, as that of every report is (PROTOCOL 3.7).
+    ///
+    /// # Errors
+    /// It is in several.
+    pub fn in_one_part(&self) -> Result<(), EnvelopeError> {
         match self.parts.as_slice() {
             [_one] => Ok(()),
             more => Err(EnvelopeError::ManyParts { found: more.len() }),

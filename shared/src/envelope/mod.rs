@@ -8,8 +8,8 @@
 //! 16      4     length n of the header, big-endian
 //! 20      n     header, CBOR (see `header`)
 //! 20+n    64    Ed25519 signature over label "mailfleet/envelope/v1" and bytes 8 .. 20+n
-//! 84+n    4     index of the part that follows, big-endian
-//! 88+n    …     the part: a slice of the body
+//! 84+n    4     index of the part that follows, big-endian; 2^32 - 1: none follows
+//! 88+n    …     the part: a slice of the body, see `cut`
 //!
 //! body = chunks of ciphertext, see `body`; before the whole, there may be trust statements, see `trust`
 //! ```
@@ -21,10 +21,12 @@
 //! Not here: freshness (expiry, repeats) is decided by the cores, which hold the memory it needs.
 
 mod body;
+mod cut;
 mod header;
 
-pub use body::{ContentKey, SealedBody, check_body, open_body, seal_body};
-pub use header::{Header, NewHeader, PartInfo, RawHead, seal_head};
+pub use body::{ContentKey, SealedBody, check_body, check_part, open_body, seal_body};
+pub use cut::{Brings, Cut};
+pub use header::{Header, NewHeader, PartInfo, RawHead, seal_head, seal_part_head};
 
 use std::io;
 
@@ -143,8 +145,8 @@ pub enum EnvelopeError {
         /// What does not fit.
         why: &'static str,
     },
-    /// The body comes in several parts, which this version cannot join.
-    #[error("the envelope has {found} parts; this version reads envelopes of one part")]
+    /// The body comes in several parts where only one is taken.
+    #[error("the envelope has {found} parts, expected one")]
     ManyParts {
         /// How many.
         found: usize,

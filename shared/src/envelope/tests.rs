@@ -7,6 +7,7 @@ use rand_core::{Infallible, TryCryptoRng, TryRng};
 
 use super::*;
 use crate::keys::OpeningKey;
+use crate::spans::{Span, Spans};
 
 /// Counts up: good enough to test with, and the test vectors of PROTOCOL.md need it.
 struct CountingRng(u8);
@@ -165,8 +166,135 @@ fn a_truncated_stream_of_whole_chunks_does_not_pass_as_complete() {
     assert!(reader.read_to_end(&mut Vec::new()).is_err());
 }
 
+/// The mails of a body that is cut into parts of so many bytes, and the body.
+fn in_parts(payload: &[u8], part_bytes: u64, recipients: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let key = ContentKey::from_bytes([3; 32]);
+    let mut body = Vec::new();
+    let sealed = seal_body(&key, b"message", &mut &*payload, &mut body).unwrap();
+    let new = NewHeader {
+        id: EnvelopeId([9; 16]),
+        created: UnixMillis(1),
+        expires: UnixMillis(2),
+        sequence: 7,
+        body: sealed,
+    };
+    let cut = Cut::of(&mut body.as_slice(), part_bytes).unwrap();
+    let recipients: Vec<_> = recipients.iter().map(|n| box_key(*n).sealing_key()).collect();
+    let mut byte = 0;
+    let mut mails = Vec::new();
+    while let Some((index, span)) = cut.part_with(byte) {
+        let head =
+            seal_part_head(&new, (&cut, Some(index)), &key, &recipients, &sender(), &mut CountingRng(0))
+                .unwrap();
+        let [from, until] = [span.from, span.until].map(|at| usize::try_from(at).unwrap());
+        mails.push([&head, &body[from..until]].concat());
+        byte = span.until;
+    }
+    assert_eq!(mails.len(), cut.count());
+    (mails, body)
+}
+
+/// What one mail of a part brings, checked as a receiver does.
+fn take_part(mut mail: &[u8], ours: &OpeningKey) -> Result<(Header, Span, Vec<u8>), EnvelopeError> {
+    let head = RawHead::read(&mut mail)?;
+    let header = head.verify(&sender().verifying_key())?;
+    header.open_slot(ours, head.sender())?;
+    let Brings::Part(span, info) = head.brings(&header)? else { panic!("not a part") };
+    check_part(&info, &mut { mail })?;
+    Ok((header, span, mail.to_vec()))
+}
+
+#[test]
+fn every_altered_byte_cut_or_tail_of_a_part_is_noticed_by_itself() {
+    let (mails, _) = in_parts(&[5; 300], 150, &[2]);
+    let mail = &mails[1];
+    assert!(take_part(mail, &box_key(2)).is_ok());
+    assert!(matches!(take_part(mail, &box_key(4)), Err(EnvelopeError::NotForUs)));
+    for at in 0..mail.len() {
+        let mut altered = mail.clone();
+        altered[at] ^= 1;
+        assert!(take_part(&altered, &box_key(2)).is_err(), "byte {at}");
+        assert!(take_part(&mail[..at], &box_key(2)).is_err(), "cut at {at}");
+    }
+    let longer = [mail.as_slice(), b"disclaimer"].concat();
+    assert!(matches!(take_part(&longer, &box_key(2)), Err(EnvelopeError::BodyDigest { .. })));
+}
+
+#[test]
+fn a_part_in_another_ones_place_or_beyond_the_last_is_refused() {
+    let (mails, _) = in_parts(&[5; 300], 150, &[2]);
+    let index = |mail: &[u8]| RawHead::read(&mut { mail }).unwrap().to_bytes().len() - 4;
+    for (place, fits) in [(0u32, false), (1, true), (2, false), (3, false), (4_095, false)] {
+        let mut moved = mails[1].clone();
+        let at = index(&moved);
+        moved[at..at + 4].copy_from_slice(&place.to_be_bytes());
+        assert_eq!(take_part(&moved, &box_key(2)).is_ok(), fits, "as part {place}");
+    }
+    // A body in one part has no head alone.
+    let mut whole = seal(b"hello", &[2]);
+    let at = index(&whole);
+    whole[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert!(matches!(open(&whole, &box_key(2)), Err(EnvelopeError::Contradiction { .. })));
+}
+
+#[test]
+fn a_head_alone_says_what_there_is_and_brings_nothing() {
+    let (mails, body) = in_parts(&[5; 300], 150, &[2]);
+    let mut head = RawHead::read(&mut mails[0].as_slice()).unwrap().to_bytes();
+    let at = head.len() - 4;
+    head[at..].copy_from_slice(&u32::MAX.to_be_bytes());
+    let raw = RawHead::read(&mut head.as_slice()).unwrap();
+    let header = raw.verify(&sender().verifying_key()).unwrap();
+    assert_eq!(raw.brings(&header).unwrap(), Brings::Nothing);
+    assert_eq!((header.body_bytes, header.body_digest), (body.len() as u64, Digest::of(&body)));
+    assert!(matches!(header.in_one_part(), Err(EnvelopeError::ManyParts { found: 3 })));
+}
+
+#[test]
+fn a_body_is_not_cut_into_nothing_or_into_too_much() {
+    let body = vec![1; crate::limits::PARTS_MAX_COUNT + 1];
+    assert!(Cut::of(&mut body.as_slice(), 1).is_err());
+    assert!(Cut::of(&mut body.as_slice(), 0).is_err());
+    assert!(Cut::of(&mut io::empty(), 10).is_err());
+    assert_eq!(Cut::of(&mut body.as_slice(), 2).unwrap().count(), 2_049);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn parts_in_any_order_and_from_different_cuts_are_the_body_again(
+        len in 1usize..200_000,
+        parts in 2u64..12,
+        other in 2u64..12,
+        order in any::<proptest::sample::Index>(),
+    ) {
+        let payload: Vec<u8> = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let size = |parts: u64| (len as u64 + 40).div_ceil(parts);
+        let (mails, body) = in_parts(&payload, size(parts), &[2, 3]);
+        let (others, _) = in_parts(&payload, size(other), &[3]);
+        let mut all: Vec<_> = mails.into_iter().chain(others).collect();
+        let place = order.index(all.len());
+        all.rotate_left(place);
+        let mut joined = vec![0; body.len()];
+        let mut held = Spans::default();
+        let mut last = None;
+        for mail in &all {
+            let (header, span, bytes) = take_part(mail, &box_key(3)).unwrap();
+            let at = usize::try_from(span.from).unwrap();
+            joined[at..at + bytes.len()].copy_from_slice(&bytes);
+            prop_assert!(held.add(span));
+            last = Some(header);
+        }
+        prop_assert!(held.missing(body.len() as u64).is_empty());
+        let header = last.unwrap();
+        check_body(&header, &mut joined.as_slice()).unwrap();
+        let key = header.open_slot(&box_key(3), sender().verifying_key().key_id()).unwrap();
+        let (message, mut reader) = open_body(&header, &key, joined.as_slice()).unwrap();
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        prop_assert_eq!((message.as_slice(), rest), (&b"message"[..], payload));
+    }
 
     #[test]
     fn any_message_and_payload_read_back(

@@ -116,6 +116,9 @@ pub enum WaitReason {
     /// It comes with a schedule, which has not arrived.
     #[n(8)]
     NoSchedule,
+    /// It comes in parts, and some are still on their way.
+    #[n(9)]
+    PartsMissing,
 }
 
 impl fmt::Display for WaitReason {
@@ -130,6 +133,7 @@ impl fmt::Display for WaitReason {
             Self::NotYet => "its time has not come",
             Self::PutOff => "put off at the site",
             Self::NoSchedule => "its schedule has not arrived",
+            Self::PartsMissing => "parts are on their way",
         })
     }
 }

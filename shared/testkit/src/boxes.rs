@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use agent_core::{
     AgentCore, BillDays, BootId, BundleFacts, Disposal, EXIT_PROVEN, Effect, Event, InUse, JunkReason,
     KeyName, Lease, LeaseEnd, MailHandle, Module, ModulesFound, OUTBOX_MAX_COUNT, OpenFault, Outgoing,
-    Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd, StageFault, State,
+    PartFacts, PartFault, Payload, PostResult, Profile, Program, ReadFor, Rules, ScriptEnd, StageFault,
+    State,
 };
 use shared::bundle::ModuleKind;
 use shared::keys::{OpeningKey, SigningKey};
@@ -16,13 +17,15 @@ use shared::message::{
     EnrolRequest, Order, Outcome, OutputTail, Phase, Rekeyed, Report, Reported, VersionReport,
 };
 use shared::trust::Trust;
-use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, UnixMillis};
+use shared::{
+    AgentId, Digest, EnvelopeId, Label, MailAddress, ModulePath, SoftwareVersion, Spans, UnixMillis,
+};
 
 use crate::beside::Beside;
 use crate::dice::Dice;
 use crate::persona::Persona;
 use crate::planned::Tests;
-use crate::post::{Answer, Content, Mail, Post, Reader};
+use crate::post::{Answer, Content, Mail, Piece, Post, Reader};
 
 /// The trust of this version: each has an order key of its own. A box believes version 1 at first.
 pub(crate) fn trust(version: u8) -> Trust {
@@ -62,6 +65,11 @@ pub(crate) struct SimBox {
     program: Digest,
     backups: BTreeMap<EnvelopeId, BTreeMap<ModulePath, Option<Digest>>>,
     kept: BTreeMap<EnvelopeId, Digest>,
+    /// Bytes of bodies that come in parts, and heads of their orders.
+    parts: BTreeMap<Digest, Spans>,
+    heads: BTreeMap<EnvelopeId, (Order, KeyName)>,
+    /// Orders that were put together of parts.
+    pub(crate) joined: u64,
     /// Its own keys on the disk.
     keys: BTreeSet<KeyName>,
     /// Times that it began to use new keys.
@@ -118,6 +126,9 @@ impl SimBox {
             program: factory_program(),
             backups: BTreeMap::new(),
             kept: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            joined: 0,
             keys: BTreeSet::from([KeyName::First]),
             key_changes: 0,
             sealed: BTreeMap::new(),
@@ -241,7 +252,12 @@ impl SimBox {
             Content::Order { facts, .. } if self.core.state().trust.order_key(facts.signer).is_none() => {
                 junk(JunkReason::NotSigned)
             }
-            Content::Order { facts, .. } => Event::Envelope { mail: handle, facts: *facts },
+            Content::Order { facts, piece: Piece::Whole, .. } => {
+                Event::Envelope { mail: handle, facts: *facts }
+            }
+            Content::Order { facts, piece, .. } => {
+                Event::Part { mail: handle, facts: *facts, part: part_of(*piece) }
+            }
             Content::Report { .. } => junk(JunkReason::NotSigned),
             Content::Bounce { .. } => junk(JunkReason::Bounce),
             Content::OutOfOffice => junk(JunkReason::AutoReply),
@@ -351,6 +367,13 @@ impl SimBox {
                 return None;
             }
             Effect::Open { mail } => self.open(mail, post),
+            Effect::KeepPart { mail, head } => self.keep_part(mail, head, post),
+            Effect::Join { order, body } => self.join(order, body),
+            Effect::TidyParts { keep } => {
+                self.parts.retain(|body, _| keep.iter().any(|(_, kept)| kept == body));
+                self.heads.retain(|head, _| keep.iter().any(|(kept, _)| kept == head));
+                return None;
+            }
             Effect::Dispose { mail, disposal } => {
                 self.dispose(mail, disposal, post);
                 return None;
@@ -458,6 +481,51 @@ impl SimBox {
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload, key }
     }
 
+    fn keep_part(&mut self, handle: MailHandle, head: bool, post: &Post) -> Event {
+        let Some(Mail { content: Content::Order { facts, recipients, order, piece, .. }, .. }) =
+            post.fetch(&self.reader(), handle.0)
+        else {
+            return Event::NotOpened { mail: handle, fault: OpenFault::Local(Label::lossy("gone")) };
+        };
+        let part = part_of(*piece);
+        let key = recipients.get(&self.id).copied().filter(|key| self.opens(*key));
+        // PROTOCOL 13.4: an order that has not expired is always opened.
+        assert!(!head || key.is_some() || !recipients.contains_key(&self.id), "{}: cannot open", self.id);
+        let result = match key {
+            None => Err(PartFault::Open(OpenFault::Mail(JunkReason::NotForUs))),
+            Some(key) => {
+                if let Some(span) = part.span {
+                    assert!(self.parts.entry(part.body).or_default().add(span));
+                }
+                if head {
+                    self.heads.insert(facts.id, (order.clone(), key));
+                }
+                Ok(())
+            }
+        };
+        Event::PartKept { mail: handle, facts: *facts, part, result }
+    }
+
+    fn join(&mut self, order: EnvelopeId, body: Digest) -> Event {
+        let transfers = self.saved_state().transfers;
+        let bytes = transfers.iter().find(|t| t.facts.id == order).expect("saved before it is joined");
+        let here = &self.parts[&body];
+        assert!(here.missing(bytes.facts.body_bytes).is_empty(), "{}: {order} has holes", self.id);
+        let (message, key) = self.heads[&order].clone();
+        let Order::Install(install) = &message else { panic!("{message:?} in parts") };
+        self.kept.insert(order, install.bundle);
+        self.taken.insert(order);
+        self.joined += 1;
+        self.beside.heard();
+        let payload = Payload::Kept { digest: install.bundle, bytes: install.bundle_bytes };
+        let result = if self.opens(key) {
+            Ok((message, payload, key))
+        } else {
+            Err(OpenFault::Mail(JunkReason::NotForUs))
+        };
+        Event::Joined { order, result }
+    }
+
     /// True if it opens what is sealed to these keys.
     pub(crate) fn opens(&self, key: KeyName) -> bool {
         self.keys.contains(&key) && self.core.state().keys.all().any(|known| known == key)
@@ -475,9 +543,13 @@ impl SimBox {
     }
 
     fn dispose(&mut self, handle: MailHandle, disposal: Disposal, post: &mut Post) {
-        if let (Disposal::Done, Some(Mail { content: Content::Order { facts, order, .. }, .. })) =
+        if let (Disposal::Done, Some(Mail { content: Content::Order { facts, order, piece, .. }, .. })) =
             (disposal, post.fetch(&self.reader(), handle.0))
         {
+            if *piece != Piece::Whole {
+                self.check_part(facts.id, part_of(*piece));
+                return post.delete(&self.reader(), handle.0);
+            }
             // PROTOCOL 7.6: what the mail brought is saved before the mail goes.
             assert!(
                 self.saved_state().fresh.seen.contains_key(&facts.id),
@@ -490,6 +562,14 @@ impl SimBox {
             self.tests.taken(facts.id, order);
         }
         post.delete(&self.reader(), handle.0);
+    }
+
+    /// PROTOCOL 18.3: what a part brought is saved, or its order dealt with, before its mail goes.
+    fn check_part(&self, order: EnvelopeId, part: PartFacts) {
+        let saved = self.saved_state();
+        let transfer = saved.transfers.iter().find(|t| t.body == part.body);
+        let held = transfer.is_some_and(|t| part.span.is_none_or(|span| t.held.has(span)));
+        assert!(held || saved.fresh.seen.contains_key(&order), "{}: a part went unsaved", self.id);
     }
 
     fn run_script(&mut self, now: UnixMillis, order: EnvelopeId, phase: Phase) -> Event {
@@ -656,6 +736,8 @@ impl SimBox {
     /// At rest, the files are exactly those of the installed version.
     fn check_rest(&self) {
         let state = self.core.state();
+        let gathered = |body: &Digest| state.transfers.iter().any(|t| t.body == *body);
+        assert!(self.parts.keys().all(gathered), "{}: parts are left over", self.id);
         if state.active.is_some() || self.tampered || self.damaged {
             return;
         }
@@ -678,6 +760,7 @@ impl SimBox {
         let state = self.core.state();
         for order in &self.taken {
             let waits = state.queue.iter().any(|job| job.order == *order)
+                || state.transfers.iter().any(|t| t.facts.id == *order)
                 || state.active.as_ref().is_some_and(|install| install.job().order == *order);
             let reports = self.ended.get(order).map_or(0, BTreeSet::len);
             assert_eq!(reports + usize::from(waits), 1, "{}: order {order} has {reports} ends", self.id);
@@ -688,6 +771,15 @@ impl SimBox {
     /// True if it has exactly this version's files.
     pub(crate) fn has(&self, bundle: &BundleFacts) -> bool {
         bundle.modules.iter().all(|m| self.files.get(&m.path) == Some(&m.digest))
+    }
+}
+
+/// What a mail brings of a body that comes in parts.
+fn part_of(piece: Piece) -> PartFacts {
+    match piece {
+        Piece::Part(body, span) => PartFacts { body, span: Some(span) },
+        Piece::Head(body) => PartFacts { body, span: None },
+        Piece::Whole => panic!("no part"),
     }
 }
 
@@ -719,6 +811,7 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Faults(_)
         | Report::Counters(_)
         | Report::Fetch(_)
+        | Report::Parts(_)
         | Report::Tested(_) => None,
     }
 }

@@ -8,6 +8,7 @@ use agent_core::{EnvelopeFacts, KeyName};
 use manager_core::consent::Standing;
 use manager_core::delivery::Cause;
 use manager_core::enrol::{EnrolDecision, Enrolment, decide};
+use manager_core::parts::{Asked, Carriage, GATHER, Load};
 use manager_core::rekey::{Belief, FormerKey, rekey_due};
 use manager_core::trust::heartbeat_due;
 use manager_core::window::{Windows, Zone};
@@ -17,16 +18,16 @@ use manager_core::{
 use shared::keys::SigningKey;
 use shared::limits::{FORMER_SIGNING_KEY_LIFE, INTERVALS_MAX_COUNT, ORDER_LIFE};
 use shared::message::{
-    CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, Rekeyed, Report, Schedule, TestOrder,
-    VersionReport,
+    CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, PartsWanted, Progress, Rekeyed, Report, Schedule,
+    Step, TestOrder, VersionReport,
 };
 use shared::trust::Statement;
-use shared::{AgentId, Digest, EnvelopeId, SoftwareVersion, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, SoftwareVersion, Spans, UnixMillis};
 
 use crate::behind::Behind;
 use crate::boxes::{RELEASE_SEED, trust};
 use crate::dice::Dice;
-use crate::post::{Answer, Content, Mail, Post, Reader};
+use crate::post::{Answer, Content, Mail, Piece, Post, Reader};
 
 /// Boxes expect to hear of the manager this often.
 const HEARTBEAT: Heartbeat = Heartbeat { every_ms: 7 * 86_400_000 };
@@ -36,10 +37,17 @@ const NIGHTS: &str = "22:00-05:00";
 
 const RETRY_MIN: core::time::Duration = core::time::Duration::from_secs(300);
 
+/// Bytes of a body that goes in parts, and of each part.
+const BODY_BYTES: u64 = 57;
+const PARTS: Carriage = Carriage::Parts(10);
+
 /// What is in the store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     pub(crate) campaigns: Vec<Campaign>,
+    /// Whether bundles go in parts, and to whom parts of which went.
+    pub(crate) in_parts: bool,
+    had_parts: BTreeSet<(AgentId, Digest)>,
     fleet: Fleet,
     enrolments: BTreeMap<AgentId, Enrolment>,
     versions_from: BTreeMap<AgentId, u64>,
@@ -104,6 +112,29 @@ struct OutOrder {
     campaign: Option<usize>,
     /// Recipients that the relay has not answered for good: next try and attempts.
     queued: BTreeMap<AgentId, (UnixMillis, u32)>,
+    /// Its body, if that goes in parts.
+    body: Option<Digest>,
+    /// What is still to be mailed of it; who is not in here: all.
+    wanted: BTreeMap<AgentId, Spans>,
+    asked: BTreeMap<AgentId, Asked>,
+}
+
+impl OutOrder {
+    /// What the next mail brings, and to whom of those who are due.
+    fn load(&self, due: &[AgentId]) -> (Load, Vec<AgentId>) {
+        let carriage = if self.body.is_some() { PARTS } else { Carriage::Whole };
+        let load = Load::next(carriage, BODY_BYTES, self.wanted.get(&due[0]));
+        let serves = |agent: &&AgentId| load.serves(carriage, self.wanted.get(*agent));
+        (load, due.iter().filter(serves).cloned().collect())
+    }
+
+    fn piece(&self, load: Load) -> Piece {
+        match (load, self.body) {
+            (Load::Part { span, .. }, Some(body)) => Piece::Part(body, span),
+            (Load::Head { .. }, Some(body)) => Piece::Head(body),
+            _ => Piece::Whole,
+        }
+    }
 }
 
 /// The manager.
@@ -117,6 +148,8 @@ pub(crate) struct Headquarters {
     dead: BTreeSet<AgentId>,
     /// Install mails per agent and envelope that the relay has taken.
     pub(crate) installs_mailed: u64,
+    /// Parts of them, of which none was sent twice without being asked for.
+    pub(crate) parts_mailed: u64,
     /// The version of the trust in force.
     trust_version: u8,
 }
@@ -150,7 +183,16 @@ impl Headquarters {
                 dead.insert(id);
             }
         }
-        Self { store, dice, crashes: 0, recipients_per_mail: 50, dead, installs_mailed: 0, trust_version: 1 }
+        Self {
+            store,
+            dice,
+            crashes: 0,
+            recipients_per_mail: 50,
+            dead,
+            installs_mailed: 0,
+            parts_mailed: 0,
+            trust_version: 1,
+        }
     }
 
     pub(crate) fn start_campaign(&mut self, mut campaign: Campaign) {
@@ -269,57 +311,62 @@ impl Headquarters {
     }
 
     fn mail_out(&mut self, now: UnixMillis, post: &mut Post) {
-        let introduction = self.introduction();
-        let signer = trust(self.trust_version).order_keys[0].key_id();
         for at in 0..self.store.outbox.len() {
-            let out = self.store.outbox[at].clone();
-            let due: Vec<AgentId> = out
-                .queued
-                .iter()
-                .filter(|(_, (next, _))| *next <= now)
-                .map(|(agent, _)| agent.clone())
-                .collect();
-            if due.is_empty() {
-                continue;
-            }
-            if out.expires <= now {
-                self.store.outbox[at].queued.clear();
-                continue;
-            }
-            // Sent, but not written down: it is sent again under the same envelope ID.
-            let dies = self.dies();
-            let facts = EnvelopeFacts {
-                id: out.envelope,
-                created: out.created,
-                expires: out.expires,
-                sequence: out.sequence,
-                body_bytes: 1,
-                signer,
-            };
-            let recipients: BTreeMap<AgentId, KeyName> =
-                due.iter().map(|agent| (agent.clone(), self.key_of(agent))).collect();
-            for agent in &due {
-                let content = Content::Order {
-                    genuine: true,
-                    statements: introduction.clone(),
-                    facts,
-                    recipients: recipients.clone(),
-                    order: out.order.clone(),
-                };
-                let answer =
-                    post.submit(now, &Reader::Agent(agent.clone()), content, self.dead.contains(agent));
-                if answer == Answer::Taken && matches!(out.order, Order::Install(_)) {
-                    self.installs_mailed += 1;
+            // A body in parts goes out in several mails.
+            while let Some(alive) = self.mail_next(now, at, post) {
+                if !alive {
+                    return;
                 }
-                if !dies {
-                    self.store.answered(now, at, agent, answer);
-                }
-            }
-            if dies {
-                return;
             }
         }
-        self.store.outbox.retain(|out| !out.queued.is_empty());
+        // Parts are asked for as long as their order lives.
+        self.store.outbox.retain(|out| !out.queued.is_empty() || (out.body.is_some() && out.expires > now));
+    }
+
+    /// Mails the next thing of an order. `None`: nothing is due. False: the daemon died when it was sent.
+    fn mail_next(&mut self, now: UnixMillis, at: usize, post: &mut Post) -> Option<bool> {
+        let out = self.store.outbox[at].clone();
+        let due = out.queued.iter().filter(|(_, (next, _))| *next <= now);
+        let due: Vec<AgentId> = due.map(|(agent, _)| agent.clone()).collect();
+        if due.is_empty() {
+            return None;
+        }
+        if out.expires <= now {
+            self.store.outbox[at].queued.clear();
+            return None;
+        }
+        let (load, due) = out.load(&due);
+        // Sent, but not written down: it is sent again under the same envelope ID.
+        let dies = self.dies();
+        let facts = EnvelopeFacts {
+            id: out.envelope,
+            created: out.created,
+            expires: out.expires,
+            sequence: out.sequence,
+            body_bytes: if out.body.is_some() { BODY_BYTES } else { 1 },
+            signer: trust(self.trust_version).order_keys[0].key_id(),
+        };
+        let recipients: BTreeMap<AgentId, KeyName> =
+            due.iter().map(|agent| (agent.clone(), self.key_of(agent))).collect();
+        for agent in &due {
+            let content = Content::Order {
+                genuine: true,
+                statements: self.introduction(),
+                facts,
+                recipients: recipients.clone(),
+                order: out.order.clone(),
+                piece: out.piece(load),
+            };
+            let answer = post.submit(now, &Reader::Agent(agent.clone()), content, self.dead.contains(agent));
+            if answer == Answer::Taken && matches!(out.order, Order::Install(_)) {
+                self.installs_mailed += u64::from(load == Load::Whole);
+                self.parts_mailed += u64::from(matches!(load, Load::Part { .. }));
+            }
+            if !dies {
+                self.store.answered(now, at, agent, answer, load);
+            }
+        }
+        Some(!dies)
     }
 }
 
@@ -382,6 +429,9 @@ impl Store {
         match report {
             Report::Faults(faults) => self.behind_of(signer).take_faults(now, faults),
             Report::Counters(counters) => self.behind_of(signer).take_counters(counters),
+            Report::Parts(ask) => self.take_ask(now, signer, ask),
+            Report::Progress(Progress { order, step: Step::Received }) => self.arrived(signer, *order),
+            Report::Ended(ended) => self.arrived(signer, ended.order),
             _ => {}
         }
         let newest = self.standing_from.entry(signer.clone()).or_default();
@@ -402,6 +452,31 @@ impl Store {
         let event = TargetEvent::Report { report: Box::new(report.clone()), sequence };
         for campaign in &mut self.campaigns {
             campaign.apply(now, signer, &event);
+        }
+    }
+
+    /// Parts that an agent lacks go out again, if its order still counts (PROTOCOL 18.7).
+    fn take_ask(&mut self, now: UnixMillis, agent: &AgentId, ask: &PartsWanted) {
+        let Self { outbox, campaigns, .. } = self;
+        let Some(out) = outbox.iter_mut().find(|out| out.envelope == ask.order) else { return };
+        let wants = out.campaign.is_some_and(|at| campaigns[at].wants_parts(agent, ask.order));
+        let Some(asked) = out.asked.get(agent).copied().unwrap_or_default().again(now) else { return };
+        let waits_for_all = out.queued.contains_key(agent) && !out.wanted.contains_key(agent);
+        if !wants || waits_for_all {
+            return;
+        }
+        out.asked.insert(agent.clone(), asked);
+        let wanted = out.wanted.entry(agent.clone()).or_default();
+        wanted.add_all(&ask.missing);
+        wanted.cut_at(BODY_BYTES);
+        out.queued.entry(agent.clone()).or_insert((now.plus(GATHER), 0));
+    }
+
+    /// An agent has all parts of an order.
+    fn arrived(&mut self, agent: &AgentId, order: EnvelopeId) {
+        for out in self.outbox.iter_mut().filter(|out| out.envelope == order && out.body.is_some()) {
+            out.queued.remove(agent);
+            out.wanted.insert(agent.clone(), Spans::default());
         }
     }
 
@@ -439,6 +514,9 @@ impl Store {
             expires,
             campaign,
             queued,
+            body: None,
+            wanted: BTreeMap::new(),
+            asked: BTreeMap::new(),
         });
         envelope
     }
@@ -595,17 +673,40 @@ impl Store {
     ) {
         for batch in agents.chunks(per_mail) {
             let envelope = self.queue(now, order.clone(), Some(at), batch, dice);
+            if let (Order::Install(install), true) = (order, self.in_parts) {
+                self.send_in_parts(install.bundle, batch);
+            }
             for agent in batch {
                 self.campaigns[at].apply(now, agent, &event(envelope));
             }
         }
     }
 
-    fn answered(&mut self, now: UnixMillis, at: usize, agent: &AgentId, answer: Answer) {
+    /// The order that was just queued goes in parts. Who may hold some is asked first (PROTOCOL 18.6).
+    fn send_in_parts(&mut self, body: Digest, agents: &[AgentId]) {
+        let Some(out) = self.outbox.last_mut() else { return };
+        out.body = Some(body);
+        for agent in agents.iter().filter(|agent| self.had_parts.contains(&((*agent).clone(), body))) {
+            out.wanted.insert(agent.clone(), Spans::default());
+        }
+    }
+
+    fn answered(&mut self, now: UnixMillis, at: usize, agent: &AgentId, answer: Answer, load: Load) {
         let out = &mut self.outbox[at];
         let attempts = out.queued[agent].1;
         let event = match answer {
             Answer::Taken => {
+                if let Some(body) = out.body {
+                    self.had_parts.insert((agent.clone(), body));
+                }
+                if load != Load::Whole {
+                    let rest = load.rest(BODY_BYTES, out.wanted.get(agent));
+                    out.wanted.insert(agent.clone(), rest.clone().unwrap_or_default());
+                    if rest.is_some() {
+                        out.queued.insert(agent.clone(), (now, 0));
+                        return;
+                    }
+                }
                 out.queued.remove(agent);
                 TargetEvent::Sent(out.envelope)
             }
@@ -655,6 +756,7 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Faults(_)
         | Report::Counters(_)
         | Report::Fetch(_)
+        | Report::Parts(_)
         | Report::Tested(_) => None,
     }
 }

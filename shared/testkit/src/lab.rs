@@ -15,6 +15,8 @@ pub struct MailLab {
     folder: TempDir,
     base: String,
     users: String,
+    /// The largest mail that they take.
+    size_bytes: String,
     env: BTreeMap<String, String>,
 }
 
@@ -30,6 +32,15 @@ impl MailLab {
     /// They do not start.
     #[must_use]
     pub fn new(users: usize, others: &[&str]) -> Option<Self> {
+        Self::with_limit(users, others, 60_000_000)
+    }
+
+    /// The same, with servers that take mails of at most so many bytes.
+    ///
+    /// # Panics
+    /// They do not start.
+    #[must_use]
+    pub fn with_limit(users: usize, others: &[&str], size_bytes: u64) -> Option<Self> {
         if std::env::var_os("MAILFLEET_NO_MAIL_SERVERS").is_some() {
             return None;
         }
@@ -41,7 +52,8 @@ impl MailLab {
         )
         .unwrap();
         let (base, users) = (free_base().to_string(), users.to_string());
-        let mut lab = Self { folder, base, users, env: BTreeMap::new() };
+        let size_bytes = size_bytes.to_string();
+        let mut lab = Self { folder, base, users, size_bytes, env: BTreeMap::new() };
         let variables = lab.up();
         let pair = |line: &str| {
             let (name, value) = line.split_once('=').unwrap();
@@ -59,7 +71,7 @@ impl MailLab {
         let out = Command::new(script())
             .arg("up")
             .arg(self.folder.path())
-            .args(["--users", &self.users, "--base", &self.base, "--size", "60000000", "--accounts"])
+            .args(["--users", &self.users, "--base", &self.base, "--size", &self.size_bytes, "--accounts"])
             .arg(self.folder.path().join("accounts"))
             .output()
             .unwrap();

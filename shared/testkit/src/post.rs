@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use agent_core::{EnvelopeFacts, KeyName};
 use shared::message::{Order, Report};
 use shared::trust::Statement;
-use shared::{AgentId, EnvelopeId, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, Span, UnixMillis};
 
 use crate::dice::Dice;
 
@@ -29,6 +29,7 @@ pub(crate) enum Content {
         facts: EnvelopeFacts,
         recipients: BTreeMap<AgentId, KeyName>,
         order: Order,
+        piece: Piece,
     },
     /// A report, signed by this agent with these of its keys.
     Report { signer: AgentId, key: KeyName, envelope: EnvelopeId, sequence: u64, report: Report },
@@ -38,6 +39,16 @@ pub(crate) enum Content {
     OutOfOffice,
     /// Something else.
     Junk,
+}
+
+/// How much of an order's body a mail has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Whole,
+    /// A part of the body of this digest.
+    Part(Digest, Span),
+    /// Only the head of an order with this body.
+    Head(Digest),
 }
 
 /// One mail in a mailbox.

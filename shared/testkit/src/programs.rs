@@ -23,6 +23,14 @@ pub struct Programs {
 #[derive(Debug)]
 pub struct Running(Child);
 
+impl Running {
+    /// Its process ID.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _gone = self.0.kill();

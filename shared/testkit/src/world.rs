@@ -49,6 +49,8 @@ pub struct Figures {
     pub in_time: u64,
     /// Tests that boxes ran.
     pub tests: u64,
+    /// Orders that boxes put together of parts.
+    pub joined: u64,
 }
 
 impl Figures {
@@ -66,6 +68,7 @@ impl Figures {
         self.put_back += other.put_back;
         self.in_time += other.in_time;
         self.tests += other.tests;
+        self.joined += other.joined;
     }
 }
 
@@ -478,6 +481,17 @@ impl World {
         self.hq.enrolled_count()
     }
 
+    /// Bundles go in parts from now on.
+    pub fn send_in_parts(&mut self) {
+        self.hq.store.in_parts = true;
+    }
+
+    /// Mails with parts that the relay has taken.
+    #[must_use]
+    pub fn parts_mailed(&self) -> u64 {
+        self.hq.parts_mailed
+    }
+
     /// Install mails that the relay has taken.
     #[must_use]
     pub fn installs_mailed(&self) -> u64 {
@@ -520,6 +534,7 @@ impl World {
     #[must_use]
     pub fn live(seed: u64, count: usize) -> (Figures, Digest) {
         let mut world = Self::seeded(seed, count);
+        world.hq.store.in_parts = seed % 3 == 1;
         world.run_for(Duration::from_secs(2 * 86_400));
         world.start_campaign_at(1, 2, world.times(seed));
         world.run_for(Duration::from_secs(86_400));
@@ -598,6 +613,7 @@ impl World {
             put_back: sum(|b| b.beside.put_back),
             in_time: sum(|b| b.in_time),
             tests: sum(|b| b.tests.ran),
+            joined: sum(|b| b.joined),
         }
     }
 }

@@ -8,12 +8,12 @@ use shared::envelope::{NewSmall, seal_small};
 use shared::keys::SigningKey;
 use shared::message::{
     CancelAnswer, CancelOrder, CancelResult, Cause, Ended, EnrolRequest, Enrolled, Failure, Fetch, FileState,
-    Heartbeat, InstallOrder, Interval, ModuleVersion, Order, Outcome, OutputTail, Phase, Progress, Refusal,
-    Report, Reported, Schedule, Standing, Step, TestOrder, TestResult, Tested, VersionReport, Versions,
-    WaitReason, Waiting, encode,
+    Heartbeat, InstallOrder, Interval, ModuleVersion, Order, Outcome, OutputTail, PartsWanted, Phase,
+    Progress, Refusal, Report, Reported, Schedule, Standing, Step, TestOrder, TestResult, Tested,
+    VersionReport, Versions, WaitReason, Waiting, encode,
 };
 use shared::trust::{Statement, Trust};
-use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, UnixMillis};
+use shared::{AgentId, Digest, EnvelopeId, Label, MailAddress, SoftwareVersion, Spans, UnixMillis};
 
 use crate::Seed;
 
@@ -122,7 +122,7 @@ pub(crate) fn enrol_request() -> EnrolRequest {
     }
 }
 
-fn reports() -> [(&'static str, Report); 9] {
+fn reports() -> [(&'static str, Report); 10] {
     let order = EnvelopeId([7; 16]);
     let about = Some(Label::lossy("billing: metering run"));
     let waiting = Waiting { reason: WaitReason::Leased, until: UnixMillis(1_795_000_060_000), about };
@@ -140,6 +140,10 @@ fn reports() -> [(&'static str, Report); 9] {
         (
             "tested",
             Report::Tested(Tested { order, result: TestResult::Exit(3, OutputTail::of(b"no port\n")) }),
+        ),
+        (
+            "parts",
+            Report::Parts(PartsWanted { order, body_bytes: 50_000_000, missing: Spans::all(7_000_000) }),
         ),
         ("cancelled", Report::Cancelled(CancelAnswer { order, result: CancelResult::TooLate })),
     ]
