@@ -354,7 +354,7 @@ impl Inbox {
         if let Brings::Part(span, info) = brings {
             let mut file = File::open(self.home.incoming().join("mail")).map_err(disk)?;
             file.seek(SeekFrom::Start(body_at)).map_err(disk)?;
-            // PROTOCOL 18.3
+            // PROTOCOL 17.3
             check_part(&info, &mut file).map_err(fault)?;
             file.seek(SeekFrom::Start(body_at)).map_err(disk)?;
             let mut see = |_: &[u8]| self.alive.step();
@@ -386,7 +386,7 @@ impl Inbox {
         let damaged = Err(OpenFault::Mail(JunkReason::Damaged));
         let parts = self.home.parts();
         let (head, file) = (File::open(parts.head(order)), File::open(parts.body(body)));
-        // PROTOCOL 18.9: an older copy of the disk or of the state has come back; they come again.
+        // PROTOCOL 17.9: an older copy of the disk or of the state has come back; they come again.
         if is_missing(&head) || is_missing(&file) {
             return damaged;
         }

@@ -1,4 +1,4 @@
-//! Parts of orders on the disk (PROTOCOL 18): one file for each body, written where its parts belong, and the head of each
+//! Parts of orders on the disk (PROTOCOL 17): one file for each body, written where its parts belong, and the head of each
 //! order. What of a body is here is not in the file but in the state, which is saved after the bytes are durable.
 //!
 //! ```text

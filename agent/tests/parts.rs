@@ -1,4 +1,4 @@
-//! The real agent and an order in parts (PROTOCOL 18): lost, doubled, damaged and late parts, and what it asks for.
+//! The real agent and an order in parts (PROTOCOL 17): lost, doubled, damaged and late parts, and what it asks for.
 #![allow(
     clippy::unwrap_used,
     clippy::arithmetic_side_effects,

@@ -1,4 +1,4 @@
-//! Bundles that do not fit one mail (PROTOCOL 18), over a spool: every part once, what agents ask for and no more, in one mail for
+//! Bundles that do not fit one mail (PROTOCOL 17), over a spool: every part once, what agents ask for and no more, in one mail for
 //! all who lack it, and ways that turn out to be narrow.
 #![allow(
     clippy::unwrap_used,

@@ -109,7 +109,7 @@ pub enum Report {
     /// How a test ended.
     #[n(10)]
     Tested(#[n(0)] Tested),
-    /// Parts of an order's body are missing (PROTOCOL 18).
+    /// Parts of an order's body are missing (PROTOCOL 17).
     #[n(11)]
     Parts(#[n(0)] PartsWanted),
 }

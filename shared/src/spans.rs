@@ -1,5 +1,5 @@
 //! Spans of bytes: which of a long text are here, which are wanted. Sorted and apart, so that there is one way to say
-//! each; in bytes and not in numbers of parts, so that what one cut brought counts for every other (PROTOCOL 18.4).
+//! each; in bytes and not in numbers of parts, so that what one cut brought counts for every other (PROTOCOL 17.4).
 
 use minicbor::{Decode, Decoder, Encode};
 

@@ -1,4 +1,4 @@
-//! Orders that come in parts (PROTOCOL 18): what is here of each body, what is asked for and when, and when all of it is opened.
+//! Orders that come in parts (PROTOCOL 17): what is here of each body, what is asked for and when, and when all of it is opened.
 //! Checking a part, keeping its bytes and joining them is the shell's.
 
 use minicbor::{Decode, Encode};
@@ -90,7 +90,7 @@ impl AgentCore {
         {
             return self.refuse_part(now, mail, facts, refusal, out);
         }
-        // PROTOCOL 18.4: an envelope that is late or was overtaken still brings bytes of the same body.
+        // PROTOCOL 17.4: an envelope that is late or was overtaken still brings bytes of the same body.
         if let Err(reason) = fresh
             && (!gathering || part.span.is_none())
         {
@@ -139,7 +139,7 @@ impl AgentCore {
                         transfer.next_try = now;
                     }
                 }
-                // PROTOCOL 18.6
+                // PROTOCOL 17.6
                 None => transfer.next_try = now,
             }
             if begins {
@@ -192,7 +192,7 @@ impl AgentCore {
         self.job_ended(now, End::without_change(facts.id, Outcome::Refused(refusal)), out);
     }
 
-    /// Begins to gather a body for this envelope, or goes on with what is here of it for another one (PROTOCOL 18.4).
+    /// Begins to gather a body for this envelope, or goes on with what is here of it for another one (PROTOCOL 17.4).
     fn begin_transfer(
         &mut self,
         now: UnixMillis,
@@ -226,7 +226,7 @@ impl AgentCore {
         self.tidy_parts(out);
     }
 
-    /// PROTOCOL 18.10: the disk does not fill with halves.
+    /// PROTOCOL 17.10: the disk does not fill with halves.
     fn thin_transfers(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
         while self.state.transfers.len() > TRANSFERS_MAX_COUNT {
             let lowest = self.state.transfers.iter().enumerate().min_by_key(|(_, t)| t.facts.sequence);
@@ -273,7 +273,7 @@ impl AgentCore {
         }
     }
 
-    /// PROTOCOL 18.5
+    /// PROTOCOL 17.5
     fn ask_for_parts(&mut self, now: UnixMillis) {
         let first = self.profile.rules.ask_parts_after;
         let outbox = &self.state.outbox;
@@ -322,13 +322,13 @@ impl AgentCore {
                 let facts = self.state.transfers.remove(place).facts;
                 match (self.state.fresh.judge(now, &facts), &message) {
                     (Ok(()), Order::Install(_)) => self.taken(now, &facts, message, (payload, key), out),
-                    // PROTOCOL 18.2
+                    // PROTOCOL 17.2
                     (Ok(()), _) => self.no_order(now, &facts, JunkReason::Unreadable),
                     (Err(reason), _) => self.count_junk(now, reason),
                 }
                 self.tidy_parts(out);
             }
-            // PROTOCOL 18.9: a disk that was put back, say. How often is bounded by the asks.
+            // PROTOCOL 17.9: a disk that was put back, say. How often is bounded by the asks.
             Err(OpenFault::Mail(JunkReason::Damaged)) => {
                 if let Some(transfer) = self.state.transfers.get_mut(place) {
                     transfer.held = Spans::default();

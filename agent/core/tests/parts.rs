@@ -1,4 +1,4 @@
-//! Orders that come in parts (PROTOCOL 18): any order of arrival, loss, duplicates, power cuts between any two effects, and
+//! Orders that come in parts (PROTOCOL 17): any order of arrival, loss, duplicates, power cuts between any two effects, and
 //! what is asked for. The mail and the disk are played by hand.
 #![allow(
     clippy::unwrap_used,
@@ -260,7 +260,7 @@ impl Site {
     }
 
     fn dispose(&mut self, mail: MailHandle) {
-        // PROTOCOL 18.3, 10.4: what a mail brought is saved, or its order dealt with, before it goes.
+        // PROTOCOL 17.3, 10.4: what a mail brought is saved, or its order dealt with, before it goes.
         if let Some(Mail::Part(facts, part)) = self.mailbox.remove(&mail.0) {
             let saved = State::decode(&self.saved).unwrap();
             let held = saved.transfers.iter().find(|t| t.body == part.body);
@@ -339,7 +339,7 @@ fn only_what_is_missing_is_asked_for_when_nothing_has_come_for_a_while() {
     for n in (0..PARTS).filter(|n| ![4, 5, 9].contains(n)) {
         site.mail(10, 5, Some(part(n)));
         site.poll();
-        // PROTOCOL 18.5: a part that comes says that others may be behind it.
+        // PROTOCOL 17.5: a part that comes says that others may be behind it.
         site.pass(MINUTE * 29);
     }
     assert_eq!(site.asks(), []);
@@ -372,7 +372,7 @@ fn requests_get_rarer_and_end_with_the_order() {
     let pauses: Vec<u64> = times.windows(2).map(|pair| pair[1].since(pair[0]).as_secs() / 3_600).collect();
     assert!(pauses.is_sorted() && pauses.last() == Some(&12), "{pauses:?}");
     assert!(times.len() <= 32, "{}", times.len());
-    // PROTOCOL 18.10: it says how it ended, and keeps nothing.
+    // PROTOCOL 17.10: it says how it ended, and keeps nothing.
     let ends = site.sent.values().filter_map(|r| if let Report::Ended(end) = r { Some(end) } else { None });
     let [Ended { order, outcome: Outcome::RolledBack(failure), .. }] = ends.collect::<Vec<_>>()[..] else {
         panic!()

@@ -196,7 +196,7 @@ impl Site {
                 self.sent.push((report.0, outgoing.signer, outgoing.report));
                 return Some(Event::Posted { report, result: PostResult::Done });
             }
-            Effect::Tidy { .. } | Effect::Forget { .. } => {}
+            Effect::Tidy { .. } | Effect::TidyParts { .. } | Effect::Forget { .. } => {}
             other => panic!("{}", other.name()),
         }
         None

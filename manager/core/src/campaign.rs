@@ -541,7 +541,7 @@ impl Campaign {
         matches!(self.state, CampaignState::Running | CampaignState::Paused | CampaignState::Finished)
     }
 
-    /// True if parts of this order that an agent asks for are to be mailed to it (PROTOCOL 18.7): it is the one that counts, and nothing
+    /// True if parts of this order that an agent asks for are to be mailed to it (PROTOCOL 17.7): it is the one that counts, and nothing
     /// has ended it but silence.
     #[must_use]
     pub fn wants_parts(&self, agent: &AgentId, order: EnvelopeId) -> bool {

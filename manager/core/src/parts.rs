@@ -1,4 +1,4 @@
-//! How a sealed body travels: whole, in parts, or by its head alone, and to whom the next mail of it goes (PROTOCOL 18). Pure;
+//! How a sealed body travels: whole, in parts, or by its head alone, and to whom the next mail of it goes (PROTOCOL 17). Pure;
 //! knows sizes and spans, no bytes.
 
 use core::time::Duration;
@@ -6,11 +6,11 @@ use core::time::Duration;
 use shared::limits::{PART_MIN_BYTES, PARTS_MAX_COUNT, mail_bytes_for_attachment};
 use shared::{Span, Spans, UnixMillis};
 
-/// Requests for parts that are answered for one agent and order in a day (PROTOCOL 18.7). Honest agents ask a few times, and less
+/// Requests for parts that are answered for one agent and order in a day (PROTOCOL 17.7). Honest agents ask a few times, and less
 /// often each time.
 pub const ASKS_PER_DAY: u32 = 24;
 
-/// An agent that lacks parts says so every 12 hours (PROTOCOL 18.5). After so long without a word it has them all and its report was
+/// An agent that lacks parts says so every 12 hours (PROTOCOL 17.5). After so long without a word it has them all and its report was
 /// lost, or nothing of it can be heard: then it is asked for its version.
 pub const PARTS_PATIENCE: Duration = Duration::from_secs(14 * 3600);
 
@@ -111,7 +111,7 @@ pub enum Load {
         /// Its bytes.
         span: Span,
     },
-    /// The head alone: the agent asks for what it lacks (PROTOCOL 18.6).
+    /// The head alone: the agent asks for what it lacks (PROTOCOL 17.6).
     Head {
         /// Size of all parts but the last.
         part_bytes: u64,
@@ -173,7 +173,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// One more request. `None`: it is one too many for this day (PROTOCOL 18.7).
+    /// One more request. `None`: it is one too many for this day (PROTOCOL 17.7).
     #[must_use]
     pub fn again(self, now: UnixMillis) -> Option<Self> {
         let day = Duration::from_secs(24 * 3600);

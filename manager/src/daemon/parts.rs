@@ -1,4 +1,4 @@
-//! Bodies that go in parts (PROTOCOL 18): what the next mail brings to whom, requests of agents, and what is learned of the ways to
+//! Bodies that go in parts (PROTOCOL 17): what the next mail brings to whom, requests of agents, and what is learned of the ways to
 //! them. The arithmetic is the core's.
 
 use std::fs::File;
@@ -50,7 +50,7 @@ fn heads(shared: &Shared, recipients: usize) -> Heads {
     }
 }
 
-/// The largest mail that is tried on the way to an address (PROTOCOL 18.11).
+/// The largest mail that is tried on the way to an address (PROTOCOL 17.11).
 fn mail_max_bytes(tx: &Tx<'_>, shared: &Shared, to: &MailAddress, now: UnixMillis) -> TxResult<u64> {
     let most = tx.path(RELAY)?.mail_max_bytes(shared.config.mail.mail_max_bytes, now);
     Ok(tx.path(to.domain())?.mail_max_bytes(most, now))
@@ -146,7 +146,7 @@ pub(super) enum Narrowed {
     No,
 }
 
-/// Learns from a mail of an order that was too large for the way to one recipient (PROTOCOL 18.11).
+/// Learns from a mail of an order that was too large for the way to one recipient (PROTOCOL 17.11).
 pub(super) fn narrow(
     tx: &Tx<'_>,
     shared: &Shared,
@@ -188,7 +188,7 @@ pub(super) fn narrow(
     })
 }
 
-/// An agent asks for parts: they go out again, to it and all others that lack them (PROTOCOL 18.7).
+/// An agent asks for parts: they go out again, to it and all others that lack them (PROTOCOL 17.7).
 pub(super) fn take_ask(
     tx: &Tx<'_>,
     shared: &Shared,

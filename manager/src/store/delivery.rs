@@ -110,7 +110,7 @@ impl Tx<'_> {
     ) -> TxResult<bool> {
         let changed = self.0.execute(
             // Counted, so that what the relay says of the attempt before comes too late.
-            // Of a body in parts nobody knows which have come: its agent is asked (PROTOCOL 18.6).
+            // Of a body in parts nobody knows which have come: its agent is asked (PROTOCOL 17.6).
             "UPDATE recipients SET state = 'queued', attempts = attempts + 1, next_try = ?4, second = second OR ?5, answer = ?6,
                  failures = 0, wanted = CASE WHEN wanted IS NULL THEN NULL ELSE ?7 END
              WHERE envelope = ?1 AND agent = ?2 AND attempts = ?3 AND state <> 'dropped'",

@@ -281,7 +281,7 @@ impl Tx<'_> {
              SELECT ?1, id, 'queued', ?3, ?4 FROM agents WHERE id = ?2 AND state = 'enrolled'",
         )?;
         for agent in order.agents {
-            // PROTOCOL 18.6: who may hold parts of it already is not sent them again, but asked.
+            // PROTOCOL 17.6: who may hold parts of it already is not sent them again, but asked.
             let had = order.kind == OrderKind::Install && self.had_parts(order.body, agent)?;
             let wanted = had.then(|| to_cbor(&Spans::default()));
             statement.execute(params![order.envelope.0, agent.as_str(), order.created.0, wanted])?;

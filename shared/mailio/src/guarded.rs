@@ -6,7 +6,10 @@
 //!
 //! Where a literal may be is decided by the line's beginning: `{9}` at the end of a free text is no literal to the
 //! parser, and what it hid would pass unmeasured. imap-proto 0.17.0 also calls itself for each parenthesis: some
-//! 2,000 of them overflow the stack, which ends the process. Parses nothing else.
+//! 2,000 of them overflow the stack, which ends the process. And it panics, which ends the process too, at three things
+//! that a server may say unasked: `INTERNALDATE NIL`, a name in METADATA that is no UTF-8, and a byte beyond ASCII
+//! directly after a response code, as in `OK [ALERT]é`. The first two are refused; in the last the byte becomes a space.
+//! Parses nothing else.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -26,6 +29,11 @@ const OPEN_MAX: usize = 16;
 /// So much of a line tells its kind: `* 4294967295 FETCH `.
 const HEAD_BYTES: usize = 19;
 
+const METADATA: &[u8] = b"* METADATA";
+
+/// Its first letter stands in it once, which [`Scan::spells_date`] relies on.
+const DATE: &[u8] = b"INTERNALDATE";
+
 /// The guarded stream.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
@@ -44,6 +52,10 @@ struct Scan {
     head: Vec<u8>,
     /// Its opening parentheses so far. Closing ones do not count: inside a quoted text they close nothing.
     open_count: usize,
+    /// How many letters of [`DATE`] it ends with.
+    date_letters: usize,
+    /// The byte before was a `]`.
+    after_code: bool,
     tail: Tail,
 }
 
@@ -81,11 +93,13 @@ impl Scan {
             line_bytes: 0,
             head: Vec::new(),
             open_count: 0,
+            date_letters: 0,
+            after_code: false,
             tail: Tail::Other,
         }
     }
 
-    fn check(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn check(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.budget_bytes =
             self.budget_bytes.checked_sub(count).ok_or_else(|| refuse("more bytes than were asked for"))?;
@@ -93,13 +107,17 @@ impl Scan {
         while !rest.is_empty() {
             if self.literal_left > 0 {
                 let taken = usize::try_from(self.literal_left).unwrap_or(usize::MAX).min(rest.len());
-                rest = rest.get(taken..).unwrap_or_default();
+                rest = rest.get_mut(taken..).unwrap_or_default();
                 self.literal_left =
                     self.literal_left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
                 continue;
             }
-            let Some((b, tail)) = rest.split_first() else { break };
+            let Some((b, tail)) = rest.split_first_mut() else { break };
             rest = tail;
+            if self.after_code && !b.is_ascii() {
+                *b = b' ';
+            }
+            self.after_code = *b == b']';
             self.line_byte(*b)?;
         }
         Ok(())
@@ -112,6 +130,12 @@ impl Scan {
         }
         if self.head.len() < HEAD_BYTES {
             self.head.push(b);
+            if self.head.eq_ignore_ascii_case(METADATA) {
+                return Err(refuse("metadata that nobody asked for"));
+            }
+        }
+        if self.spells_date(b) && is_fetch(&self.head) {
+            return Err(refuse("a date that nobody asked for"));
         }
         self.open_count = self.open_count.saturating_add(usize::from(b == b'('));
         if self.open_count > OPEN_MAX {
@@ -135,6 +159,15 @@ impl Scan {
             _ => Tail::Other,
         };
         Ok(())
+    }
+
+    fn spells_date(&mut self, b: u8) -> bool {
+        let goes_on = |at: usize| DATE.get(at).is_some_and(|letter| letter.eq_ignore_ascii_case(&b));
+        self.date_letters = match self.date_letters {
+            at if goes_on(at) => at.saturating_add(1),
+            _ => usize::from(goes_on(0)),
+        };
+        self.date_letters == DATE.len()
     }
 
     fn literal(&mut self, size: u64) -> io::Result<()> {
@@ -170,7 +203,7 @@ impl<S: Duplex> AsyncRead for Guarded<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        let new = buf.filled().get(before..).unwrap_or_default();
+        let new = buf.filled_mut().get_mut(before..).unwrap_or_default();
         Poll::Ready(this.scan.check(new))
     }
 }
@@ -195,7 +228,27 @@ mod tests {
 
     fn scan(max: u64, pieces: &[&[u8]]) -> io::Result<()> {
         let mut scan = Scan::new(max, 1_000_000);
-        pieces.iter().try_for_each(|p| scan.check(p))
+        pieces.iter().try_for_each(|p| scan.check(&mut p.to_vec()))
+    }
+
+    #[test]
+    fn what_the_parser_panics_at_does_not_reach_it() {
+        for line in ["* 1 FETCH (UID 1 INTERNALDATE NIL)\r\n", "* 1 fetch (iinternaldate NIL)\r\n"] {
+            assert!(scan(10, &[line.as_bytes()]).is_err(), "{line}");
+        }
+        assert!(scan(10, &[b"* 1 FETCH (INTERNAL", b"DATE NIL)\r\n"]).is_err());
+        assert!(
+            scan(40, &[b"* 1 FETCH (BODY[] {12}\r\nINTERNALDATE)\r\n"]).is_ok(),
+            "a mail may speak of it"
+        );
+        assert!(scan(10, &[b"* metadata INBOX \xff\r\n"]).is_err());
+        let mut scan = Scan::new(40, 1_000);
+        let mut first = b"* OK [ALERT]".to_vec();
+        let mut second = "é*\r\n* 1 FETCH (BODY[] {3}\r\n]é)\r\n".as_bytes().to_vec();
+        scan.check(&mut first).unwrap();
+        scan.check(&mut second).unwrap();
+        assert_eq!(first, b"* OK [ALERT]");
+        assert_eq!(second, b" \xa9*\r\n* 1 FETCH (BODY[] {3}\r\n]\xc3\xa9)\r\n", "literals are as they were");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub fn check_body(header: &Header, from: &mut impl Read) -> Result<(), EnvelopeE
     check_part(&PartInfo { bytes: header.body_bytes, digest: header.body_digest }, from)
 }
 
-/// Compares a part of the ciphertext with the header, before anything of it is kept (PROTOCOL 18.3).
+/// Compares a part of the ciphertext with the header, before anything of it is kept (PROTOCOL 17.3).
 ///
 /// # Errors
 /// Another length or digest, or the reader failed.

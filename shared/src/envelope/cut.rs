@@ -1,4 +1,4 @@
-//! How a body is cut into parts, each small enough for one mail (PROTOCOL 18). Every mail of a part has the whole signed
+//! How a body is cut into parts, each small enough for one mail (PROTOCOL 17). Every mail of a part has the whole signed
 //! header, so each is authenticated by itself and none has to come first.
 
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use crate::id::Hasher;
 use crate::limits::{CHUNK_BYTES, PARTS_MAX_COUNT};
 use crate::spans::Span;
 
-/// The index of a mail that has the header alone (PROTOCOL 18.6).
+/// The index of a mail that has the header alone (PROTOCOL 17.6).
 pub(super) const HEAD_ALONE: u32 = u32::MAX;
 
 /// What an attachment brings of its envelope's body.

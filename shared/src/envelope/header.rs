@@ -125,7 +125,7 @@ pub fn seal_head(
     seal_part_head(new, (&Cut::whole(new.body), Some(0)), key, recipients, signer, rng)
 }
 
-/// As [`seal_head`], for a mail with one part of a cut body, or with none of them (PROTOCOL 18.1, 18.6). The attachment is
+/// As [`seal_head`], for a mail with one part of a cut body, or with none of them (PROTOCOL 17.1, 17.6). The attachment is
 /// these bytes and then the part's.
 ///
 /// # Errors
@@ -274,7 +274,7 @@ impl RawHead {
     /// What of the body follows, by the index before it, which nothing signs: a part has to have its own digest.
     ///
     /// # Errors
-    /// The header has no part of this index. Parts beyond those of the body may come to be (PROTOCOL 18.8).
+    /// The header has no part of this index. Parts beyond those of the body may come to be (PROTOCOL 17.8).
     pub fn brings(&self, header: &Header) -> Result<Brings, EnvelopeError> {
         let unknown = EnvelopeError::Contradiction { why: "the part's index is not in the header" };
         match (header.parts.as_slice(), self.part_index) {

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::id::{EnvelopeId, Label};
 use crate::spans::Spans;
 
-/// Says which bytes of an order's body have not come: they are to be mailed again, and no others (PROTOCOL 18.5).
+/// Says which bytes of an order's body have not come: they are to be mailed again, and no others (PROTOCOL 17.5).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct PartsWanted {

@@ -564,7 +564,7 @@ impl SimBox {
         post.delete(&self.reader(), handle.0);
     }
 
-    /// PROTOCOL 18.3: what a part brought is saved, or its order dealt with, before its mail goes.
+    /// PROTOCOL 17.3: what a part brought is saved, or its order dealt with, before its mail goes.
     fn check_part(&self, order: EnvelopeId, part: PartFacts) {
         let saved = self.saved_state();
         let transfer = saved.transfers.iter().find(|t| t.body == part.body);

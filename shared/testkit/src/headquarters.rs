@@ -455,7 +455,7 @@ impl Store {
         }
     }
 
-    /// Parts that an agent lacks go out again, if its order still counts (PROTOCOL 18.7).
+    /// Parts that an agent lacks go out again, if its order still counts (PROTOCOL 17.7).
     fn take_ask(&mut self, now: UnixMillis, agent: &AgentId, ask: &PartsWanted) {
         let Self { outbox, campaigns, .. } = self;
         let Some(out) = outbox.iter_mut().find(|out| out.envelope == ask.order) else { return };
@@ -682,7 +682,7 @@ impl Store {
         }
     }
 
-    /// The order that was just queued goes in parts. Who may hold some is asked first (PROTOCOL 18.6).
+    /// The order that was just queued goes in parts. Who may hold some is asked first (PROTOCOL 17.6).
     fn send_in_parts(&mut self, body: Digest, agents: &[AgentId]) {
         let Some(out) = self.outbox.last_mut() else { return };
         out.body = Some(body);

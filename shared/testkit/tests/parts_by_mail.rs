@@ -1,5 +1,5 @@
 //! A bundle of 5 MB through mail servers that take mails of 1 MB, with all programs that ship: cut into parts, some of which get lost on
-//! their way, asked for and mailed again, to all who lack them at once (PROTOCOL 18). Needs what `scripts/mail-lab` needs.
+//! their way, asked for and mailed again, to all who lack them at once (PROTOCOL 17). Needs what `scripts/mail-lab` needs.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

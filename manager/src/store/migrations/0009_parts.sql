@@ -1,4 +1,4 @@
--- Bodies that go in parts (PROTOCOL 18), and how large a mail may be on the way to a domain.
+-- Bodies that go in parts (PROTOCOL 17), and how large a mail may be on the way to a domain.
 ALTER TABLE recipients ADD COLUMN wanted BLOB;                              -- spans of the body that are still to be mailed; NULL: all of it
 ALTER TABLE recipients ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;      -- times in a row that the relay did not take it
 ALTER TABLE recipients ADD COLUMN mail_bytes INTEGER NOT NULL DEFAULT 0;    -- about the size of its mails

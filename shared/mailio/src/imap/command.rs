@@ -60,7 +60,7 @@ impl<S: Duplex> Wire<S> {
     }
 
     /// Shows the next response to `read` (its type has no public name, so it cannot be returned). The end of
-    /// the connection is an error, as are a parser's panics (`INTERNALDATE NIL` makes imap-proto 0.17.0 panic).
+    /// the connection is an error, as are panics of its parser beyond those that [`Guarded`] keeps from it.
     pub(crate) async fn next<T>(
         &mut self,
         phase: &'static str,
