@@ -309,7 +309,9 @@ impl Shell {
     /// Looks at every mail that is there. Returns how many have left the mailbox.
     async fn poll(&mut self) -> Result<u64, RunError> {
         let first = self.poll_one(Which::First).await?;
-        Ok(first.saturating_add(self.poll_one(Which::Second).await?))
+        let second = self.poll_one(Which::Second).await?;
+        self.feed(Event::MailAhead { ahead: false }).await?;
+        Ok(first.saturating_add(second))
     }
 
     async fn poll_one(&mut self, which: Which) -> Result<u64, RunError> {
@@ -327,6 +329,7 @@ impl Shell {
             }
         };
         let before = self.inbox.disposed;
+        self.feed(Event::MailAhead { ahead: true }).await?;
         for mail in found {
             self.alive.step();
             let taken = tokio::select! {

@@ -37,6 +37,8 @@ pub struct AgentCore {
     pub(crate) testing: Option<EnvelopeId>,
     /// The order whose parts are being put together.
     pub(crate) joining: Option<EnvelopeId>,
+    /// Mails in the mailbox are still to be read: what is missing may be among them.
+    pub(crate) mail_ahead: bool,
     /// The report that the mail has in its hands.
     posting: Option<ReportSeq>,
     /// What is known of the devices for as long as the agent runs.
@@ -57,6 +59,7 @@ impl AgentCore {
             reading: false,
             testing: None,
             joining: None,
+            mail_ahead: false,
             posting: None,
             memory: Memory::default(),
         }
@@ -147,6 +150,7 @@ impl AgentCore {
             Event::Restored { order, result } => {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
             }
+            Event::MailAhead { ahead } => self.mail_ahead = ahead,
             Event::KeysMade { order, result } => self.keys_made(now, order, result),
             Event::Watching { devices, head, last } => {
                 self.watching(now, &devices, head, last);
@@ -178,6 +182,7 @@ impl AgentCore {
         }
         self.testing = None;
         self.joining = None;
+        self.mail_ahead = false;
         self.tidy_parts(out);
         let jobs = self.state.jobs().map(|job| job.order);
         out.push(Effect::Tidy {

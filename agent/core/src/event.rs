@@ -177,6 +177,11 @@ pub enum Event {
         /// What they want.
         wishes: Vec<Wish>,
     },
+    /// A look at the mailbox has begun to be read, or has been read to its end. Over a thin line hours may lie between.
+    MailAhead {
+        /// Mails are still to be read.
+        ahead: bool,
+    },
     /// Answers [`Effect::MakeKeys`](crate::Effect::MakeKeys).
     KeysMade {
         /// The order.

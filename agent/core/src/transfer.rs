@@ -275,6 +275,9 @@ impl AgentCore {
 
     /// PROTOCOL 17.5
     fn ask_for_parts(&mut self, now: UnixMillis) {
+        if self.mail_ahead {
+            return;
+        }
         let first = self.profile.rules.ask_parts_after;
         let outbox = &self.state.outbox;
         let mut asks = Vec::new();
@@ -378,7 +381,8 @@ impl AgentCore {
     pub(crate) fn transfer_wake(&self) -> Option<UnixMillis> {
         let wakes = self.state.transfers.iter().map(|t| {
             let over = t.facts.expires.plus(core::time::Duration::from_millis(1));
-            let waits = self.joining.is_none() && (t.is_complete() || t.asks < ASKS_MAX_COUNT);
+            let asks = t.asks < ASKS_MAX_COUNT && !self.mail_ahead;
+            let waits = self.joining.is_none() && (t.is_complete() || asks);
             let waits = waits && !self.state.outbox.holds_ask(t.facts.id);
             if waits { t.next_try.min(over) } else { over }
         });

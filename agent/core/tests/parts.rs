@@ -360,6 +360,19 @@ fn only_what_is_missing_is_asked_for_when_nothing_has_come_for_a_while() {
 }
 
 #[test]
+fn nothing_is_asked_for_while_it_may_be_in_the_mailbox() {
+    let mut site = Site::new();
+    site.mail(10, 5, Some(part(0)));
+    site.mail(10, 5, None);
+    site.feed(Event::MailAhead { ahead: true });
+    site.poll();
+    site.pass(MINUTE * 60 * 5);
+    assert_eq!(site.asks(), [], "the line is thin, and the next mail large");
+    site.feed(Event::MailAhead { ahead: false });
+    assert_eq!(site.asks().len(), 1);
+}
+
+#[test]
 fn requests_get_rarer_and_end_with_the_order() {
     let mut site = Site::new();
     site.mail(10, 5, Some(part(0)));
