@@ -10,7 +10,7 @@ mod outcome;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use agent_core::{AgentCore, Effect, Event, Profile};
+use agent_core::{AgentCore, Effect, Event, MailboxStand, Profile};
 use mailio::{MailSettings, Mailbox, Progress, Timeouts};
 use service::Service;
 use shared::device::DeviceName;
@@ -310,7 +310,7 @@ impl Shell {
     async fn poll(&mut self) -> Result<u64, RunError> {
         let first = self.poll_one(Which::First).await?;
         let second = self.poll_one(Which::Second).await?;
-        self.feed(Event::MailAhead { ahead: false }).await?;
+        self.feed(Event::MailboxStands { stand: MailboxStand::Read }).await?;
         Ok(first.saturating_add(second))
     }
 
@@ -329,7 +329,7 @@ impl Shell {
             }
         };
         let before = self.inbox.disposed;
-        self.feed(Event::MailAhead { ahead: true }).await?;
+        self.feed(Event::MailboxStands { stand: MailboxStand::Ahead }).await?;
         for mail in found {
             self.alive.step();
             let taken = tokio::select! {

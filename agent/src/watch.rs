@@ -15,6 +15,7 @@ use agent_core::{Event, Look, LookFault};
 use drivers::{Depth, Device, DevicesError, Drivers, ProfileError, Profiles, read_devices};
 use shared::Label;
 use shared::device::{DeviceName, Observation};
+use shared::panics::caught_while;
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -241,14 +242,18 @@ impl Asker {
 }
 
 async fn ask(drivers: &Drivers, device: &Device, depth: Depth) -> Result<Box<Observation>, LookFault> {
-    let asked = tokio::time::timeout(LOOK_LIMIT, drivers.poll(device, depth, now)).await;
+    let asked = tokio::time::timeout(LOOK_LIMIT, caught_while(drivers.poll(device, depth, now))).await;
     match asked {
-        Ok(Ok(mut seen)) => {
+        Ok(None) => {
+            tracing::error!(device = %device.name, "The driver panicked at what the device says");
+            Err(LookFault { silence: false, why: Label::lossy("its answer makes no sense to the driver") })
+        }
+        Ok(Some(Ok(mut seen))) => {
             seen.class = device.class.unwrap_or(seen.class);
             seen.bound();
             Ok(Box::new(seen))
         }
-        Ok(Err(fault)) => {
+        Ok(Some(Err(fault))) => {
             tracing::debug!(device = %device.name, %fault, "A look failed");
             Err(LookFault { silence: fault.is_silence(), why: Label::lossy(&fault.to_string()) })
         }

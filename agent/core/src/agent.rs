@@ -6,7 +6,7 @@ use shared::{EnvelopeId, UnixMillis};
 
 use crate::busy::BootId;
 use crate::effect::{Effect, ReadFor};
-use crate::event::{Event, PostResult};
+use crate::event::{Event, MailboxStand, PostResult};
 use crate::facts::{JunkReason, ModulesFound};
 use crate::install::{End, Install, Signal, Surroundings, Turn};
 use crate::limits::{ENROL_FIRST, ENROL_LONGEST, OWED_MAX_COUNT, back_off};
@@ -37,8 +37,7 @@ pub struct AgentCore {
     pub(crate) testing: Option<EnvelopeId>,
     /// The order whose parts are being put together.
     pub(crate) joining: Option<EnvelopeId>,
-    /// Mails in the mailbox are still to be read: what is missing may be among them.
-    pub(crate) mail_ahead: bool,
+    pub(crate) mailbox: MailboxStand,
     /// The report that the mail has in its hands.
     posting: Option<ReportSeq>,
     /// What is known of the devices for as long as the agent runs.
@@ -59,7 +58,7 @@ impl AgentCore {
             reading: false,
             testing: None,
             joining: None,
-            mail_ahead: false,
+            mailbox: MailboxStand::Read,
             posting: None,
             memory: Memory::default(),
         }
@@ -150,7 +149,7 @@ impl AgentCore {
             Event::Restored { order, result } => {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
             }
-            Event::MailAhead { ahead } => self.mail_ahead = ahead,
+            Event::MailboxStands { stand } => self.mailbox = stand,
             Event::KeysMade { order, result } => self.keys_made(now, order, result),
             Event::Watching { devices, head, last } => {
                 self.watching(now, &devices, head, last);
@@ -182,7 +181,7 @@ impl AgentCore {
         }
         self.testing = None;
         self.joining = None;
-        self.mail_ahead = false;
+        self.mailbox = MailboxStand::Read;
         self.tidy_parts(out);
         let jobs = self.state.jobs().map(|job| job.order);
         out.push(Effect::Tidy {

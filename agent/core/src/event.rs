@@ -178,9 +178,9 @@ pub enum Event {
         wishes: Vec<Wish>,
     },
     /// A look at the mailbox has begun to be read, or has been read to its end. Over a thin line hours may lie between.
-    MailAhead {
-        /// Mails are still to be read.
-        ahead: bool,
+    MailboxStands {
+        /// Which of the two.
+        stand: MailboxStand,
     },
     /// Answers [`Effect::MakeKeys`](crate::Effect::MakeKeys).
     KeysMade {
@@ -267,6 +267,15 @@ pub enum OpenFault {
     Mail(JunkReason),
     /// This box is to blame (disk full): the mail stays and is tried again.
     Local(Label),
+}
+
+/// How far the mailbox has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailboxStand {
+    /// Mails are still to be read: what is missing may be among them.
+    Ahead,
+    /// To its end, as it was when it was looked at.
+    Read,
 }
 
 /// Why a part was not kept.

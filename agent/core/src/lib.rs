@@ -40,7 +40,9 @@ mod wish;
 pub use agent::AgentCore;
 pub use busy::{Before, BootId, InUse, Lease, LeaseEnd, Running};
 pub use effect::{Disposal, Effect, Outgoing, ReadFor};
-pub use event::{Compared, Event, InspectFault, OpenFault, PartFault, PostResult, ScriptEnd, StageFault};
+pub use event::{
+    Compared, Event, InspectFault, MailboxStand, OpenFault, PartFault, PostResult, ScriptEnd, StageFault,
+};
 pub use facts::{
     BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, PartFacts, Payload,
 };

@@ -9,7 +9,7 @@ use shared::{Digest, EnvelopeId, Label, Spans, UnixMillis};
 
 use crate::agent::AgentCore;
 use crate::effect::{Disposal, Effect};
-use crate::event::{OpenFault, PartFault};
+use crate::event::{MailboxStand, OpenFault, PartFault};
 use crate::facts::{EnvelopeFacts, JunkReason, MailHandle, PartFacts, Payload};
 use crate::install::End;
 use crate::limits::{ASK_LONGEST, ASKS_MAX_COUNT, JOIN_AGAIN, TRANSFERS_MAX_COUNT, back_off};
@@ -275,7 +275,7 @@ impl AgentCore {
 
     /// PROTOCOL 17.5
     fn ask_for_parts(&mut self, now: UnixMillis) {
-        if self.mail_ahead {
+        if self.mailbox == MailboxStand::Ahead {
             return;
         }
         let first = self.profile.rules.ask_parts_after;
@@ -381,7 +381,7 @@ impl AgentCore {
     pub(crate) fn transfer_wake(&self) -> Option<UnixMillis> {
         let wakes = self.state.transfers.iter().map(|t| {
             let over = t.facts.expires.plus(core::time::Duration::from_millis(1));
-            let asks = t.asks < ASKS_MAX_COUNT && !self.mail_ahead;
+            let asks = t.asks < ASKS_MAX_COUNT && self.mailbox == MailboxStand::Read;
             let waits = self.joining.is_none() && (t.is_complete() || asks);
             let waits = waits && !self.state.outbox.holds_ask(t.facts.id);
             if waits { t.next_try.min(over) } else { over }

@@ -12,8 +12,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use agent_core::{
-    AgentCore, BillDays, BootId, Effect, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, ModulesFound,
-    OpenFault, PartFacts, PartFault, Payload, PostResult, Profile, Program, Rules, State,
+    AgentCore, BillDays, BootId, Effect, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, MailboxStand,
+    ModulesFound, OpenFault, PartFacts, PartFault, Payload, PostResult, Profile, Program, Rules, State,
 };
 use proptest::prelude::*;
 use shared::keys::{OpeningKey, SigningKey};
@@ -364,11 +364,11 @@ fn nothing_is_asked_for_while_it_may_be_in_the_mailbox() {
     let mut site = Site::new();
     site.mail(10, 5, Some(part(0)));
     site.mail(10, 5, None);
-    site.feed(Event::MailAhead { ahead: true });
+    site.feed(Event::MailboxStands { stand: MailboxStand::Ahead });
     site.poll();
     site.pass(MINUTE * 60 * 5);
     assert_eq!(site.asks(), [], "the line is thin, and the next mail large");
-    site.feed(Event::MailAhead { ahead: false });
+    site.feed(Event::MailboxStands { stand: MailboxStand::Read });
     assert_eq!(site.asks().len(), 1);
 }
 

@@ -1,14 +1,11 @@
 //! One IMAP command and its answer: sent in one write, read to the tagged line, whose status is checked.
 
-use core::future::Future;
-use core::pin::pin;
-use core::task::Poll;
 use core::time::Duration;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use async_imap::Client;
 use async_imap::imap_proto::{Response, Status};
+use shared::panics::caught_while;
 use tokio::io::{AsyncWriteExt, BufWriter};
 use zeroize::Zeroizing;
 
@@ -67,8 +64,11 @@ impl<S: Duplex> Wire<S> {
         limit: Duration,
         read: impl FnOnce(&Response<'_>) -> T,
     ) -> Result<T, NetError> {
-        let response = unpanicked(self.client.read_response());
-        match limited(&self.host, phase, limit, response).await? {
+        let read_response = async {
+            let panicked = || io::Error::new(io::ErrorKind::InvalidData, "the IMAP parser panicked");
+            caught_while(self.client.read_response()).await.unwrap_or_else(|| Err(panicked()))
+        };
+        match limited(&self.host, phase, limit, read_response).await? {
             Ok(Some(response)) => Ok(read(response.parsed())),
             Ok(None) => Err(NetError::Closed { host: self.host.clone(), phase, text: String::new() }),
             // Parse errors quote the whole buffer, which may be a mail.
@@ -202,15 +202,4 @@ fn step(
 pub(crate) fn odd(host: &str, phase: &'static str, expected: &'static str, found: &str) -> MailError {
     let found = clean(found, 160);
     NetError::Protocol { host: host.to_owned(), phase, expected, found }.into()
-}
-
-async fn unpanicked<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let mut work = pin!(work);
-    core::future::poll_fn(move |cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| {
-            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the IMAP parser panicked")))
-        })
-    })
-    .await
 }

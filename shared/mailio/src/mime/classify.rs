@@ -1,9 +1,8 @@
 //! Decides by headers alone what a mail is, before a byte of its body is downloaded. A hint, not a proof:
 //! anyone can write these headers, and whether a mail is really ours only its seal tells.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use mail_parser::MessageParser;
+use shared::panics::caught;
 use shared::{EnvelopeId, MailAddress};
 
 use crate::mime::header::Headers;
@@ -134,7 +133,7 @@ fn decoded<T>(
     let mut block = format!("{name}: ").into_bytes();
     block.extend(raw.iter().map(|b| if matches!(b, b'\r' | b'\n' | 0) { b' ' } else { *b }));
     block.extend_from_slice(b"\r\n\r\n");
-    catch_unwind(AssertUnwindSafe(|| read(&MessageParser::new().parse_headers(&block)?))).ok().flatten()
+    caught(|| read(&MessageParser::new().parse_headers(&block)?)).flatten()
 }
 
 #[cfg(test)]
