@@ -151,7 +151,7 @@ struct EnrolArgs {
 }
 
 fn main() -> ExitCode {
-    shared::panics::end_the_process();
+    service::panics::end_the_process();
     let cli = Cli::parse();
     match (start_log(&cli).and_then(|()| work(cli)), say::unwritten()) {
         (Ok(_), Some(err)) => {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use agent_core::{Event, Look, LookFault};
 use drivers::{Depth, Device, DevicesError, Drivers, ProfileError, Profiles, read_devices};
+use service::panics::caught_while;
 use shared::Label;
 use shared::device::{DeviceName, Observation};
-use shared::panics::caught_while;
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;

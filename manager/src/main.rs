@@ -5,6 +5,6 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
-    shared::panics::end_the_process();
+    service::panics::end_the_process();
     cli::main()
 }

@@ -17,7 +17,6 @@ pub mod invitation;
 pub mod keys;
 pub mod limits;
 pub mod message;
-pub mod panics;
 pub mod path;
 pub mod reading;
 pub mod rekey;

@@ -1,5 +1,5 @@
 //! What a daemon says to systemd: that it is ready, what it does, that it is alive, that it stops; and its log
-//! in the form that the journal reads. Callers: `run` of `agent` and of `manager`.
+//! in the form that the journal reads. Callers: `run` of `agent` and of `manager`. And [`panics`]: what a program makes of them.
 //!
 //! It opens no connections but the one to `$NOTIFY_SOCKET`, knows nothing of mail and decides nothing. Started
 //! by a person or by anything else than systemd, a daemon says nothing here and logs as a program does.
@@ -7,6 +7,7 @@
 
 pub mod journal;
 mod notify;
+pub mod panics;
 mod watchdog;
 
 use std::convert::Infallible;

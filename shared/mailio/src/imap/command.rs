@@ -5,7 +5,7 @@ use std::io;
 
 use async_imap::Client;
 use async_imap::imap_proto::{Response, Status};
-use shared::panics::caught_while;
+use service::panics::caught_while;
 use tokio::io::{AsyncWriteExt, BufWriter};
 use zeroize::Zeroizing;
 

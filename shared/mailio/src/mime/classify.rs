@@ -2,7 +2,7 @@
 //! anyone can write these headers, and whether a mail is really ours only its seal tells.
 
 use mail_parser::MessageParser;
-use shared::panics::caught;
+use service::panics::caught;
 use shared::{EnvelopeId, MailAddress};
 
 use crate::mime::header::Headers;

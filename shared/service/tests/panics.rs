@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 
-use shared::panics::{caught, end_the_process};
+use service::panics::{caught, end_the_process};
 
 const CHILD: &str = "MAILFLEET_PANICS";
 
