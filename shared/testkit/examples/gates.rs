@@ -1,5 +1,6 @@
 //! What a gate is worth: a bad release goes out to a simulated fleet in waves, over mail that loses some, under three rules.
-//! Prints how many boxes it has reached, and how many it has broken, before the campaign stopped.
+//! Prints how many boxes it has reached and how many are dead before the campaign stopped, and how many of the others have failed:
+//! rolled back, or at the old version still because the order got lost.
 //!
 //!   cargo run --release -p testkit --example gates -- [AGENTS]     10000 by default
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a program for figures")]
@@ -70,8 +71,8 @@ fn main() {
     let count = std::env::args().nth(1).map_or(10_000, |word| word.parse().unwrap());
     println!("{count} boxes; waves of {WAVES}; each gate: 95% verified, at most 5% failed (and 5% silent)\n");
     println!(
-        "{:<4}  {:<24}  {:<20}  {:>7}  {:>6}  {:>11}  {:>5}  {:>5}  END",
-        "BAD", "HARM", "RULE", "REACHED", "DEAD", "ROLLED BACK", "WAVES", "HOURS"
+        "{:<4}  {:<24}  {:<20}  {:>7}  {:>6}  {:>6}  {:>5}  {:>5}  END",
+        "BAD", "HARM", "RULE", "REACHED", "DEAD", "FAILED", "WAVES", "HOURS"
     );
     for bad_percent in [5, 20, 50] {
         for (harm_name, harm) in HARMS {
@@ -88,7 +89,7 @@ fn main() {
                     hours += 1;
                 }
                 println!(
-                    "{bad_percent:>3}%  {harm_name:<24}  {rule:<20}  {:>7}  {:>6}  {:>11}  {:>5}  {hours:>5}  {}",
+                    "{bad_percent:>3}%  {harm_name:<24}  {rule:<20}  {:>7}  {:>6}  {:>6}  {:>5}  {hours:>5}  {}",
                     world.reached(0),
                     world.dead(),
                     world.in_state(0, TargetState::Failed).len(),
