@@ -14,8 +14,8 @@ use shared::{EnvelopeId, MailAddress, UnixMillis};
 
 use super::alert_out::{BY_MAIL, mail_next};
 use super::flights::{Fleet, Flights, Landed, Rate};
-use super::mail_in::apply;
 use super::parts::{Cuts, Narrowed, Refusal, choose, gone_out, narrow};
+use super::taken::apply;
 use super::undelivered::{Undelivered, log_text, once_more, remailed, trouble};
 use super::watched::MAIL_OUT;
 use super::{DaemonError, Shared};
