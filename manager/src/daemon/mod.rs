@@ -8,6 +8,8 @@ mod answers;
 mod carry;
 mod devices_in;
 mod flights;
+mod letter;
+mod line;
 mod mail_in;
 mod mail_out;
 mod opening;
