@@ -5,20 +5,24 @@ use std::time::{Duration, Instant};
 
 use mailio::{MailSettings, Outgoing, SendError, Sender, Sent};
 use manager_core::parts::Load;
-use shared::EnvelopeId;
+use shared::envelope::SealError;
 use tokio::task::JoinSet;
 
 use super::SHORTEST;
+use super::line::UnderWay;
 use crate::store::Due;
 
 /// A relay that has refused a connection beside another, or all, is not asked for more than one for so long.
 const CROWDED_FOR: Duration = Duration::from_secs(3_600);
 
+/// More than these never go in one turn.
+const TOKENS_MAX_COUNT: u32 = 64;
+
 /// The mails on their way. Dropping it ends their connections.
 #[derive(Default)]
 pub(super) struct Flights {
     tasks: JoinSet<Landed>,
-    envelopes: Vec<EnvelopeId>,
+    under_way: UnderWay,
 }
 
 /// A mail that was offered to the relay.
@@ -27,47 +31,62 @@ pub(super) struct Landed {
     pub(super) due: Due,
     pub(super) load: Load,
     pub(super) attachment_bytes: u64,
-    pub(super) result: Result<Vec<Sent>, SendError>,
+    pub(super) result: Result<Vec<Sent>, NotSent>,
+}
+
+/// Why no recipient of a mail has a result.
+pub(super) enum NotSent {
+    /// There is no mail.
+    Unsealed(SealError),
+    /// The way out.
+    Failed(SendError),
 }
 
 impl Flights {
     pub(super) fn count(&self) -> usize {
-        self.envelopes.len()
+        self.tasks.len()
     }
 
-    /// The envelopes in the mails.
-    pub(super) fn envelopes(&self) -> &[EnvelopeId] {
-        &self.envelopes
+    /// Whom the mails are for.
+    pub(super) fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
+    /// Has a mail made, on another core, and sent. `due` is added to those under way.
     pub(super) fn begin(
         &mut self,
         mut sender: Sender,
-        mail: Outgoing,
+        make: impl FnOnce() -> Result<Outgoing, SealError> + Send + 'static,
         (due, load): (Due, Load),
         attachment_bytes: u64,
     ) {
-        self.envelopes.push(due.envelope);
+        self.under_way.add(&due);
         self.tasks.spawn(async move {
-            let result = sender.send(&mail).await;
+            let result = match unpanicked(tokio::task::spawn_blocking(make).await) {
+                Ok(mail) => sender.send(&mail).await.map_err(NotSent::Failed),
+                Err(err) => Err(NotSent::Unsealed(err)),
+            };
             Landed { sender, due, load, attachment_bytes, result }
         });
     }
 
-    /// The next one that the relay has answered; `None` if none is on its way.
-    pub(super) async fn next(&mut self) -> Option<Landed> {
-        match self.tasks.join_next().await? {
-            Ok(landed) => {
-                self.envelopes.retain(|envelope| *envelope != landed.due.envelope);
-                Some(landed)
-            }
-            // Nobody ends these tasks: it was a panic, and goes on being one.
-            Err(err) => match err.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => None,
-            },
+    /// Those that the relay has answered: at least one, or none if none is on its way.
+    pub(super) async fn next(&mut self) -> Vec<Landed> {
+        let mut joined: Vec<_> = self.tasks.join_next().await.into_iter().collect();
+        while let Some(next) = self.tasks.try_join_next() {
+            joined.push(next);
         }
+        let landed: Vec<Landed> = joined.into_iter().map(unpanicked).collect();
+        for Landed { due, .. } in &landed {
+            self.under_way.remove(due);
+        }
+        landed
     }
+}
+
+/// What a task gave. Nobody ends tasks: what ends one is a panic, and goes on being one.
+fn unpanicked<T>(joined: Result<T, tokio::task::JoinError>) -> T {
+    joined.unwrap_or_else(|err| std::panic::resume_unwind(err.into_panic()))
 }
 
 /// The connections to the relay.
@@ -139,16 +158,26 @@ impl Rate {
     /// Completes when a mail may go. May be dropped and called again.
     pub(super) async fn ready(&mut self) {
         loop {
-            let now = Instant::now();
-            let refill = now.duration_since(self.at).as_secs_f64() * self.per_minute / 60.0;
-            self.tokens = (self.tokens + refill).min(self.per_minute);
-            self.at = now;
+            self.refill();
             if self.tokens >= 1.0 {
                 return;
             }
             let missing = Duration::from_secs_f64((1.0 - self.tokens) * 60.0 / self.per_minute);
             tokio::time::sleep(missing.max(SHORTEST)).await;
         }
+    }
+
+    /// How many mails may go now.
+    pub(super) fn tokens(&mut self) -> usize {
+        self.refill();
+        (1..=TOKENS_MAX_COUNT).take_while(|n| f64::from(*n) <= self.tokens).count()
+    }
+
+    fn refill(&mut self) {
+        let now = Instant::now();
+        let refill = now.duration_since(self.at).as_secs_f64() * self.per_minute / 60.0;
+        self.tokens = (self.tokens + refill).min(self.per_minute);
+        self.at = now;
     }
 
     /// A mail goes.

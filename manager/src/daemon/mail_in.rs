@@ -1,39 +1,33 @@
-//! Mail in: looks, fetches what can be ours, keeps and applies it in one transaction, and only then lets go
-//! of the mails (PROTOCOL 10.4).
+//! Mail in: looks, fetches what can be ours in windows, keeps and applies each window in one transaction, and only then lets
+//! go of the mails (PROTOCOL 10.4). While a window is opened (`opening`), the next one is fetched.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mailio::{Bounce, Class, Disposal, FetchError, Found, MailKey, Mailbox};
 use manager_core::consent::token_in;
-use manager_core::enrol::{EnrolDecision, decide};
-use manager_core::rekey::Belief;
-use manager_core::{Applied, TargetEvent};
-use shared::limits::REPORT_MAX_BYTES;
-use shared::message::{EnrolRequest, Progress, Report, Standing, Step, VersionReport};
-use shared::{AgentId, EnvelopeId, UnixMillis};
-
-use super::devices_in::{self, From};
-use super::people::{self, Reply};
-use super::undelivered::take_line;
-use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
-use super::watched::MAIL_IN;
-use super::{DaemonError, Shared, carry};
-use super::{parts, rekey};
-use crate::store::{NewReport, OrderKind, Sender, Store, Tx, TxResult};
-use crate::system::now;
 use shared::error::chain;
+use shared::limits::REPORT_MAX_BYTES;
 
-/// Mails looked at in one go, and so in one transaction.
+use super::opening::{self, Mail, Opening};
+use super::people::{self, Reply};
+use super::taken::{take_attachment, take_bounce};
+use super::watched::MAIL_IN;
+use super::{DaemonError, Shared};
+use crate::store::Store;
+use crate::system::now;
+
+/// Mails looked at in one go, by their headers. They are deleted in one go too, which a mail server does at once for a
+/// thousand as slowly as for one: some go through the whole folder each time.
+const LOOK: usize = 1_000;
+
+/// Mails of one transaction.
 const WINDOW: usize = 200;
 
-/// Attachments held in memory before they are kept: one largest report more than this. Anyone who knows the
-/// address can fill the mailbox; he must not fill the memory.
+/// Attachments of a window held in memory before they are kept: one largest report more than this, and as much of the
+/// window before. Anyone who knows the address can fill the mailbox; he must not fill the memory.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-
-/// An enrolment is answered at most so often: a repeated request must not make us a mail gun.
-const ANSWER_PAUSE: Duration = Duration::from_secs(600);
 
 /// The loop's hands.
 pub(super) struct MailIn {
@@ -43,12 +37,29 @@ pub(super) struct MailIn {
 }
 
 /// What a mail brought.
-enum Incoming {
+pub(super) enum Incoming {
     Attachment(Vec<u8>),
     Bounce(Bounce),
     /// A person's mail with a token of ours.
     Reply(Reply),
     Junk(String),
+}
+
+/// Where the time of a look went. Fetching and opening overlap; the time of opening is that of all cores together.
+#[derive(Default)]
+struct Spent {
+    fetch: Duration,
+    open: Duration,
+    keep: Duration,
+    delete: Duration,
+}
+
+impl Spent {
+    fn say(&self, mails: usize) {
+        let [fetch_ms, open_ms, keep_ms, delete_ms] =
+            [self.fetch, self.open, self.keep, self.delete].map(|time| time.as_millis());
+        tracing::debug!(mails, fetch_ms, open_ms, keep_ms, delete_ms, "a look at the mailbox");
+    }
 }
 
 impl Incoming {
@@ -74,31 +85,84 @@ impl MailIn {
         let mut count = 0u64;
         loop {
             self.shared.works(MAIL_IN);
-            let found = self.mailbox.look(WINDOW).await?;
+            let mut spent = Spent::default();
+            let began = Instant::now();
+            let found = self.mailbox.look(LOOK).await?;
+            spent.fetch = began.elapsed();
             let fresh: Vec<Found> = found.into_iter().filter(|mail| !disposed.contains(&mail.key)).collect();
             if fresh.is_empty() {
                 return Ok(count);
             }
-            let (incoming, failed) = self.fetch_some(fresh).await;
-            let stuck = incoming.is_empty();
-            count = count.saturating_add(incoming.len() as u64);
-            let disposals = self.take(incoming)?;
-            self.mailbox.dispose(&disposals).await?;
+            let mut disposals = Vec::new();
+            let taken = self.take_in(fresh, &mut disposals, &mut spent).await;
+            count = count.saturating_add(disposals.len() as u64);
+            // What was kept can go, even if something else has failed.
+            let began = Instant::now();
+            let let_go = self.mailbox.dispose(&disposals).await;
+            spent.delete = began.elapsed();
+            spent.say(disposals.len());
+            taken?;
+            let_go?;
+            if disposals.is_empty() {
+                return Ok(count);
+            }
             disposed.extend(disposals.into_iter().map(|(key, _)| key));
-            match failed {
-                Some(err) => return Err(err),
-                None if stuck => return Ok(count),
-                None => {}
+        }
+    }
+
+    /// Fetches, opens and keeps these mails, window by window; `disposals` get what becomes of those that are kept. What was
+    /// fetched before a failure counts: a mailbox that fails at every hundredth mail gets emptied all the same.
+    async fn take_in(
+        &mut self,
+        mails: Vec<Found>,
+        disposals: &mut Vec<(MailKey, Disposal)>,
+        spent: &mut Spent,
+    ) -> Result<(), DaemonError> {
+        let mut mails = mails.into_iter();
+        let mut before: Option<Opening> = None;
+        loop {
+            let began = Instant::now();
+            let (window, failed) = self.fetch_some(&mut mails).await;
+            spent.fetch = spent.fetch.saturating_add(began.elapsed());
+            let senders = self.store.read(|tx| opening::senders(tx, &window))?;
+            let opening = Opening::begin(&self.shared, senders, window);
+            if let Some(before) = before.replace(opening) {
+                disposals.extend(self.keep(before, spent).await?);
+            }
+            if failed.is_some() || mails.len() == 0 {
+                if let Some(last) = before.take() {
+                    disposals.extend(self.keep(last, spent).await?);
+                }
+                return failed.map_or(Ok(()), Err);
             }
         }
     }
 
-    /// Fetches as many of these mails as fit in the memory set aside for them. What was fetched before a
-    /// failure counts: a mailbox that fails at every hundredth mail gets emptied all the same.
-    async fn fetch_some(&mut self, mails: Vec<Found>) -> (Vec<(MailKey, Incoming)>, Option<DaemonError>) {
+    async fn keep(
+        &mut self,
+        opening: Opening,
+        spent: &mut Spent,
+    ) -> Result<Vec<(MailKey, Disposal)>, DaemonError> {
+        let (mails, time) = opening.done().await;
+        spent.open = spent.open.saturating_add(time);
+        let began = Instant::now();
+        let disposals = self.take(mails)?;
+        spent.keep = spent.keep.saturating_add(began.elapsed());
+        Ok(disposals)
+    }
+
+    /// Fetches the next of these mails, as many as fit in a window and in the memory set aside for it.
+    async fn fetch_some(
+        &mut self,
+        mails: &mut std::vec::IntoIter<Found>,
+    ) -> (Vec<(MailKey, Incoming)>, Option<DaemonError>) {
         let mut incoming = Vec::new();
         let mut held_bytes = 0usize;
-        for mail in mails {
+        let next = mails.as_slice().iter().take(WINDOW);
+        self.mailbox
+            .read_ahead(&next.filter(|mail| matches!(mail.class, Class::Ours(_))).collect::<Vec<_>>())
+            .await;
+        for mail in mails.take(WINDOW) {
             self.shared.works(MAIL_IN);
             match self.fetch(&mail).await {
                 Ok(Some(content)) => {
@@ -159,14 +223,14 @@ impl MailIn {
     }
 
     /// Keeps and applies a window of mails, all or none. Gives what becomes of them.
-    fn take(&mut self, incoming: Vec<(MailKey, Incoming)>) -> Result<Vec<(MailKey, Disposal)>, DaemonError> {
+    fn take(&mut self, mails: Vec<Mail>) -> Result<Vec<(MailKey, Disposal)>, DaemonError> {
         let now = now();
         let shared = &self.shared;
         let disposals = self.store.write(|tx| {
             let mut disposals = Vec::new();
-            for (key, content) in incoming {
+            for Mail { key, content, tried } in mails {
                 let disposal = match content {
-                    Incoming::Attachment(bytes) => take_attachment(tx, shared, &bytes, now)?,
+                    Incoming::Attachment(bytes) => take_attachment(tx, shared, &bytes, tried, now)?,
                     Incoming::Bounce(bounce) => take_bounce(tx, shared, &bounce, now)?,
                     Incoming::Reply(reply) => people::take_reply(tx, shared, &reply, now)?,
                     Incoming::Junk(why) => {
@@ -180,247 +244,4 @@ impl MailIn {
         })?;
         Ok(disposals)
     }
-}
-
-fn take_attachment(tx: &Tx<'_>, shared: &Shared, bytes: &[u8], now: UnixMillis) -> TxResult<Disposal> {
-    let junk = |why: String| {
-        tracing::info!(why, "refused a mail");
-        tx.log(now, "", &format!("refused a mail: {why}")).map(|()| Disposal::Junk)
-    };
-    let sender = match claimed_sender(bytes) {
-        Ok(sender) => sender,
-        Err(err) => return junk(chain(&err)),
-    };
-    let Some(sender) = tx.sender(sender)? else {
-        if shared.config.listens_only {
-            return junk("of an agent that was not introduced here".to_owned());
-        }
-        return match open_stranger(bytes, &shared.keys.open) {
-            Ok((opened, request)) => enrol(tx, shared, &opened, &request, now),
-            Err(err) => junk(chain(&err)),
-        };
-    };
-    match open_report(bytes, &shared.keys.open, &sender.key) {
-        // PROTOCOL 8.7
-        Ok(opened)
-            if shared.config.listens_only
-                && !matches!(opened.report, Report::Faults(_) | Report::Counters(_)) =>
-        {
-            junk(format!("from {}: no fault and no counters, and this manager only listens", sender.agent))
-        }
-        Ok(Opened { report: Report::Enrol(request), envelope, sequence, sender, message }) => {
-            let opened =
-                Opened { report: Report::Enrol(request.clone()), envelope, sequence, sender, message };
-            enrol(tx, shared, &opened, &request, now)
-        }
-        Ok(opened) => match belief(&sender, opened.sequence, now) {
-            Belief::Not => junk(format!("from {}: signed by a key that was replaced", sender.agent)),
-            belief => take_report(tx, shared, &sender, &opened, belief, now).map(|()| Disposal::Done),
-        },
-        Err(err) => junk(format!("from {}: {}", sender.agent, chain(&err))),
-    }
-}
-
-/// What a report of this sender is worth.
-fn belief(sender: &Sender, sequence: u64, now: UnixMillis) -> Belief {
-    sender.former.map_or(Belief::Whole, |(_, key)| key.belief(sequence, now))
-}
-
-/// Keeps a report, and applies it to every campaign that it can be about.
-fn take_report(
-    tx: &Tx<'_>,
-    shared: &Shared,
-    sender: &Sender,
-    opened: &Opened,
-    belief: Belief,
-    now: UnixMillis,
-) -> TxResult<()> {
-    let agent = &sender.agent;
-    let answers = answers(&opened.report);
-    let kept = tx.keep_report(&NewReport {
-        agent,
-        envelope: opened.envelope,
-        sequence: opened.sequence,
-        received_at: now,
-        answers,
-        message: &opened.message,
-    })?;
-    if !kept {
-        return match &opened.report {
-            Report::Faults(faults) => devices_in::copy_came(tx, agent, faults, now),
-            _ => Ok(()),
-        };
-    }
-    tx.heard_under(agent, sender.former.map(|(number, _)| number), opened.sequence, now)?;
-    // PROTOCOL 13.6: a late one counts as one that all others have overtaken.
-    let sequence = if belief == Belief::Whole { opened.sequence } else { 0 };
-    tx.heard(agent, sequence, versions(&opened.report), now)?;
-    let from = From { agent, envelope: opened.envelope, sequence, now };
-    match &opened.report {
-        Report::Standing(standing) => stands(tx, agent, sequence, standing, now)?,
-        Report::Rekeyed(rekeyed) => rekey::take(tx, shared, sender, rekeyed, now)?,
-        // No campaign is about devices.
-        Report::Faults(faults) => return devices_in::take_faults(tx, shared, from, faults),
-        Report::Counters(counters) => return devices_in::take_counters(tx, from, counters),
-        Report::Progress(Progress { order, step: Step::Received }) => parts::arrived(tx, agent, *order)?,
-        Report::Ended(ended) => parts::arrived(tx, agent, ended.order)?,
-        Report::Parts(ask) => parts::take_ask(tx, shared, agent, ask, now)?,
-        Report::Enrol(_)
-        | Report::Progress(_)
-        | Report::Versions(_)
-        | Report::Cancelled(_)
-        | Report::Fetch(_)
-        | Report::Tested(_) => {}
-    }
-    let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence };
-    for id in tx.campaigns_of(agent, answers)? {
-        apply(tx, shared, id, agent, &event, now)?;
-    }
-    Ok(())
-}
-
-/// Notes how an agent stands to us.
-fn stands(tx: &Tx<'_>, agent: &AgentId, sequence: u64, standing: &Standing, now: UnixMillis) -> TxResult<()> {
-    if !tx.stands(agent, sequence, standing)? {
-        return Ok(());
-    }
-    let trust = standing.trust_version;
-    let text = match standing.unheard_since {
-        Some(since) => format!("has had no heartbeat since {since}: possible freeze (trust version {trust})"),
-        None => format!("hears the manager (trust version {trust})"),
-    };
-    if standing.unheard_since.is_some() {
-        tracing::warn!(%agent, text, "possible freeze");
-    }
-    tx.log(now, agent.as_str(), &text)
-}
-
-/// Applies an event to one target and saves what it changed.
-pub(super) fn apply(
-    tx: &Tx<'_>,
-    shared: &Shared,
-    id: manager_core::CampaignId,
-    agent: &AgentId,
-    event: &TargetEvent,
-    now: UnixMillis,
-) -> TxResult<()> {
-    let Some(mut campaign) = tx.campaign_for(id, agent)? else { return Ok(()) };
-    let before = campaign.targets.get(agent).cloned();
-    if campaign.apply(now, agent, event) == Applied::Changed
-        && let Some(target) = campaign.targets.get(agent)
-    {
-        carry::save_changed(tx, shared, id, agent, before.as_ref(), target, now)?;
-        // A mail that was to be sent again some day has nobody who waits for it.
-        if target.state.is_end() && before.is_some_and(|before| !before.state.is_end()) {
-            tx.drop_queued(id, core::slice::from_ref(agent))?;
-        }
-    }
-    Ok(())
-}
-
-fn answers(report: &Report) -> Option<EnvelopeId> {
-    match report {
-        Report::Enrol(_) => None,
-        Report::Progress(progress) => Some(progress.order),
-        Report::Ended(ended) => Some(ended.order),
-        Report::Versions(versions) => versions.query,
-        Report::Cancelled(answer) => Some(answer.order),
-        Report::Rekeyed(rekeyed) => Some(rekeyed.order),
-        Report::Counters(counters) => counters.query,
-        Report::Fetch(fetch) => Some(fetch.schedule),
-        Report::Tested(tested) => Some(tested.order),
-        Report::Parts(ask) => Some(ask.order),
-        Report::Standing(_) | Report::Faults(_) => None,
-    }
-}
-
-fn versions(report: &Report) -> Option<&VersionReport> {
-    match report {
-        Report::Ended(ended) => Some(&ended.versions),
-        Report::Versions(versions) => Some(&versions.versions),
-        Report::Enrol(_)
-        | Report::Progress(_)
-        | Report::Cancelled(_)
-        | Report::Standing(_)
-        | Report::Rekeyed(_)
-        | Report::Faults(_)
-        | Report::Counters(_)
-        | Report::Fetch(_)
-        | Report::Parts(_)
-        | Report::Tested(_) => None,
-    }
-}
-
-/// Decides about an enrolment request; the request is signed by the key inside it.
-fn enrol(
-    tx: &Tx<'_>,
-    shared: &Shared,
-    opened: &Opened,
-    request: &EnrolRequest,
-    now: UnixMillis,
-) -> TxResult<Disposal> {
-    let enrolment = tx.enrolment(&request.agent)?;
-    let agent = request.agent.as_str();
-    match decide(enrolment.as_ref(), request, now) {
-        EnrolDecision::Accept if tx.key_is_taken(opened.sender, &request.seal_key, &request.agent)? => {
-            tx.log(now, agent, "enrolment refused: its key is another agent's (was a home copied?)")?;
-            Ok(Disposal::Junk)
-        }
-        EnrolDecision::Accept => {
-            replaced(tx, request, now)?;
-            tx.enrol(request, opened.sender, now)?;
-            // Also the finished ones: the operator may retry them.
-            for id in tx.all_campaigns_of(&request.agent)? {
-                apply(tx, shared, id, &request.agent, &TargetEvent::Reenrolled, now)?;
-            }
-            tx.log(now, agent, &format!("enrolled, reads its mail at {}", request.mail))?;
-            tracing::info!(agent, "enrolled");
-            rekey::confirm_keys(tx, shared, &request.agent, now).map(|()| Disposal::Done)
-        }
-        EnrolDecision::AnswerAgain => {
-            let last = tx.last_order_at(&request.agent, OrderKind::Enrolled)?;
-            if last.is_some_and(|last| now.since(last) < ANSWER_PAUSE) {
-                return Ok(Disposal::Done);
-            }
-            rekey::confirm_keys(tx, shared, &request.agent, now).map(|()| Disposal::Done)
-        }
-        EnrolDecision::Refuse(why) => {
-            tracing::warn!(agent, %why, "enrolment refused");
-            tx.log(now, agent, &format!("enrolment refused: {why}"))?;
-            Ok(Disposal::Junk)
-        }
-    }
-}
-
-/// With another key it is another box, which knows nothing of the old one's devices.
-fn replaced(tx: &Tx<'_>, request: &EnrolRequest, now: UnixMillis) -> TxResult<()> {
-    let known = tx.agent(&request.agent)?.and_then(|agent| agent.sign_key);
-    if known.is_none_or(|key| key.to_bytes() == request.sign_key) {
-        return Ok(());
-    }
-    tx.counters_of_replaced(&request.agent)?;
-    let ended = tx.end_faults_of_replaced(&request.agent, now)?;
-    if ended > 0 {
-        let text = format!("its box is another one: {ended} open faults of the old one are taken for over");
-        tx.log(now, request.agent.as_str(), &text)?;
-    }
-    Ok(())
-}
-
-/// A bounce counts only for a recipient of the envelope that it names (PROTOCOL 8.4).
-fn take_bounce(tx: &Tx<'_>, shared: &Shared, bounce: &Bounce, now: UnixMillis) -> TxResult<Disposal> {
-    let Some(envelope) = bounce.envelope else { return Ok(Disposal::Junk) };
-    if let Some(addressee) = tx.alert_of(envelope)? {
-        let text: Vec<&str> = bounce.recipients.iter().map(|recipient| recipient.text.as_str()).collect();
-        tx.log(now, "", &format!("an alert bounced ({addressee}): {}", text.join("; ")))?;
-        return Ok(Disposal::Done);
-    }
-    let mut ours = false;
-    for recipient in &bounce.recipients {
-        for about in tx.recipients_at(envelope, &recipient.address, now)? {
-            ours = true;
-            take_line(tx, shared, envelope, recipient, &about, now)?;
-        }
-    }
-    Ok(if ours { Disposal::Done } else { Disposal::Junk })
 }

@@ -1,30 +1,28 @@
-//! Mail out: seals a header over a kept body for the recipients that are due, hands the mail to the relay,
-//! and writes down what the relay said of each. Unknown outcomes are sent again under the same envelope ID.
+//! Mail out: has a mail made of each order that is due (`letter`), hands it to the relay, and writes down what the relay said of
+//! each recipient. Unknown outcomes are sent again under the same envelope ID.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailio::{Attachment, AutoKind, Outgoing, SendError, Sent};
+use mailio::{SendError, Sent};
 use manager_core::TargetEvent;
 use manager_core::delivery::{Cause, Trouble, next_try};
 use manager_core::parts::Load;
-use shared::envelope::{NewHeader, seal_head, seal_part_head};
-use shared::{EnvelopeId, MailAddress, UnixMillis};
+use shared::error::chain;
+use shared::{MailAddress, UnixMillis};
 
 use super::alert_out::{BY_MAIL, mail_next};
-use super::flights::{Fleet, Flights, Landed, Rate};
-use super::mail_in::apply;
+use super::flights::{Fleet, Flights, Landed, NotSent, Rate};
+use super::letter::Letter;
+use super::line::Line;
 use super::parts::{Cuts, Narrowed, Refusal, choose, gone_out, narrow};
+use super::taken::apply;
 use super::undelivered::{Undelivered, log_text, once_more, remailed, trouble};
 use super::watched::MAIL_OUT;
 use super::{DaemonError, Shared};
-use crate::store::{BodyPlace, BodyRecord, Due, Recipient, RecipientOutcome, Store, Tx, TxResult};
-use crate::system::{now, rng};
-use shared::error::chain;
-
-const NOTE: &str = "This mail carries a sealed order of a mailfleet manager for the machines that read this mailbox.\n\
-                    It is not meant for people: please leave it in place.\n";
+use crate::store::{BodyRecord, Due, Recipient, RecipientOutcome, Store, Tx, TxResult};
+use crate::system::now;
 
 /// The loop's hands.
 pub(super) struct MailOut {
@@ -54,29 +52,27 @@ impl MailOut {
         let (mut count, mut failed) = (0u64, None);
         // Dropped with this pass: what is on its way then was written down as tried.
         let mut flights = Flights::default();
+        let (mut line, mut landed) = (Line::default(), Vec::new());
         loop {
-            let mut next = None;
-            if failed.is_none() && flights.count() < self.fleet.width() {
-                next = self.store.read(|tx| tx.next_due_beside(now(), flights.envelopes()))?;
-            }
             self.shared.works(MAIL_OUT);
-            match next {
-                Some(due) if due.expires <= now() => {
-                    count = count.saturating_add(1);
-                    self.note(&due, Load::Whole, |_| Answer::Expired)?;
-                }
-                Some(_) => tokio::select! {
-                    () = self.rate.ready() => {
-                        self.rate.take();
-                        count = count.saturating_add(1);
-                        self.begin(&mut flights)?;
-                    }
-                    Some(landed) = flights.next() => failed = failed.or(self.landed(landed)?),
-                },
-                None => match flights.next().await {
-                    Some(landed) => failed = failed.or(self.landed(landed)?),
-                    None => break,
-                },
+            let mut answered = Vec::new();
+            for landed in landed.drain(..) {
+                let (mail, err) = self.landed(landed)?;
+                answered.push(mail);
+                failed = failed.or(err);
+            }
+            let room = if failed.is_none() { self.fleet.width().saturating_sub(flights.count()) } else { 0 };
+            let most = room.min(self.rate.tokens());
+            let turn = self.turn(&answered, (most, room), &mut line, &flights)?;
+            count = count.saturating_add(turn.dealt_with);
+            for claimed in turn.claimed {
+                self.rate.take();
+                self.begin(claimed, &mut flights)?;
+            }
+            tokio::select! {
+                () = self.rate.ready(), if turn.more => {}
+                some = flights.next(), if flights.count() > 0 => landed = some,
+                else => break,
             }
         }
         match failed {
@@ -85,44 +81,96 @@ impl MailOut {
         }
     }
 
-    /// Hands the next mail to a connection. Read anew: while this loop waited for its turn, an operator may have cancelled.
-    fn begin(&mut self, flights: &mut Flights) -> Result<(), DaemonError> {
-        let claimed = self.store.write(|tx| claim(tx, &self.shared, now(), flights.envelopes()))?;
-        let Some((due, body, load)) = claimed else { return Ok(()) };
-        let mail = self.compose(&due, &body, load, Addresses::of(&due.recipients).all)?;
+    /// Writes down, in one transaction, what became of mails, and that the relay is about to be asked about at most so many others, of
+    /// those for which there is room.
+    fn turn(
+        &mut self,
+        answered: &[Answered],
+        (most, room): (usize, usize),
+        line: &mut Line,
+        flights: &Flights,
+    ) -> Result<Turn, DaemonError> {
+        let (at, shared, mut turn) = (now(), &self.shared, Turn::default());
+        // Looks first: a write that has nothing to do would wait for the other loops and wake the disk.
+        let next = if room > 0 && answered.is_empty() {
+            self.store.read(|tx| line.next(tx, at, flights.under_way()))?
+        } else {
+            None
+        };
+        if let Some(due) = &next {
+            line.back(due);
+            turn.more = most == 0;
+        }
+        if answered.is_empty() && (next.is_none() || turn.more) {
+            return Ok(turn);
+        }
+        self.store.write(|tx| {
+            for Answered { due, load, answers } in answered {
+                for (recipient, answer) in due.recipients.iter().zip(answers) {
+                    note_one(tx, shared, (due, *load), recipient, answer.clone(), at)?;
+                }
+            }
+            let mut under_way = flights.under_way().clone();
+            while turn.claimed.len() < room {
+                let Some(due) = line.next(tx, at, &under_way)? else { break };
+                if due.expires <= at {
+                    for recipient in &due.recipients {
+                        note_one(tx, shared, (&due, Load::Whole), recipient, Answer::Expired, at)?;
+                    }
+                } else if turn.claimed.len() < most {
+                    let claimed = claim(tx, shared, due, at)?;
+                    under_way.add(&claimed.due);
+                    turn.claimed.push(claimed);
+                } else {
+                    line.back(&due);
+                    turn.more = true;
+                    break;
+                }
+                turn.dealt_with = turn.dealt_with.saturating_add(1);
+            }
+            Ok(())
+        })?;
+        Ok(turn)
+    }
+
+    /// Hands a mail to a connection.
+    fn begin(&mut self, claimed: Claimed, flights: &mut Flights) -> Result<(), DaemonError> {
+        let Claimed { due, body, load } = claimed;
         tracing::debug!(envelope = %due.envelope, recipients = due.recipients.len(), "sending");
-        flights.begin(self.fleet.sender(), mail, (due, load), body.sealed.bytes);
+        let (to, bytes) = (Addresses::of(&due.recipients).all, body.sealed.bytes);
+        let letter = Letter::new(&self.shared, &mut self.cuts, (&due, load), body, to)?;
+        flights.begin(self.fleet.sender(), move || letter.seal(), (due, load), bytes);
         Ok(())
     }
 
-    /// Writes down what became of a mail. Gives the error of a connection that says nothing about this mail.
-    fn landed(&mut self, landed: Landed) -> Result<Option<SendError>, DaemonError> {
+    /// What became of each recipient of a mail; with the error of a connection that says nothing about this mail.
+    fn landed(&mut self, landed: Landed) -> Result<(Answered, Option<SendError>), DaemonError> {
         let Landed { sender, due, load, attachment_bytes, result } = landed;
-        let due = &due;
-        match result {
+        let count = due.recipients.len();
+        let (answers, failed) = match result {
             Ok(results) => {
                 self.fleet.worked(sender);
                 self.sent = self.sent.saturating_add(1);
                 let addresses = Addresses::of(&due.recipients);
                 let of = |at| addresses.place(at).and_then(|place| results.get(place));
-                self.note(due, load, |at| answer(of(at), attachment_bytes))?;
+                ((0..count).map(|at| answer(of(at), attachment_bytes)).collect(), None)
             }
+            Err(NotSent::Unsealed(err)) => return Err(err.into()),
             // No way of sending this mail will ever work: its recipients learn so, the others go on.
-            Err(err @ SendError::TooLarge { limit_bytes, .. }) => {
+            Err(NotSent::Failed(err @ SendError::TooLarge { limit_bytes, .. })) => {
                 self.fleet.worked(sender);
                 let trouble = Trouble { cause: Cause::TooBig, text: chain(&err) };
                 tracing::error!(envelope = %due.envelope, %trouble, "mail is too large");
-                self.note(due, load, |_| Answer::Impossible(trouble.clone(), limit_bytes))?;
+                (vec![Answer::Impossible(trouble, limit_bytes); count], None)
             }
-            Err(err) => {
+            Err(NotSent::Failed(err)) => {
                 self.fleet.failed();
                 let trouble = Trouble { cause: Cause::Other, text: chain(&err) };
                 let at = now().plus(self.shared.config.retry_min);
-                self.note(due, load, |_| Answer::LaterAt(trouble.clone(), at))?;
-                return Ok(Some(err));
+                (vec![Answer::LaterAt(trouble, at); count], Some(err))
             }
-        }
-        Ok(None)
+        };
+        Ok((Answered { due, load, answers }, failed))
     }
 
     /// Mails the alerts that are due, after the orders: an order may be what ends a fault.
@@ -157,70 +205,35 @@ impl MailOut {
     pub(super) async fn close(&mut self) {
         self.fleet.close().await;
     }
+}
 
-    fn compose(
-        &mut self,
-        due: &Due,
-        body: &BodyRecord,
-        load: Load,
-        to: Vec<MailAddress>,
-    ) -> Result<Outgoing, DaemonError> {
-        let header = NewHeader {
-            id: due.envelope,
-            created: due.created,
-            expires: due.expires,
-            sequence: due.sequence,
-            body: body.sealed,
-        };
-        let recipients: Vec<_> = due.recipients.iter().map(|r| r.seal_key.clone()).collect();
-        let keys = &self.shared.keys;
-        let file = |name| self.shared.home.bodies().join(name);
-        let head = match (load, &body.place) {
-            (Load::Part { part_bytes, .. } | Load::Head { part_bytes }, BodyPlace::File(name)) => {
-                let part = if let Load::Part { index, .. } = load { Some(index) } else { None };
-                let cut = self.cuts.get(due.body, &file(name), part_bytes)?;
-                seal_part_head(&header, (cut, part), &body.key, &recipients, &keys.order, &mut rng())?
-            }
-            _ => seal_head(&header, &body.key, &recipients, &keys.order, &mut rng())?,
-        };
-        // PROTOCOL 11.5: an agent that does not know the order key yet learns of it here.
-        let head = [keys.introduction.as_slice(), &head].concat();
-        let attachment = match (&body.place, load) {
-            (BodyPlace::Here(bytes), _) => Attachment::Bytes([head.as_slice(), bytes].concat()),
-            (BodyPlace::File(name), Load::Whole) => Attachment::HeadAndFile { head, file: file(name) },
-            (BodyPlace::File(name), Load::Part { span, .. }) => {
-                let (from, bytes) = (span.from, span.bytes());
-                Attachment::HeadAndSlice { head, file: file(name), from, bytes }
-            }
-            (BodyPlace::File(_), Load::Head { .. }) => Attachment::Bytes(head),
-        };
-        Ok(Outgoing {
-            from: self.shared.config.mail.address.clone(),
-            to,
-            envelope: due.envelope,
-            subject: "order".to_owned(),
-            note: NOTE.to_owned(),
-            date: now(),
-            in_reply_to: None,
-            auto: AutoKind::Generated,
-            attachment,
-        })
-    }
+/// What a turn of the loop has done.
+#[derive(Default)]
+struct Turn {
+    claimed: Vec<Claimed>,
+    /// Envelopes, those that had expired included.
+    dealt_with: u64,
+    /// Another could go, if it were not too soon.
+    more: bool,
+}
 
-    /// Writes down, in one transaction, what became of each recipient, by its place.
-    fn note(&mut self, due: &Due, load: Load, answer: impl Fn(usize) -> Answer) -> Result<(), DaemonError> {
-        let at = now();
-        self.store.write(|tx| {
-            for (place, recipient) in due.recipients.iter().enumerate() {
-                note_one(tx, &self.shared, (due, load), recipient, answer(place), at)?;
-            }
-            Ok(())
-        })?;
-        Ok(())
-    }
+/// An order that the relay is about to be asked about, as the store has it.
+struct Claimed {
+    due: Due,
+    body: BodyRecord,
+    load: Load,
+}
+
+/// A mail that the relay was asked about.
+struct Answered {
+    due: Due,
+    load: Load,
+    /// For each of its recipients.
+    answers: Vec<Answer>,
 }
 
 /// What became of a mail for one recipient.
+#[derive(Clone)]
 enum Answer {
     /// The relay has taken it.
     Taken,
@@ -274,15 +287,9 @@ impl Addresses {
     }
 }
 
-/// Takes the next order that is due and writes down that the relay is about to be asked. Whoever cancels
-/// after this knows that the order may be out there; whoever cancelled before it has stopped it.
-fn claim(
-    tx: &Tx<'_>,
-    shared: &Shared,
-    at: UnixMillis,
-    flying: &[EnvelopeId],
-) -> TxResult<Option<(Due, BodyRecord, Load)>> {
-    let Some(mut due) = tx.next_due_beside(at, flying)? else { return Ok(None) };
+/// Writes down that the relay is about to be asked. Whoever cancels after this knows that the order may be out there; whoever
+/// cancelled before it has stopped it.
+fn claim(tx: &Tx<'_>, shared: &Shared, mut due: Due, at: UnixMillis) -> TxResult<Claimed> {
     let body = tx.body(due.body)?;
     let (load, mail_bytes) = choose(tx, shared, &mut due, &body, at)?;
     for recipient in &mut due.recipients {
@@ -292,7 +299,7 @@ fn claim(
             apply(tx, shared, id, &recipient.agent, &TargetEvent::Trying(due.envelope), at)?;
         }
     }
-    Ok(Some((due, body, load)))
+    Ok(Claimed { due, body, load })
 }
 
 fn note_one(

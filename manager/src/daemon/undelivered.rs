@@ -7,8 +7,8 @@ use manager_core::{CampaignId, TargetEvent};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::Shared;
-use super::mail_in::apply;
 use super::parts::{Narrowed, Refusal, narrow};
+use super::taken::apply;
 use crate::store::{Bounced, MailedAgain, OrderKind, RecipientOutcome, Tx, TxResult};
 
 /// A mail that one agent did not get.

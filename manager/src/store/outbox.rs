@@ -1,7 +1,5 @@
 //! Sealed bodies, and the orders that are to be mailed: one row per envelope, one per recipient.
 
-use std::collections::BTreeSet;
-
 use manager_core::CampaignId;
 use manager_core::delivery::Second;
 use rusqlite::{Row, params};
@@ -15,14 +13,15 @@ use super::{Tx, TxResult};
 
 /// Begins with the few that are due: the outbox keeps the orders of years. Bundles come last: what is said in a kilobyte does not wait
 /// until gigabytes have gone out.
-pub(super) const NEXT_DUE: &str =
-    "SELECT o.* FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
-     WHERE r.state = 'queued' AND r.next_try <= ?1 AND (o.kind = 'install', o.sequence) > (?2, ?3)
-     ORDER BY o.kind = 'install', o.sequence LIMIT 1";
+pub(super) const DUE_LINE: &str =
+    "SELECT o.envelope FROM recipients r CROSS JOIN outbox o ON o.envelope = r.envelope
+     WHERE r.state = 'queued' AND r.next_try <= ?1
+     GROUP BY o.envelope ORDER BY o.kind = 'install', o.sequence LIMIT ?2";
 
-/// Orders that are passed over while others are on their way. A fleet's orders have few agents in common; if those at
-/// the head have, the rest waits for them.
-const PASSED_OVER_MAX_COUNT: usize = 64;
+pub(super) const DUE_OF: &str =
+    "SELECT r.agent, r.attempts, r.failures, r.wanted, r.second, a.mail, a.fallback_mail, a.seal_key
+     FROM recipients r JOIN agents a ON a.id = r.agent
+     WHERE r.envelope = ?1 AND r.state = 'queued' AND r.next_try <= ?2 ORDER BY r.agent";
 
 pub(super) const NEXT_TRY: &str = "SELECT min(next_try) FROM recipients WHERE state = 'queued'";
 
@@ -289,43 +288,30 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The next order with recipients that are due, the oldest first; `None` if nothing is due.
+    /// The orders with recipients that are due, at most so many, in the order in which they are to be mailed.
     ///
     /// # Errors
     /// The database's, or a bad row.
-    pub fn next_due(&self, now: UnixMillis) -> TxResult<Option<Due>> {
-        self.next_due_beside(now, &[])
-    }
-
-    /// [`Tx::next_due`] beside those that are on their way: no agent's order may overtake one before it, which may be
-    /// the schedule that it waits for (PROTOCOL 15.8).
-    ///
-    /// # Errors
-    /// The database's, or a bad row.
-    pub fn next_due_beside(&self, now: UnixMillis, flying: &[EnvelopeId]) -> TxResult<Option<Due>> {
-        let (mut above, mut waits) = ((false, -1), BTreeSet::new());
-        for _ in 0..PASSED_OVER_MAX_COUNT {
-            let Some(due) = self.next_due_above(now, above)? else { return Ok(None) };
-            let behind = due.recipients.iter().any(|recipient| waits.contains(&recipient.agent));
-            if !behind && !flying.contains(&due.envelope) {
-                return Ok(Some(due));
-            }
-            above = (due.kind == OrderKind::Install, i64::try_from(due.sequence).unwrap_or(i64::MAX));
-            waits.extend(due.recipients.into_iter().map(|recipient| recipient.agent));
+    pub fn due_line(&self, now: UnixMillis, most: usize) -> TxResult<Vec<EnvelopeId>> {
+        let mut statement = self.0.prepare_cached(DUE_LINE)?;
+        let mut rows = statement.query(params![now.0, i64::try_from(most).unwrap_or(i64::MAX)])?;
+        let mut line = Vec::new();
+        while let Some(row) = rows.next()? {
+            line.push(envelope(row, "envelope")?);
         }
-        Ok(None)
+        Ok(line)
     }
 
-    fn next_due_above(&self, now: UnixMillis, (install, above): (bool, i64)) -> TxResult<Option<Due>> {
-        let mut statement = self.0.prepare_cached(NEXT_DUE)?;
-        let mut rows = statement.query(params![now.0, install, above])?;
+    /// An order with its recipients that are due; `None` if there are none.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn due_of(&self, envelope: EnvelopeId, now: UnixMillis) -> TxResult<Option<Due>> {
+        let mut statement = self.0.prepare_cached("SELECT * FROM outbox WHERE envelope = ?1")?;
+        let mut rows = statement.query([envelope.0])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let mut due = due(row)?;
-        let mut statement = self.0.prepare_cached(
-            "SELECT r.agent, r.attempts, r.failures, r.wanted, r.second, a.mail, a.fallback_mail, a.seal_key
-             FROM recipients r JOIN agents a ON a.id = r.agent
-             WHERE r.envelope = ?1 AND r.state = 'queued' AND r.next_try <= ?2 ORDER BY r.agent",
-        )?;
+        let mut statement = self.0.prepare_cached(DUE_OF)?;
         let mut rows = statement.query(params![due.envelope.0, now.0])?;
         while let Some(row) = rows.next()? {
             let (mail, second) = address_in_use(row)?;
@@ -341,7 +327,15 @@ impl Tx<'_> {
                 wanted: wanted.map(|bytes| cbor("wanted", &bytes)).transpose()?,
             });
         }
-        Ok(Some(due))
+        Ok((!due.recipients.is_empty()).then_some(due))
+    }
+
+    /// The first of [`Tx::due_line`].
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn next_due(&self, now: UnixMillis) -> TxResult<Option<Due>> {
+        self.due_line(now, 1)?.first().map_or(Ok(None), |envelope| self.due_of(*envelope, now))
     }
 
     /// When the next recipient is due.
@@ -487,6 +481,14 @@ impl Tx<'_> {
             self.0
                 .query_row("SELECT count(*) FROM recipients WHERE state = 'queued'", [], |row| row.get(0))?;
         u64::try_from(n).map_err(|err| bad("count", err))
+    }
+}
+
+impl Due {
+    /// True for a bundle: everything else goes before it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.kind == OrderKind::Install
     }
 }
 

@@ -111,7 +111,7 @@ fn what_the_mail_loops_ask_all_day_does_not_look_through_years_of_orders() {
             .unwrap();
         rows.map(|row| row.unwrap() + "\n").collect()
     };
-    for sql in [outbox::NEXT_DUE, outbox::DROP_QUEUED, outbox::NEXT_TRY] {
+    for sql in [outbox::DUE_LINE, outbox::DUE_OF, outbox::DROP_QUEUED, outbox::NEXT_TRY] {
         let plan = plan(sql);
         assert!(!plan.contains("SCAN o\n") && !plan.contains("SCAN recipients\n"), "{sql}\n{plan}");
         assert!(!plan.contains("SCAN outbox\n") && !plan.contains("SCAN r\n"), "{sql}\n{plan}");

@@ -8,6 +8,7 @@
 //! Never sent: SEARCH (one line of 200,000 numbers is parsed in quadratic time), ESEARCH and BINARY (their
 //! answers are parse errors).
 
+pub(crate) mod ahead;
 pub(crate) mod command;
 pub(crate) mod folder;
 pub(crate) mod idle;

@@ -179,6 +179,19 @@ impl Mailbox {
         }
     }
 
+    /// Reads small ones of these mails at once, for the [`Mailbox::fetch`] of each that follows: whoever is to read hundreds saves
+    /// as many commands. It holds up to 4 MiB of them in memory, until the next call or look.
+    pub async fn read_ahead(&mut self, mails: &[&Found]) {
+        match &mut self.backend {
+            Backend::Imap(inbox) => {
+                let mails: Vec<_> = mails.iter().map(|mail| (&mail.key, mail.size)).collect();
+                inbox.read_ahead(&mails).await;
+            }
+            // Reading a file is no command, and POP3 has none for several mails.
+            Backend::Pop3(_) | Backend::Local(_) => {}
+        }
+    }
+
     /// Writes a mail's attachment, decoded, to `out` while it is downloaded, in constant memory. `out` may
     /// have got bytes even if this fails; they are worth nothing then.
     ///

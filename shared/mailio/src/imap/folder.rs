@@ -148,6 +148,41 @@ impl<S: Duplex> Session<S> {
         body.ok_or_else(|| self.wire.odd("FETCH", "the mail's body", "none"))
     }
 
+    /// Shows the first [`BODY_WINDOW_BYTES`] of these mails, which are `total_bytes` large together, by as few commands as
+    /// can be, in the server's order. Shows nothing of a mail that is gone.
+    pub(crate) async fn bodies(
+        &mut self,
+        uids: &[u32],
+        total_bytes: u64,
+        mut show: impl FnMut(u32, &[u8]) + Send,
+    ) -> Result<(), MailError> {
+        // Some servers give sizes that are a little wrong.
+        let slack = u64::try_from(uids.len()).unwrap_or(u64::MAX).saturating_mul(1024).saturating_add(65_536);
+        let allow = Allow {
+            literal_bytes: BODY_WINDOW_BYTES,
+            total_bytes: total_bytes.saturating_add(total_bytes / 8).saturating_add(slack),
+        };
+        for set in sets(uids) {
+            let line = format!("UID FETCH {set} (UID BODY.PEEK[]<0.{BODY_WINDOW_BYTES}>)");
+            self.wire
+                .run("FETCH", &line, allow, |response| {
+                    let Response::Fetch(_, values) = response else { return Ok(()) };
+                    let body = values.iter().find_map(|value| match value {
+                        AttributeValue::BodySection { section: None, index: None | Some(0), data } => {
+                            data.as_ref()
+                        }
+                        _ => None,
+                    });
+                    if let (Some(uid), Some(body)) = (uid_of(values), body) {
+                        show(uid, body);
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Deletes mails. Those that are gone already do no harm.
     pub(crate) async fn delete(&mut self, uids: &[u32]) -> Result<(), MailError> {
         for set in sets(uids) {
@@ -235,6 +270,26 @@ fn size_of(value: &AttributeValue<'_>) -> Option<u64> {
 
 /// Numbers as an IMAP set, runs joined: `1:3,7`.
 fn set(numbers: &[u32]) -> String {
+    runs(numbers).join(",")
+}
+
+/// [`set`] in pieces that fit a command line.
+fn sets(numbers: &[u32]) -> Vec<String> {
+    let mut sets: Vec<String> = Vec::new();
+    for run in runs(numbers) {
+        match sets.last_mut() {
+            Some(set) if set.len().saturating_add(run.len()) < SET_MAX_CHARS => {
+                set.push(',');
+                set.push_str(&run);
+            }
+            _ => sets.push(run),
+        }
+    }
+    sets
+}
+
+/// `7`, or `1:3` for those that follow each other.
+fn runs(numbers: &[u32]) -> Vec<String> {
     let sorted: BTreeSet<u32> = numbers.iter().copied().collect();
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for n in sorted {
@@ -244,13 +299,7 @@ fn set(numbers: &[u32]) -> String {
         }
     }
     let text = |(a, b): &(u32, u32)| if a == b { a.to_string() } else { format!("{a}:{b}") };
-    runs.iter().map(text).collect::<Vec<_>>().join(",")
-}
-
-/// [`set`] in pieces that fit a command line.
-fn sets(numbers: &[u32]) -> Vec<String> {
-    // A number and its comma take at most 11 characters.
-    numbers.chunks(SET_MAX_CHARS / 11).map(set).collect()
+    runs.iter().map(text).collect()
 }
 
 #[cfg(test)]
@@ -263,5 +312,8 @@ mod tests {
         assert_eq!(set(&[u32::MAX, 1]), "1,4294967295");
         let odd: Vec<u32> = (0..1000).map(|n| 4_000_000_000 + n * 2).collect();
         assert!(sets(&odd).iter().all(|s| s.len() <= SET_MAX_CHARS));
+        assert_eq!(sets(&odd).join(","), set(&odd));
+        assert_eq!(sets(&(1..=5_000).collect::<Vec<_>>()), ["1:5000"]);
+        assert_eq!(sets(&[]), Vec::<String>::new());
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::error::{ContentError, FetchError, MailError};
 use crate::faults::{Faults, may_be_one_mail};
+use crate::imap::ahead::Ahead;
 use crate::imap::folder::{BODY_WINDOW_BYTES, Row, windows};
 use crate::imap::idle::Idling;
 use crate::imap::restless::{Restless, Seen};
@@ -45,6 +46,7 @@ pub(crate) struct Inbox {
     session: Option<(Session, Instant)>,
     logins: LoginLimit,
     faults: Faults<(u32, u32)>,
+    ahead: Ahead,
     /// The session, while it listens for new mail.
     idling: Option<Idling>,
     restless: Restless,
@@ -59,6 +61,7 @@ impl Inbox {
             session: None,
             logins: LoginLimit::default(),
             faults: Faults::new(),
+            ahead: Ahead::default(),
             idling: None,
             restless: Restless::default(),
             listens: Quiet::default(),
@@ -150,6 +153,7 @@ impl Inbox {
         settings: &MailSettings,
         max: usize,
     ) -> Result<Vec<Found>, MailError> {
+        self.ahead.forget();
         let mut session = self.fresh(settings).await?;
         let validity = session.uid_validity;
         self.restless.looked(Seen { exists: session.exists, uid_next: session.uid_next });
@@ -217,6 +221,17 @@ impl Inbox {
         Some(Found::read(MailKey::uid(validity, row.uid), row.size_bytes, &headers))
     }
 
+    /// Reads small ones of these mails by few commands, so that [`Inbox::read`] has them at hand. Whatever goes wrong shows
+    /// when they are read one by one.
+    pub(crate) async fn read_ahead(&mut self, mails: &[(&MailKey, u64)]) {
+        self.ahead.forget();
+        let Some(mut session) = self.kept().await else { return };
+        match self.ahead.fill(&mut session, mails).await {
+            Ok(()) => self.session = Some((session, Instant::now())),
+            Err(err) => tracing::debug!(host = %self.place.host, %err, "reading ahead failed"),
+        }
+    }
+
     /// Reads a mail in windows; `push` returns false when it has enough.
     pub(crate) async fn read(
         &mut self,
@@ -226,6 +241,9 @@ impl Inbox {
         push: &mut (dyn FnMut(&[u8]) -> Result<bool, FetchError> + Send),
     ) -> Result<(), FetchError> {
         let (validity, uid) = key.as_uid()?;
+        if let Some(mail) = self.ahead.take((validity, uid)) {
+            return push(&mail).map(drop);
+        }
         let (mut session, size) = self.sized(settings, validity, uid).await?;
         if size > size_max_bytes {
             self.session = Some((session, Instant::now()));
