@@ -188,7 +188,7 @@ impl Preview<'_> {
         let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
         line("Mailed", times.send_at.map_or("from now on".to_owned(), |at| format!("from {at} on")));
         if let Some(terms) = self.campaign.rollout.consent {
-            let patience = std::time::Duration::from_millis(terms.patience_ms);
+            let patience = Duration::from_millis(terms.patience_ms);
             line("Administrators", format!("have {} to answer", format_duration(patience)));
         }
         let mut zones: BTreeMap<(Interval, &str), (usize, String)> = BTreeMap::new();
@@ -204,10 +204,7 @@ impl Preview<'_> {
             line("Installed first", format!("{local} ({})", show::count(*count, "agent")));
         }
         if let Some(ms) = times.defer_max_ms {
-            line(
-                "Put off by sites",
-                format!("by {} at most", format_duration(std::time::Duration::from_millis(ms))),
-            );
+            line("Put off by sites", format!("by {} at most", format_duration(Duration::from_millis(ms))));
         }
         if let Some(at) = times.expires_at {
             line("Given up", at.to_string());
@@ -332,7 +329,7 @@ pub(crate) fn gate_text(kind: WaveKind, gate: &Gate) -> String {
     if *gate == Gate::NONE {
         return "none".to_owned();
     }
-    let observe = format_duration(std::time::Duration::from_millis(gate.observe_ms));
+    let observe = format_duration(Duration::from_millis(gate.observe_ms));
     match kind {
         WaveKind::Test => format!("all verified and tested, no new grave fault for {observe}"),
         WaveKind::Customers => format!(
