@@ -1,6 +1,7 @@
 //! `agent.toml`: what an operator can set, read once at start. Unknown keys are errors, so that a slip of
 //! the pen does not pass for a setting.
 
+mod budget;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -19,6 +20,7 @@ use shared::keys::SealingKey;
 use shared::time::format_duration;
 use shared::{AgentId, Label, MailAddress};
 
+use self::budget::RawBudget;
 use crate::files::write_whole;
 use crate::limits::COPIES_MAX_COUNT;
 
@@ -161,6 +163,8 @@ struct Raw {
     rom_version_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback_inbox: Option<RawInbox>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<RawBudget>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     copy: Vec<RawCopy>,
     manager: RawManager,
@@ -239,8 +243,8 @@ const LOOK_FOR_FAULTS_DEFAULT: Duration = Duration::from_secs(60);
 const READ_COUNTERS_DEFAULT: Duration = Duration::from_secs(3_600);
 /// Once a day tells what runs out in time, and costs a thin line some kilobytes.
 const SEND_COUNTERS_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
-/// Where the bill is written nobody knows but the operator.
-const BILL_UTC_OFFSET_DEFAULT: &str = "+00:00";
+/// Where the bill is written, and a line's day begins, nobody knows but the operator.
+const UTC_OFFSET_DEFAULT: &str = "+00:00";
 /// Twenty devices fill it in about a year without mail.
 const READINGS_ROOM_DEFAULT: &str = "64 MiB";
 const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
@@ -311,6 +315,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         rom_version: None,
         rom_version_file: None,
         fallback_inbox: None,
+        budget: None,
         copy: Vec::new(),
         manager: RawManager { address: invitation.manager.to_string() },
     };
@@ -331,7 +336,7 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
         ("look_for_faults", format_duration(LOOK_FOR_FAULTS_DEFAULT)),
         ("read_counters", format_duration(READ_COUNTERS_DEFAULT)),
         ("send_counters", format_duration(SEND_COUNTERS_DEFAULT)),
-        ("bill_utc_offset", BILL_UTC_OFFSET_DEFAULT.to_owned()),
+        ("bill_utc_offset", UTC_OFFSET_DEFAULT.to_owned()),
         ("readings_room", READINGS_ROOM_DEFAULT.to_owned()),
         ("rom_version_file", ROM_VERSION_FILE_DEFAULT.to_owned()),
     ] {
@@ -348,6 +353,11 @@ pub fn new_text(invitation: &Invitation, choices: Choices) -> String {
     ] {
         let _ = writeln!(text, "# {line}");
     }
+    // No space behind the sign: it is no default, and whoever wants it takes all of it.
+    text.push_str(
+        "\n#[budget]  # what the line may carry, both ways; default: whatever comes\n#day = \"5 MiB\"\n#month = \"100 MiB\"\n\
+         #hours = \"22:00-05:00\"  # for large mails\n#utc_offset = \"+00:00\"\n",
+    );
     text.push_str("\n[manager]");
     text.push_str(manager);
     text
@@ -436,6 +446,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
             )?,
             lease_max: in_file.duration("lease_max", raw.lease_max.as_deref(), LEASE_MAX_DEFAULT)?,
             allow_setuid: raw.allow_setuid.unwrap_or(false),
+            budget: raw.budget.map(|budget| budget.budget(&in_file)).transpose()?,
             ask_parts_after: in_file.duration(
                 "ask_parts_after",
                 raw.ask_parts_after.as_deref(),
@@ -482,7 +493,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
 
 fn bill_of(file: &Values<'_>, days: Option<&[i64]>, offset: Option<&str>) -> Result<BillDays, ConfigError> {
     let days = days.unwrap_or_default().iter().map(|day| file.value("bill_days", values::day(*day)));
-    let offset = values::utc_offset_minutes(offset.unwrap_or(BILL_UTC_OFFSET_DEFAULT));
+    let offset = values::utc_offset_minutes(offset.unwrap_or(UTC_OFFSET_DEFAULT));
     Ok(BillDays {
         days: days.collect::<Result<_, _>>()?,
         utc_offset_minutes: file.value("bill_utc_offset", offset)?,

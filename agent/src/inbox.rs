@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 
 use agent_core::{
-    Disposal, EnvelopeFacts, Event, JunkReason, KeyName, MailHandle, OpenFault, PartFacts, PartFault, Payload,
+    Disposal, EnvelopeFacts, Event, JunkReason, KeyName, LEFT_MAX_COUNT, MailHandle, OpenFault, PartFacts,
+    PartFault, Payload,
 };
-use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox, Marker};
+use mailio::{Class, ContentError, FetchError, Found, MailError, MailKey, Mailbox};
 use shared::envelope::{Brings, EnvelopeError, Header, RawHead, check_body, check_part, open_body};
 use shared::error::chain;
 use shared::limits::{CHUNK_BYTES, HEADER_MAX_BYTES, MESSAGE_MAX_BYTES};
@@ -22,8 +23,9 @@ use crate::keys::Keys;
 use crate::parts::is_missing;
 use crate::trial;
 
-/// Mails listed at a time: a flood of junk must not fill the memory. The next look shows the next ones.
-const LOOK_MAX_COUNT: usize = 200;
+/// Mails listed at a time: a flood of junk must not fill the memory. The next look shows the next ones; those that are left for
+/// later stay before them.
+const LOOK_MAX_COUNT: usize = 200 + LEFT_MAX_COUNT;
 
 /// The mailbox, and the mail in hand.
 pub(crate) struct Inbox {
@@ -54,6 +56,8 @@ pub(crate) enum Which {
 struct InHand {
     handle: MailHandle,
     key: MailKey,
+    /// It may be downloaded.
+    admitted: bool,
     head: Option<RawHead>,
     envelope: Option<(Header, RawHead)>,
     /// Where the body begins in the file.
@@ -64,6 +68,8 @@ struct InHand {
 pub(crate) enum Taken {
     /// Something to tell the core.
     Event(Box<Event>),
+    /// It claims to be ours, and is so large: the core says whether it is downloaded now.
+    Offered(MailHandle, EnvelopeId, u64),
     /// An envelope whose signature is to be checked, once these statements are weighed.
     Claims(MailHandle, Vec<Statement>),
     /// It stays in the mailbox.
@@ -154,14 +160,20 @@ impl Inbox {
     }
 
     /// Takes a mail in hand.
-    pub(crate) async fn take(&mut self, found: Found) -> Taken {
+    pub(crate) fn take(&mut self, found: Found) -> Taken {
         self.last_handle = self.last_handle.saturating_add(1);
         let mail = MailHandle(self.last_handle);
+        let key = found.key;
         self.in_hand =
-            Some(InHand { handle: mail, key: found.key.clone(), head: None, envelope: None, body_at: 0 });
+            Some(InHand { handle: mail, key, admitted: false, head: None, envelope: None, body_at: 0 });
         // PROTOCOL 1.1: headers only decide what is worth downloading.
         let reason = match found.class {
-            Class::Ours(marker) => return self.fetch(mail, &found.key, &marker).await,
+            Class::Ours(marker)
+                if marker.attachment_bytes.is_some_and(|bytes| bytes > self.attachment_max_bytes()) =>
+            {
+                JunkReason::TooLarge
+            }
+            Class::Ours(marker) => return Taken::Offered(mail, marker.id, found.size),
             Class::Bounce => {
                 tracing::warn!("A mail of this agent came back undelivered");
                 JunkReason::Bounce
@@ -172,18 +184,30 @@ impl Inbox {
         Taken::Event(Box::new(Event::Junk { mail, reason }))
     }
 
-    async fn fetch(&mut self, mail: MailHandle, key: &MailKey, marker: &Marker) -> Taken {
+    /// The mail in hand may be downloaded.
+    pub(crate) fn admit(&mut self, mail: MailHandle) {
+        if let Some(in_hand) = self.in_hand.as_mut().filter(|in_hand| in_hand.handle == mail) {
+            in_hand.admitted = true;
+        }
+    }
+
+    /// True if the mail is in hand and may be downloaded.
+    pub(crate) fn is_admitted(&self, mail: MailHandle) -> bool {
+        self.in_hand.as_ref().is_some_and(|in_hand| in_hand.handle == mail && in_hand.admitted)
+    }
+
+    /// Downloads the mail in hand.
+    pub(crate) async fn fetch(&mut self, mail: MailHandle) -> Taken {
         let limit = self.attachment_max_bytes();
         let junk = |reason| Taken::Event(Box::new(Event::Junk { mail, reason }));
-        if marker.attachment_bytes.is_some_and(|bytes| bytes > limit) {
-            return junk(JunkReason::TooLarge);
-        }
+        let in_hand = self.in_hand.as_ref().filter(|in_hand| in_hand.handle == mail);
+        let Some(key) = in_hand.map(|in_hand| in_hand.key.clone()) else { return Taken::Left(Left::Gone) };
         let path = self.home.incoming().join("mail");
         let mut file = match create_private(&path) {
             Ok(file) => file,
             Err(err) => return Taken::Left(Left::Local(format!("cannot keep a mail: {err}"))),
         };
-        match self.mailbox().fetch(key, limit, &mut file).await {
+        match self.mailbox().fetch(&key, limit, &mut file).await {
             Ok(_) => {}
             Err(FetchError::Content(err)) => {
                 tracing::info!(err = chain(&err), "A mail that claims to be ours is not usable");
@@ -488,7 +512,8 @@ fn part_of(header: &Header, brings: Brings) -> PartFacts {
         Brings::Part(span, _) => Some(span),
         Brings::Whole | Brings::Nothing => None,
     };
-    PartFacts { body: header.body_digest, span }
+    let part_bytes = header.parts.first().map_or(0, |part| part.bytes);
+    PartFacts { body: header.body_digest, part_bytes, span }
 }
 
 fn local(err: &io::Error) -> OpenFault {

@@ -16,6 +16,7 @@ mod home;
 mod inbox;
 mod keys;
 mod leasing;
+mod line;
 mod parts;
 mod post;
 mod program;

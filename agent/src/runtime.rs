@@ -10,7 +10,7 @@ mod outcome;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use agent_core::{AgentCore, Effect, Event, MailboxStand, Profile};
+use agent_core::{AgentCore, Effect, Event, MailHandle, MailboxStand, Profile};
 use mailio::{MailSettings, Mailbox, Progress, Timeouts};
 use service::Service;
 use shared::device::DeviceName;
@@ -112,8 +112,8 @@ impl Shell {
         readings.delivered(loaded.state.watch.delivered);
         let mailbox = Mailbox::new(config.mail.clone());
         let second = config.fallback_inbox.clone().map(|second| {
-            let (timeouts, progress) = (config.mail.timeouts, config.mail.progress.clone());
-            Mailbox::new(MailSettings { timeouts, progress, ..second })
+            let MailSettings { timeouts, progress, traffic, .. } = config.mail.clone();
+            Mailbox::new(MailSettings { timeouts, progress, traffic, ..second })
         });
         if let Some(why) = &loaded.recovered {
             tracing::warn!(why, "The state file is damaged; going on with the copy before it");
@@ -207,6 +207,7 @@ impl Shell {
             self.looked().await?;
             self.feed(Event::Tick).await?;
             self.calm_down().await;
+            self.account().await?;
             // Nobody reads a daemon's summary; it must not grow for months.
             self.summary = Summary::default();
             self.rest().await?;
@@ -224,6 +225,8 @@ impl Shell {
         }
         self.feed(Event::Tick).await?;
         self.hang_up().await;
+        self.account().await?;
+        self.feed(Event::Closing).await?;
         Ok(self.summary())
     }
 
@@ -302,6 +305,7 @@ impl Shell {
             if pause < left {
                 self.feed(Event::Tick).await?;
                 self.calm_down().await;
+                self.account().await?;
             }
         }
     }
@@ -332,9 +336,15 @@ impl Shell {
         self.feed(Event::MailboxStands { stand: MailboxStand::Ahead }).await?;
         for mail in found {
             self.alive.step();
-            let taken = tokio::select! {
-                taken = self.inbox.take(mail) => taken,
-                () = self.stop.wanted() => return Err(RunError::Stopped),
+            let taken = match self.inbox.take(mail) {
+                Taken::Offered(mail, envelope, bytes) => {
+                    self.feed(Event::Offered { mail, envelope, bytes }).await?;
+                    if !self.inbox.is_admitted(mail) {
+                        continue;
+                    }
+                    self.download(mail, bytes).await?
+                }
+                other => other,
             };
             let taken = match taken {
                 Taken::Claims(mail, statements) => {
@@ -346,10 +356,38 @@ impl Shell {
             match taken {
                 Taken::Event(event) => self.feed(*event).await?,
                 Taken::Left(left) => self.left(left),
-                Taken::Claims(mail, _) => tracing::error!(?mail, "A mail was read twice"),
+                Taken::Claims(mail, _) | Taken::Offered(mail, ..) => {
+                    tracing::error!(?mail, "A mail was read twice")
+                }
             }
         }
         Ok(self.inbox.disposed.saturating_sub(before))
+    }
+
+    /// Downloads a mail of that size, and tells what it took.
+    async fn download(&mut self, mail: MailHandle, size_bytes: u64) -> Result<Taken, RunError> {
+        self.account().await?;
+        let began = tokio::time::Instant::now();
+        let taken = tokio::select! {
+            taken = self.inbox.fetch(mail) => taken,
+            () = self.stop.wanted() => return Err(RunError::Stopped),
+        };
+        let took = began.elapsed();
+        let carried = self.config.mail.traffic.take();
+        // What came from a folder of this box, or not to its end, says nothing of the line.
+        let came = carried.received > 0 && matches!(taken, Taken::Claims(..));
+        self.feed(Event::Carried { bytes: carried.bytes() }).await?;
+        self.feed(Event::Fetched { bytes: if came { size_bytes } else { 0 }, took }).await?;
+        Ok(taken)
+    }
+
+    /// Tells the core what the line has carried since it was last told.
+    async fn account(&mut self) -> Result<(), RunError> {
+        let bytes = self.config.mail.traffic.take().bytes();
+        if bytes > 0 {
+            self.feed(Event::Carried { bytes }).await?;
+        }
+        Ok(())
     }
 
     /// Lets the core weigh what a mail says about whom to trust.

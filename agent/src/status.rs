@@ -16,6 +16,7 @@ use crate::exit::Usage;
 use crate::files::now;
 use crate::home::Home;
 use crate::ledger;
+use crate::line::LineDocument;
 use crate::say;
 
 /// Digits of an order's number that are shown to people: enough to name one of a few.
@@ -35,6 +36,7 @@ struct StatusDocument {
     waiting: Vec<WaitingDocument>,
     queue: usize,
     arriving: Vec<ArrivingDocument>,
+    line: LineDocument,
     outbox: usize,
     outbox_fault: Option<String>,
     reports_dropped: u64,
@@ -73,6 +75,8 @@ struct ArrivingDocument {
     bytes_here: u64,
     bytes: u64,
     expires_at: String,
+    waits_for: Option<String>,
+    waits_until: Option<String>,
     #[serde(skip)]
     text: String,
 }
@@ -191,6 +195,7 @@ fn document(config: &Config, state: &State, versions: &VersionReport, waiting: V
         waiting: waiting.into_iter().map(waits).collect(),
         queue: state.queue.len(),
         arriving: state.transfers.iter().map(arriving).collect(),
+        line: LineDocument::of(state, config.rules.budget, state.fresh.effective(now())),
         outbox: state.outbox.waiting.len(),
         outbox_fault: state.outbox.last_fault.as_ref().map(ToString::to_string),
         reports_dropped: state.outbox.dropped,
@@ -221,6 +226,8 @@ fn arriving(transfer: &Transfer) -> ArrivingDocument {
         bytes_here: transfer.held.bytes(),
         bytes: transfer.facts.body_bytes,
         expires_at: transfer.facts.expires.to_string(),
+        waits_for: transfer.told.map(|reason| reason.to_string()),
+        waits_until: transfer.told.map(|_| transfer.next_try.to_string()),
         text: transfer.about().to_string(),
     }
 }
@@ -311,8 +318,11 @@ fn text(d: &StatusDocument) -> String {
     lines.push(("Queue", format!("{} install orders", d.queue)));
     for order in &d.arriving {
         let number = order.order.get(..NUMBER_SHOWN).unwrap_or(&order.order);
-        lines.push(("Arriving", format!("order {number}: {}", order.text)));
+        let wait = order.waits_for.as_ref().zip(order.waits_until.as_ref());
+        let wait = wait.map_or(String::new(), |(why, until)| format!("; {why}, until {until}"));
+        lines.push(("Arriving", format!("order {number}: {}{wait}", order.text)));
     }
+    lines.extend(d.line.lines());
     lines.push((
         "Outbox",
         match &d.outbox_fault {

@@ -17,7 +17,10 @@ use mailio::{Disposal, Mailbox};
 use manager_core::{CampaignId, TargetState};
 use office::{Box7, Office};
 use shared::envelope::{Brings, Header, RawHead, check_body, check_part, open_body};
-use shared::message::{Order, PartsWanted, Progress, Report, Step, WaitReason, Waiting, decode_order};
+use shared::message::{
+    Budget, Line, Order, PartsWanted, Progress, Report, Reported, Step, VersionReport, Versions, WaitReason,
+    Waiting, decode_order,
+};
 use shared::{EnvelopeId, Span, Spans};
 
 /// Mails of at most 100 kB, so that parts have 60 kB.
@@ -103,7 +106,7 @@ fn ask(office: &Office, agent: &mut Box7, order: EnvelopeId, gathered: &Gathered
     let body_bytes = gathered.header.as_ref().unwrap().body_bytes;
     let mut spans = Spans::default();
     missing.iter().for_each(|span| assert!(spans.add(*span)));
-    agent.report(office, &Report::Parts(PartsWanted { order, body_bytes, missing: spans }));
+    agent.report(office, &Report::Parts(PartsWanted { order, body_bytes, missing: spans, here: None }));
 }
 
 /// True if something of an order is still to be mailed to an agent.
@@ -340,4 +343,72 @@ fn a_bounce_that_says_too_big_makes_mails_to_that_domain_smaller() {
     let mut again = BTreeMap::new();
     gather(&office, &agents[0], &mut again);
     assert_eq!((again[&order].heads, again[&order].parts), (1, 0));
+}
+
+/// Says that the line of a box carries so many bytes a day.
+fn has_budget(office: &Office, agent: &mut Box7, day_bytes: u64) {
+    let budget = Budget { day_bytes: Some(day_bytes), ..Budget::default() };
+    let line = Some(Line { budget: Some(budget), ..Line::default() });
+    let versions = VersionReport { line, ..office::versions(Reported::Nothing) };
+    agent.report(office, &Report::Versions(Versions { query: None, versions }));
+    office.pass();
+}
+
+#[test]
+fn to_a_line_with_a_budget_goes_the_head_and_then_what_is_asked_for() {
+    let office = office();
+    let mut agents = office.enrolled(2);
+    has_budget(&office, &mut agents[0], 4_000_000);
+    let id = office.campaign(&agents, BUNDLE_BYTES);
+    let pass = office.pass();
+    assert_eq!(pass.mails_out, 8, "a head, and seven parts for the other");
+    let order = order_of(&office, id, &agents[0]);
+    let (mut announced, mut sent) = (BTreeMap::new(), BTreeMap::new());
+    gather(&office, &agents[0], &mut announced);
+    gather(&office, &agents[1], &mut sent);
+    assert_eq!((announced[&order].heads, announced[&order].parts, sent[&order].parts), (1, 0, 7));
+    let sizes = |of: &Gathered| of.header.as_ref().unwrap().parts.len();
+    assert_eq!(sizes(&announced[&order]), 7, "the head says what there is");
+
+    let waiting = Waiting {
+        reason: WaitReason::Budget,
+        until: mailfleet::system::now().plus(Duration::from_secs(3_600)),
+        about: None,
+    };
+    agents[0].report(&office, &Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
+    office.pass();
+    assert_eq!(office.target(id, &agents[0]).0, TargetState::Deferred);
+    let body_bytes = announced[&order].header.as_ref().unwrap().body_bytes;
+    let (mut missing, part) = (Spans::default(), Span { from: 61_440, until: 122_880 });
+    assert!(missing.add(part));
+    agents[0].report(&office, &Report::Parts(PartsWanted { order, body_bytes, missing, here: Some(61_440) }));
+    office.pass();
+    let campaign = office.store().read(|tx| tx.campaign(id)).unwrap().unwrap();
+    let waiting = campaign.targets[&agents[0].id].waiting.clone().unwrap();
+    assert_eq!(waiting.to_string(), "parts are on their way (0.0 of 0.4 MB are here)");
+    assert_eq!(pass_until_mailed(&office), 1);
+    gather(&office, &agents[0], &mut announced);
+    let mut held = Spans::default();
+    assert!(held.add(part));
+    assert_eq!(announced[&order].held, held, "what was asked for, and nothing else");
+}
+
+#[test]
+fn what_fits_one_mail_is_announced_to_a_line_with_a_budget_as_well() {
+    let office = office();
+    set(&office, "mail_max_bytes = 1000000\n");
+    let mut agents = office.enrolled(2);
+    has_budget(&office, &mut agents[0], 4_000_000);
+    let id = office.campaign(&agents, 50_000);
+    office.pass();
+    let order = order_of(&office, id, &agents[0]);
+    let mut gathered = BTreeMap::new();
+    gather(&office, &agents[0], &mut gathered);
+    assert_eq!((gathered[&order].heads, gathered[&order].parts), (1, 0));
+    let missing = [Span { from: 0, until: gathered[&order].header.as_ref().unwrap().body_bytes }];
+    ask(&office, &mut agents[0], order, &gathered[&order], &missing);
+    office.pass();
+    assert_eq!(pass_until_mailed(&office), 2, "in two parts");
+    gather(&office, &agents[0], &mut gathered);
+    assert!(matches!(gathered[&order].order(&agents[0]), Order::Install(_)));
 }

@@ -15,6 +15,7 @@
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
 
 mod ended;
+mod line;
 mod observed;
 mod orders;
 mod parts;
@@ -30,6 +31,7 @@ use minicbor::{Decode, Encode};
 use crate::limits::MESSAGE_MAX_BYTES;
 
 pub use ended::{Cause, EXIT_NOT_NOW, EXIT_RESTART, Ended, Failure, Outcome, OutputTail, Phase, Refusal};
+pub use line::{Budget, Hours, Line};
 pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, Linked, ReadingMark};
 pub use orders::{CancelOrder, Enrolled, Heartbeat, InstallOrder};
 pub use parts::{PartsWanted, arrived};

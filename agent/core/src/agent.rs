@@ -1,6 +1,8 @@
 //! The whole agent as one machine: an event in, effects out. Keeps the order of things: what is saved, what
 //! is said, what runs when. What an order means is in `intake`, how an install goes on in `install`.
 
+use std::collections::BTreeMap;
+
 use shared::message::{Ended, Outcome, Progress, Report, Step, Versions, WaitReason, Waiting};
 use shared::{EnvelopeId, UnixMillis};
 
@@ -15,7 +17,7 @@ use crate::profile::Profile;
 use crate::program::Program;
 use crate::schedule::Gate;
 use crate::state::{Enrolment, LastEnd, Owed, State};
-use crate::versions::{Combination, paths_of, report};
+use crate::versions::{Combination, paths_of};
 use crate::watch::Memory;
 
 /// An agent's decisions.
@@ -38,6 +40,10 @@ pub struct AgentCore {
     /// The order whose parts are being put together.
     pub(crate) joining: Option<EnvelopeId>,
     pub(crate) mailbox: MailboxStand,
+    /// Large mails that stay in the mailbox for now, by the envelope that they name: how many.
+    pub(crate) left: BTreeMap<EnvelopeId, usize>,
+    /// Bytes that the line has carried, and that are not in the state yet.
+    pub(crate) carried: u64,
     /// The report that the mail has in its hands.
     posting: Option<ReportSeq>,
     /// What is known of the devices for as long as the agent runs.
@@ -59,6 +65,8 @@ impl AgentCore {
             testing: None,
             joining: None,
             mailbox: MailboxStand::Read,
+            left: BTreeMap::new(),
+            carried: 0,
             posting: None,
             memory: Memory::default(),
         }
@@ -104,6 +112,12 @@ impl AgentCore {
                 self.started(now, recovered, &mut effects);
             }
             Event::Tick => self.signal(now, None, Signal::Tick, &mut effects),
+            Event::Offered { mail, envelope, bytes } => {
+                self.offered(now, mail, (envelope, bytes), &mut effects);
+            }
+            Event::Fetched { bytes, took } => self.fetched(bytes, took),
+            Event::Carried { bytes } => self.carried(bytes),
+            Event::Closing => self.close_meter(),
             Event::Junk { mail, reason } => self.junk(now, mail, reason, &mut effects),
             Event::Introduced { statements } => self.introduced(clock, &statements),
             Event::Envelope { mail, facts } => self.envelope(now, mail, &facts, &mut effects),
@@ -149,7 +163,7 @@ impl AgentCore {
             Event::Restored { order, result } => {
                 self.signal(now, Some(order), Signal::Restored(result), &mut effects);
             }
-            Event::MailboxStands { stand } => self.mailbox = stand,
+            Event::MailboxStands { stand } => self.stands_at(stand),
             Event::KeysMade { order, result } => self.keys_made(now, order, result),
             Event::Watching { devices, head, last } => {
                 self.watching(now, &devices, head, last);
@@ -165,6 +179,7 @@ impl AgentCore {
         self.pump(self.state.fresh.effective(clock), &mut effects);
         if self.dirty {
             // PROTOCOL 7.6. Save before you speak: whatever this step says or does is explained by what is saved.
+            self.settle_meter(now);
             out.push(Effect::Save(self.state.encode()));
             self.dirty = false;
         }
@@ -182,6 +197,8 @@ impl AgentCore {
         self.testing = None;
         self.joining = None;
         self.mailbox = MailboxStand::Read;
+        self.left.clear();
+        self.open_meter();
         self.tidy_parts(out);
         let jobs = self.state.jobs().map(|job| job.order);
         out.push(Effect::Tidy {
@@ -248,7 +265,7 @@ impl AgentCore {
             return;
         }
         for owed in std::mem::take(&mut self.state.owed) {
-            let versions = report(self.state.installed.as_ref(), found, now);
+            let versions = self.report_of(found, now);
             self.say(
                 now,
                 match owed {
@@ -339,7 +356,7 @@ impl AgentCore {
         let stands = matches!(end.outcome, Outcome::Installed | Outcome::AlreadyInstalled);
         match end.found {
             Some(found) => {
-                let versions = report(self.state.installed.as_ref(), &found, now);
+                let versions = self.report_of(&found, now);
                 self.say(
                     now,
                     Report::Ended(Ended {

@@ -24,6 +24,11 @@ pub enum Effect {
         /// Reports whose sealed bytes stay.
         reports: Vec<ReportSeq>,
     },
+    /// Download the mail. Answer: `Fetched`, and then what is in it.
+    Fetch {
+        /// The mail.
+        mail: MailHandle,
+    },
     /// Open the envelope; keep an install order's payload on the disk. Answer: `Order` or `NotOpened`.
     Open {
         /// The mail.
@@ -227,6 +232,7 @@ impl Effect {
         match self {
             Self::Save(_) => "save",
             Self::Tidy { .. } => "tidy",
+            Self::Fetch { .. } => "fetch",
             Self::Open { .. } => "open",
             Self::KeepPart { .. } => "keep-part",
             Self::Join { .. } => "join",

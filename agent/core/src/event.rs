@@ -1,5 +1,7 @@
 //! What happens to an agent: the only input of the core. Each variant says which effect it answers.
 
+use core::time::Duration;
+
 use shared::device::{DeviceName, Observation};
 use shared::message::{Linked, Order, OutputTail, Phase, ReadingMark, Rekeyed};
 use shared::trust::Statement;
@@ -28,6 +30,29 @@ pub enum Event {
     },
     /// Time has passed; `next_wake` is due, or the shell just asks.
     Tick,
+    /// A mail lies in the mailbox that claims to bring something of the manager's. Nobody has checked that.
+    Offered {
+        /// The mail.
+        mail: MailHandle,
+        /// The envelope that its headers name.
+        envelope: EnvelopeId,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Answers [`Effect::Fetch`](crate::Effect::Fetch), if the mail was asked for; what is in it is told apart from this.
+    Fetched {
+        /// Bytes that have come.
+        bytes: u64,
+        /// How long that took.
+        took: Duration,
+    },
+    /// The connections to mail servers have carried so many more bytes, in both directions.
+    Carried {
+        /// How many.
+        bytes: u64,
+    },
+    /// The agent ends, with nothing left to do. Always the last event, if it comes.
+    Closing,
     /// A mail is no order of ours; the shell found out before the core was asked.
     Junk {
         /// The mail.

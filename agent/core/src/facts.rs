@@ -40,6 +40,8 @@ pub struct EnvelopeFacts {
 pub struct PartFacts {
     /// The body, by its digest.
     pub body: Digest,
+    /// Size of the parts, but for the last.
+    pub part_bytes: u64,
     /// What of it; `None`: nothing, and the agent is to say what it lacks.
     pub span: Option<Span>,
 }

@@ -123,7 +123,11 @@ impl AgentCore {
         self.opened_with(now, key);
         match order {
             Order::Enrolled(enrolled) => self.expect(enrolled.heartbeat),
-            Order::Install(install) => self.install(now, facts, &install, payload, out),
+            Order::Install(install) => {
+                // It may come whole after its head came alone: a way was widened, or a budget lifted.
+                self.drop_transfer(facts.id, out);
+                self.install(now, facts, &install, payload, out);
+            }
             Order::QueryVersions => self.owe(Owed::Versions(Some(facts.id))),
             Order::Cancel(cancel) => self.cancel(now, facts, &cancel, out),
             Order::Heartbeat(heartbeat) => self.expect(Some(heartbeat)),

@@ -9,13 +9,14 @@
 //! 2. `Save` is durable before the next effect begins. It is always the first effect of its step.
 //! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
 //!    `Event::Started` on the state that was saved last.
-//! 4. `KeepPart`, `Join`, `TidyParts`, `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `DropWish`, `Cleanup`,
+//! 4. `Fetch`, `KeepPart`, `Join`, `TidyParts`, `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `DropWish`, `Cleanup`,
 //!    `Tidy` may be done again and then change nothing more. A test may be run again.
 //! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod agent;
+mod budget;
 mod busy;
 mod effect;
 mod event;
@@ -24,6 +25,7 @@ mod fresh;
 mod install;
 mod intake;
 mod limits;
+mod meter;
 mod outbox;
 mod profile;
 mod program;
@@ -49,9 +51,10 @@ pub use facts::{
 pub use fresh::{Freshness, Seen};
 pub use install::{After, Install, Job, Planned, Restart, Resume, Then, Trials, Wait};
 pub use limits::{
-    ASK_PARTS_AFTER_DEFAULT, INTERRUPTIONS_MAX_COUNT, LEASE_MAX_DEFAULT, OUTBOX_MAX_COUNT, QUEUE_MAX_COUNT,
-    RESTART_LIMIT_DEFAULT,
+    ASK_PARTS_AFTER_DEFAULT, INTERRUPTIONS_MAX_COUNT, LEASE_MAX_DEFAULT, LEFT_MAX_COUNT, OUTBOX_MAX_COUNT,
+    QUEUE_MAX_COUNT, RESTART_LIMIT_DEFAULT,
 };
+pub use meter::{Meter, Used};
 pub use outbox::{Outbox, Queued, ReportSeq};
 pub use profile::{Profile, Rules};
 pub use program::{EXIT_PROVEN, Program};

@@ -27,6 +27,35 @@ pub(crate) const ASKS_MAX_COUNT: u8 = 32;
 /// Pause before parts are put together again when the disk did not take what came out.
 pub(crate) const JOIN_AGAIN: Duration = Duration::from_secs(600);
 
+/// Mails up to this size are fetched whatever the budget says: orders to hundreds of agents, acknowledgements, schedules. The smallest
+/// part is larger: 32 KiB, and a third more in base64.
+pub(crate) const SMALL_MAIL_MAX_BYTES: u64 = 40 * 1024;
+
+/// Large mails that are left in the mailbox for later: a look lists 200 others beside them.
+pub const LEFT_MAX_COUNT: usize = 200;
+
+/// Mails that wait of which is said that they do. Anyone can write mails, and each of these costs a report.
+pub(crate) const LEFT_TOLD_MAX_COUNT: usize = 16;
+
+/// Bytes that the line may have carried before they are saved: a look at the mailbox is about 6 kB, so a save about every third look,
+/// and no more than this that is counted twice after a power cut.
+pub(crate) const METER_UNSAVED_MAX_BYTES: u64 = 16 * 1024;
+
+/// Days before and after today that are kept of what was carried: this month, and the one before to look at.
+pub(crate) const METER_DAYS_KEPT: i64 = 62;
+
+/// How far ahead room in a budget is looked for: no order lives longer than 90 days.
+pub(crate) const BUDGET_AHEAD_DAYS: i64 = 92;
+
+/// Smallest mail that says something of the line's rate: below it, the answers of the server take longer than the bytes.
+pub(crate) const RATE_MIN_BYTES: u64 = 64 * 1024;
+
+/// Bytes of a part's mail beside the part: head and slots for 50 recipients.
+pub(crate) const PART_HEAD_BYTES: u64 = 6 * 1024;
+
+/// The size and digest of one part in a head.
+pub(crate) const PART_INFO_BYTES: u64 = 48;
+
 /// Tests that wait to be run. A campaign orders one.
 pub(crate) const TESTS_MAX_COUNT: usize = 8;
 

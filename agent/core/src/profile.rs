@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use shared::message::Budget;
 use shared::{AgentId, Label};
 
 use crate::limits::{ASK_PARTS_AFTER_DEFAULT, LEASE_MAX_DEFAULT, RESTART_LIMIT_DEFAULT};
@@ -33,6 +34,8 @@ pub struct Rules {
     pub allow_setuid: bool,
     /// How long no part of an order must have come before the missing ones are asked for.
     pub ask_parts_after: Duration,
+    /// What the line may carry; `None`: whatever comes.
+    pub budget: Option<Budget>,
 }
 
 impl Default for Rules {
@@ -42,6 +45,7 @@ impl Default for Rules {
             lease_max: LEASE_MAX_DEFAULT,
             allow_setuid: false,
             ask_parts_after: ASK_PARTS_AFTER_DEFAULT,
+            budget: None,
         }
     }
 }

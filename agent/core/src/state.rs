@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::facts::{JunkReason, ModulesFound};
 use crate::fresh::Freshness;
 use crate::install::{Install, Job};
+use crate::meter::Meter;
 use crate::outbox::Outbox;
 use crate::rekey::OwnKeys;
 use crate::schedule::KeptSchedule;
@@ -88,6 +89,9 @@ pub struct State {
     /// Orders that come in parts, and what is here of them.
     #[cbor(n(19), default)]
     pub transfers: Vec<Transfer>,
+    /// What the line has carried, and how fast.
+    #[cbor(n(21), default)]
+    pub meter: Meter,
 }
 
 /// Whether the manager knows this agent.
@@ -186,6 +190,7 @@ impl State {
             schedules: BTreeMap::new(),
             tests: Vec::new(),
             transfers: Vec::new(),
+            meter: Meter::default(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Orders that come in parts (PROTOCOL 17): what is here of each body, what is asked for and when, and when all of it is opened.
-//! Checking a part, keeping its bytes and joining them is the shell's.
+//! Asking is in `ask`. Checking a part, keeping its bytes and joining them is the shell's.
+
+mod ask;
 
 use minicbor::{Decode, Encode};
 use shared::message::{
-    Hindrance, Order, Outcome, PartsWanted, Progress, Refusal, Report, Step, WaitReason, Waiting, arrived,
+    Hindrance, Order, Outcome, Progress, Refusal, Report, Step, WaitReason, Waiting, arrived,
 };
 use shared::{Digest, EnvelopeId, Label, Spans, UnixMillis};
 
@@ -12,7 +14,7 @@ use crate::effect::{Disposal, Effect};
 use crate::event::{MailboxStand, OpenFault, PartFault};
 use crate::facts::{EnvelopeFacts, JunkReason, MailHandle, PartFacts, Payload};
 use crate::install::End;
-use crate::limits::{ASK_LONGEST, ASKS_MAX_COUNT, JOIN_AGAIN, TRANSFERS_MAX_COUNT, back_off};
+use crate::limits::{JOIN_AGAIN, TRANSFERS_MAX_COUNT};
 use crate::outbox::is_due;
 use crate::rekey::KeyName;
 use crate::state::State;
@@ -36,6 +38,15 @@ pub struct Transfer {
     /// Nothing is asked for before this; if all is here, it is not opened before this.
     #[n(4)]
     pub next_try: UnixMillis,
+    /// Size of the newest envelope's parts, but for the last; 0: an older agent has begun it.
+    #[cbor(n(5), default)]
+    pub part_bytes: u64,
+    /// What was asked for last, and has not come.
+    #[cbor(n(6), default)]
+    pub asked: Spans,
+    /// What it waits for in the line's budget; `None`: nothing, or it was not said.
+    #[n(7)]
+    pub told: Option<WaitReason>,
 }
 
 impl Transfer {
@@ -50,7 +61,7 @@ impl Transfer {
     }
 
     fn hindrance(&self) -> Hindrance {
-        Hindrance { reason: WaitReason::PartsMissing, about: Some(self.about()) }
+        Hindrance { reason: self.told.unwrap_or(WaitReason::PartsMissing), about: Some(self.about()) }
     }
 
     /// Why it ends now, if it does. Its sequence number counts only among those of keys that are trusted.
@@ -125,7 +136,7 @@ impl AgentCore {
         let fresh = self.state.fresh.judge(now, facts).is_ok();
         let begins = self.transfer_of(part.body).is_none();
         if fresh {
-            self.begin_transfer(now, facts, part.body, out);
+            self.begin_transfer(now, facts, part, out);
         }
         let ask_after = self.profile.rules.ask_parts_after;
         if let Some(transfer) = self.state.transfers.iter_mut().find(|t| t.body == part.body) {
@@ -134,6 +145,13 @@ impl AgentCore {
                     let news = !transfer.held.has(span);
                     if transfer.held.add(span) && news {
                         transfer.next_try = now.plus(ask_after);
+                        transfer.told = None;
+                        // Whoever may not ask for all at once asks for more when that has come.
+                        let asked = !transfer.asked.is_empty();
+                        transfer.asked.remove(span);
+                        if asked && transfer.asked.is_empty() {
+                            (transfer.next_try, transfer.asks) = (now, 0);
+                        }
                     }
                     if transfer.is_complete() {
                         transfer.next_try = now;
@@ -197,14 +215,17 @@ impl AgentCore {
         &mut self,
         now: UnixMillis,
         facts: &EnvelopeFacts,
-        body: Digest,
+        part: &PartFacts,
         out: &mut Vec<Effect>,
     ) {
+        let PartFacts { body, part_bytes, .. } = *part;
         let trusted = |t: &Transfer, state: &State| state.trust.order_key(t.facts.signer).is_some();
         let place = self.state.transfers.iter().position(|t| t.body == body);
         let Some(place) = place else {
             let held = Spans::default();
-            let transfer = Transfer { facts: *facts, body, held, asks: 0, next_try: now };
+            let asked = Spans::default();
+            let transfer =
+                Transfer { facts: *facts, body, held, asks: 0, next_try: now, part_bytes, asked, told: None };
             self.state.transfers.push(transfer);
             return self.thin_transfers(now, out);
         };
@@ -220,7 +241,7 @@ impl AgentCore {
         };
         if let Some(transfer) = self.state.transfers.get_mut(place).filter(|t| t.facts != newer) {
             transfer.facts = newer;
-            transfer.asks = 0;
+            (transfer.asks, transfer.part_bytes, transfer.asked) = (0, part_bytes, Spans::default());
         }
         self.refuse_transfer(now, &older, Refusal::Superseded, out);
         self.tidy_parts(out);
@@ -259,7 +280,7 @@ impl AgentCore {
         }
         self.drop_answered_asks(out);
         self.join_next(now, out);
-        self.ask_for_parts(now);
+        self.ask_for_parts(now, out);
     }
 
     fn join_next(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
@@ -270,33 +291,6 @@ impl AgentCore {
         if let Some(transfer) = self.state.transfers.iter().find(due) {
             self.joining = Some(transfer.facts.id);
             out.push(Effect::Join { order: transfer.facts.id, body: transfer.body });
-        }
-    }
-
-    /// PROTOCOL 17.5
-    fn ask_for_parts(&mut self, now: UnixMillis) {
-        if self.mailbox == MailboxStand::Ahead {
-            return;
-        }
-        let first = self.profile.rules.ask_parts_after;
-        let outbox = &self.state.outbox;
-        let mut asks = Vec::new();
-        for transfer in &mut self.state.transfers {
-            let order = transfer.facts.id;
-            if transfer.is_complete()
-                || transfer.asks >= ASKS_MAX_COUNT
-                || !is_due(now, transfer.next_try)
-                || outbox.holds_ask(order)
-            {
-                continue;
-            }
-            transfer.next_try = now.plus(back_off(first, ASK_LONGEST, u32::from(transfer.asks)));
-            transfer.asks = transfer.asks.saturating_add(1);
-            let body_bytes = transfer.facts.body_bytes;
-            asks.push(PartsWanted { order, body_bytes, missing: transfer.held.missing(body_bytes) });
-        }
-        for ask in asks {
-            self.say(now, Report::Parts(ask));
         }
     }
 
@@ -370,6 +364,15 @@ impl AgentCore {
         true
     }
 
+    /// Nothing more is gathered for an order that has come.
+    pub(crate) fn drop_transfer(&mut self, order: EnvelopeId, out: &mut Vec<Effect>) {
+        let before = self.state.transfers.len();
+        self.state.transfers.retain(|t| t.facts.id != order);
+        if self.state.transfers.len() != before {
+            self.tidy_parts(out);
+        }
+    }
+
     /// Removes the parts of all bodies that are not gathered any more.
     pub(crate) fn tidy_parts(&mut self, out: &mut Vec<Effect>) {
         self.dirty = true;
@@ -381,9 +384,9 @@ impl AgentCore {
     pub(crate) fn transfer_wake(&self) -> Option<UnixMillis> {
         let wakes = self.state.transfers.iter().map(|t| {
             let over = t.facts.expires.plus(core::time::Duration::from_millis(1));
-            let asks = t.asks < ASKS_MAX_COUNT && self.mailbox == MailboxStand::Read;
-            let waits = self.joining.is_none() && (t.is_complete() || asks);
-            let waits = waits && !self.state.outbox.holds_ask(t.facts.id);
+            let asks = self.wants_to_ask(t) && self.mailbox == MailboxStand::Read;
+            let joins = t.is_complete() && !self.state.outbox.holds_ask(t.facts.id);
+            let waits = self.joining.is_none() && (joins || asks);
             if waits { t.next_try.min(over) } else { over }
         });
         wakes.min()

@@ -86,6 +86,7 @@ pub(crate) fn report(
         rom_version: found.rom_version.clone(),
         modules: modules.iter().map(line).collect(),
         taken_at,
+        line: None,
     }
 }
 

@@ -218,7 +218,9 @@ impl AgentCore {
         let pause = if first { every.min(COUNTERS_FIRST) } else { every };
         // Other for each agent: boxes that were switched on together do not send together.
         self.state.watch.next_counters = Some(now.plus(pause).plus(part_of(pause, &self.profile.agent)));
-        if !first && !self.state.outbox.holds_counters() {
+        // A budget that runs out is for faults and orders; the readings stay, and go out with the next report.
+        let is_short = self.purse(now, 0).is_some_and(|purse| purse.is_short());
+        if !first && !is_short && !self.state.outbox.holds_counters() {
             self.send_counters(now, None);
         }
     }

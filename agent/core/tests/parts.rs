@@ -142,7 +142,7 @@ impl Site {
     /// Mails a part of the order with this sequence number, which brings version `n`; `None`: its head alone.
     fn mail(&mut self, sequence: u64, n: u64, span: Option<Span>) {
         let facts = self.facts(sequence);
-        self.put(Mail::Part(facts, PartFacts { body: body(n), span }));
+        self.put(Mail::Part(facts, PartFacts { body: body(n), part_bytes: PART, span }));
     }
 
     fn small(&mut self, sequence: u64, order: Order) {
@@ -344,7 +344,7 @@ fn only_what_is_missing_is_asked_for_when_nothing_has_come_for_a_while() {
     }
     assert_eq!(site.asks(), []);
     site.pass(MINUTE);
-    let ask = PartsWanted { order: id(10), body_bytes: BODY, missing: missing(&[4, 5, 9]) };
+    let ask = PartsWanted { order: id(10), body_bytes: BODY, missing: missing(&[4, 5, 9]), here: None };
     assert_eq!(site.asks(), [ask]);
     site.mail(10, 5, Some(part(4)));
     site.poll();
@@ -425,7 +425,7 @@ fn a_head_alone_is_answered_at_once_with_what_is_missing() {
     // The operator tries again: another order, the same body.
     site.mail(20, 5, None);
     site.poll();
-    let ask = PartsWanted { order: id(20), body_bytes: BODY, missing: missing(&[6, 7, 8, 9]) };
+    let ask = PartsWanted { order: id(20), body_bytes: BODY, missing: missing(&[6, 7, 8, 9]), here: None };
     assert_eq!(site.asks()[1], ask);
     assert_eq!(site.refusals(), [(id(10), Refusal::Superseded)]);
     // Parts of the first that were under way, and parts of another cut.

@@ -284,7 +284,8 @@ impl Site {
                 }
                 return None;
             }
-            Effect::Leave { .. }
+            Effect::Fetch { .. }
+            | Effect::Leave { .. }
             | Effect::Forget { .. }
             | Effect::KeepReading { .. }
             | Effect::LookAgain { .. }

@@ -4,6 +4,7 @@ use super::*;
 use shared::UnixMillis;
 use shared::error::chain;
 use shared::keys::{OpeningKey, SigningKey};
+use shared::message::{Budget, Hours};
 use shared::trust::Trust;
 
 fn text() -> String {
@@ -84,6 +85,27 @@ fn a_bad_value_names_its_setting() {
     }
     let err = error(&text().replacen("spool:/tmp/post", "smtp://user@mail.test", 1));
     assert!(err.contains("send") && err.contains("expected"), "{err}");
+}
+
+#[test]
+fn a_budget_has_bytes_or_hours() {
+    let with = |table: &str| format!("{}\n[budget]\n{table}\n", text());
+    let config = with("month = \"50 MiB\"\nhours = \"22:00-05:00\"\nutc_offset = \"+09:00\"");
+    let budget = parse(Path::new("agent.toml"), &config).unwrap().rules.budget.unwrap();
+    let hours = Some(Hours { from: 1_320, until: 300 });
+    let month_bytes = Some(50 * 1024 * 1024);
+    assert_eq!(budget, Budget { day_bytes: None, month_bytes, hours, utc_offset_minutes: 540 });
+    for (table, why) in [
+        ("", "expected day, month or hours"),
+        ("day = \"1\"", "budget.day"),
+        ("day = \"100 KiB\"", "at least \"512 KiB\""),
+        ("hours = \"22-5\"", "budget.hours"),
+        ("hours = \"22:00-05:00\"\nutc_offset = \"9\"", "budget.utc_offset"),
+        ("week = \"1 MiB\"", "week"),
+    ] {
+        let err = error(&with(table));
+        assert!(err.contains(why), "{err}");
+    }
 }
 
 #[test]

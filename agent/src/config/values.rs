@@ -1,5 +1,6 @@
 //! Forms of values that only `agent.toml` has: sizes, modes, days of bills.
 
+use shared::message::Hours;
 use thiserror::Error;
 
 /// A text that should have been a size.
@@ -21,6 +22,28 @@ pub(super) struct DayError(i64);
 #[derive(Debug, Error)]
 #[error("expected a difference from UTC such as \"+09:00\" or \"-03:30\", at most 14 hours, found \"{0}\"")]
 pub(super) struct OffsetError(String);
+
+/// A text that should have been a time of the day.
+#[derive(Debug, Error)]
+#[error("expected hours such as \"22:00-05:00\", found \"{0}\"")]
+pub(super) struct HoursError(String);
+
+/// Reads `22:00-05:00`.
+pub(super) fn hours(text: &str) -> Result<Hours, HoursError> {
+    let minutes = |text: &str| {
+        let (hours, minutes) = text.split_once(':')?;
+        let two = |digits: &str| (digits.len() == 2).then(|| digits.parse::<u16>().ok()).flatten();
+        let (hours, minutes) = (two(hours)?, two(minutes).filter(|minutes| *minutes < 60)?);
+        hours.checked_mul(60)?.checked_add(minutes).filter(|all| *all <= 24 * 60)
+    };
+    let read = || {
+        let (from, until) = text.split_once('-')?;
+        let hours = Hours { from: minutes(from)?, until: minutes(until)? };
+        // What begins at its own end, or at the end of the day, is a slip of the pen.
+        (hours.from != hours.until && hours.from < 24 * 60).then_some(hours)
+    };
+    read().ok_or_else(|| HoursError(text.chars().take(64).collect()))
+}
 
 /// A day of the month.
 pub(super) fn day(number: i64) -> Result<u8, DayError> {
@@ -94,6 +117,17 @@ mod tests {
             ["", "9", "+9:00", "+09", "09:00", "+14:01", "+09:60", "+-9:00", "é09:00", "+09:00 ", "UTC"]
         {
             assert!(minutes(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hours_have_a_beginning_and_an_end_of_the_day() {
+        assert_eq!(hours("22:00-05:30").unwrap(), Hours { from: 1_320, until: 330 });
+        assert_eq!(hours("00:00-24:00").unwrap(), Hours { from: 0, until: 1_440 });
+        for bad in
+            ["", "22:00", "22-05", "22:00-22:00", "24:00-05:00", "22:60-05:00", "+2:00-05:00", "22:00-5:00"]
+        {
+            assert!(hours(bad).is_err(), "{bad}");
         }
     }
 

@@ -222,6 +222,10 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             logged("leftovers", shell.tidy(&jobs, &reports));
             return Ok(None);
         }
+        Effect::Fetch { mail } => {
+            shell.inbox.admit(mail);
+            return Ok(None);
+        }
         Effect::Open { mail } => shell.open_mail(mail),
         Effect::Dispose { mail, disposal } => {
             shell.dispose(mail, disposal).await?;

@@ -489,7 +489,8 @@ impl Target {
     /// The order is on its way in parts, and this much of it has come.
     fn parts_missing(&mut self, now: UnixMillis, ask: &PartsWanted) {
         let before = self.waiting.as_ref().filter(|waiting| waiting.reason == WaitReason::PartsMissing);
-        let until = before.map_or(now, |waiting| waiting.until);
+        // After a wait for the budget the agent does not say anew until when.
+        let until = before.map_or(now.plus(PARTS_PATIENCE), |waiting| waiting.until);
         let waiting = Waiting { reason: WaitReason::PartsMissing, until, about: Some(ask.about()) };
         // What has arrived whole cannot lack parts: the request was overtaken.
         if self.state != TargetState::Received {
@@ -532,7 +533,7 @@ impl Target {
         match step {
             Step::Received => {
                 // It came in parts, and only now can be installed.
-                if self.waiting.take_if(|waiting| waiting.reason == WaitReason::PartsMissing).is_some() {
+                if self.waiting.take_if(|waiting| waiting.reason.is_of_parts()).is_some() {
                     self.query = None;
                     self.settle_from = Some(now);
                 }
@@ -545,7 +546,9 @@ impl Target {
                 self.query = None;
                 if self.lacks_parts() {
                     // Who says nothing more has them all, or is gone: then it is asked.
-                    self.settle_from = Some(now.plus(PARTS_PATIENCE));
+                    let next =
+                        if waiting.reason == WaitReason::PartsMissing { now } else { waiting.until.max(now) };
+                    self.settle_from = Some(next.plus(PARTS_PATIENCE));
                 }
             }
         }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::message::{Reported, TestResult, WaitReason, Waiting};
+use shared::message::{Reported, TestResult, Waiting};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
 use crate::consent::Consent;
@@ -460,7 +460,7 @@ impl Target {
     /// True if its order comes in parts, and some had not come when it last spoke.
     #[must_use]
     pub(crate) fn lacks_parts(&self) -> bool {
-        let lacks = |waiting: &Waiting| waiting.reason == WaitReason::PartsMissing;
+        let lacks = |waiting: &Waiting| waiting.reason.is_of_parts();
         self.state == TargetState::Deferred && self.waiting.as_ref().is_some_and(lacks)
     }
 

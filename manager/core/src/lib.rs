@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod device_rows;
 pub mod enrol;
 pub mod letter;
+pub mod line;
 pub mod notice;
 pub mod parts;
 pub mod path;

@@ -55,6 +55,26 @@ impl Carriage {
     }
 }
 
+/// True if a body of this size goes to agents whose lines have a budget only as they ask for it (PROTOCOL 17.13). What is
+/// smaller is hardly more than the head that would announce it.
+#[must_use]
+pub fn is_announced(body_bytes: u64) -> bool {
+    body_bytes > PART_MIN_BYTES
+}
+
+/// The pieces in which a body goes to an agent whose line has a budget: at least two, because only what comes in parts can be announced
+/// by its head and asked for.
+#[must_use]
+pub fn announced(carriage: Carriage, body_bytes: u64) -> Carriage {
+    match carriage {
+        Carriage::Whole if is_announced(body_bytes) => {
+            let half = body_bytes.div_ceil(2).div_ceil(STEP_BYTES).saturating_mul(STEP_BYTES);
+            Carriage::Parts(half.max(PART_MIN_BYTES))
+        }
+        Carriage::Whole | Carriage::Parts(_) => carriage,
+    }
+}
+
 /// The largest attachment of a mail of so many bytes.
 #[must_use]
 pub fn attachment_max_bytes(mail_max_bytes: u64) -> u64 {
@@ -198,6 +218,16 @@ mod tests {
         let Some(Carriage::Parts(part)) = carriage(200_000_000, 10_240_000, HEADS) else { panic!() };
         assert!(part > 7_000_000, "{part}");
         assert_eq!(Carriage::Parts(part).mails(200_000_000), 27);
+    }
+
+    #[test]
+    fn what_is_announced_has_two_parts_at_least() {
+        for bytes in [PART_MIN_BYTES + 1, 50_000, 65_536, 65_537, 7_000_000] {
+            let Carriage::Parts(part) = announced(Carriage::Whole, bytes) else { panic!("{bytes}") };
+            assert_eq!(Carriage::Parts(part).mails(bytes), 2, "{bytes}");
+        }
+        assert_eq!(announced(Carriage::Whole, PART_MIN_BYTES), Carriage::Whole);
+        assert_eq!(announced(Carriage::Parts(40_000), 1_000_000), Carriage::Parts(40_000));
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl Reason {
                 | Refusal::Cancelled
                 | Refusal::SpecialMode(_)
                 | Refusal::OtherAgent(_)
-                | Refusal::Declined,
+                | Refusal::Declined
+                | Refusal::OverBudget(_),
             )
             | Self::Cancelled(_)
             | Self::OrderExpired(..)
@@ -157,7 +158,8 @@ impl Reason {
                 | Refusal::WrongFromVersion
                 | Refusal::Cancelled
                 | Refusal::QueueFull
-                | Refusal::Declined,
+                | Refusal::Declined
+                | Refusal::OverBudget(_),
             )
             | Self::NoAnswer { .. }
             | Self::MailRefused(..)

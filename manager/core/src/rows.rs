@@ -47,6 +47,10 @@ pub struct VersionRow {
     pub module_date: String,
     /// When the report came.
     pub reported_at: String,
+    /// Bytes a second from the manager, as the agent has measured them; empty: not known.
+    pub from_manager_bytes_per_second: String,
+    /// Bytes a second from the agent to its devices; empty: not known.
+    pub to_devices_bytes_per_second: String,
 }
 
 /// The rows of one version report; one with empty module cells if it has no modules.
@@ -57,6 +61,7 @@ pub fn version_rows(
     report: &VersionReport,
     reported_at: &str,
 ) -> Vec<VersionRow> {
+    let rate = |rate: Option<u64>| rate.map_or(String::new(), |rate| rate.to_string());
     let row = |module: Option<&ModuleVersion>| VersionRow {
         agent: agent.to_string(),
         mail: defused(&cells.mail),
@@ -68,6 +73,8 @@ pub fn version_rows(
         module_version: module.map_or(String::new(), |m| defused(m.version.as_str())),
         module_date: module.map_or(String::new(), |m| defused(m.date.as_str())),
         reported_at: reported_at.to_owned(),
+        from_manager_bytes_per_second: rate(report.line.and_then(|line| line.from_manager)),
+        to_devices_bytes_per_second: rate(report.line.and_then(|line| line.to_devices)),
     };
     if report.modules.is_empty() {
         vec![row(None)]

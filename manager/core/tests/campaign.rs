@@ -185,7 +185,7 @@ fn who_lacks_parts_is_shown_with_what_has_come_and_settles_when_all_has() {
     let (mut desk, order) = lacking_parts();
     let mut missing = Spans::default();
     missing.add(Span { from: 10_000_000, until: 48_000_000 });
-    desk.report(1, Report::Parts(PartsWanted { order, body_bytes: 48_000_000, missing }));
+    desk.report(1, Report::Parts(PartsWanted { order, body_bytes: 48_000_000, missing, here: None }));
     let reasons = desk.pass(SETTLE + TIMEOUT);
     assert_eq!(desk.state(1), TargetState::Deferred);
     assert!(reasons[&id(1)].to_string().contains("10.0 of 48.0 MB are here"), "{}", reasons[&id(1)]);

@@ -106,7 +106,7 @@ fn report(sequence: u64, report: Report) -> TargetEvent {
 }
 
 fn versions_of(software: Reported) -> VersionReport {
-    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: NOW }
+    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: NOW, line: None }
 }
 
 fn ended(sequence: u64, order: EnvelopeId, outcome: Outcome, software: Reported) -> TargetEvent {

@@ -9,9 +9,11 @@ use mailfleet::import::{self, AgentRow, RowError};
 use mailfleet::registry::Terms;
 use mailfleet::store::{AgentRecord, AgentState, RefusedReading, Store, Tx, TxResult, WatchRecord};
 use mailfleet::system::now;
+use manager_core::line::hours_text;
 use serde_json::{Value, json};
 use shared::AgentId;
 use shared::keys::VerifyingKey;
+use shared::message::{Budget, Line};
 
 use super::args::{AgentAdd, AgentImport, AgentInvite, AgentRemove, AgentShow};
 use super::enlist::{Enlisted, Inviter, enlist, renew};
@@ -249,6 +251,37 @@ pub(crate) fn facts(record: &AgentRecord) -> Value {
     })
 }
 
+fn line_of(record: &AgentRecord) -> Option<Line> {
+    record.versions.as_ref().and_then(|versions| versions.line)
+}
+
+fn budget_json(budget: Budget) -> Value {
+    json!({
+        "day_bytes": budget.day_bytes,
+        "month_bytes": budget.month_bytes,
+        "large_mails": budget.hours.map(|hours| hours_text(hours, budget.utc_offset_minutes)),
+    })
+}
+
+/// How fast an agent's line is, as it has said.
+fn rates(record: &AgentRecord) -> String {
+    let Some(line) = line_of(record) else { return String::new() };
+    let rate = |rate: Option<u64>| {
+        rate.map_or("not measured yet".to_owned(), |rate| format!("{} per second", show::size(rate)))
+    };
+    format!("from the manager {}, to its devices {}", rate(line.from_manager), rate(line.to_devices))
+}
+
+/// What an agent's line may carry.
+fn budget(record: &AgentRecord) -> String {
+    let Some(budget) = line_of(record).and_then(|line| line.budget) else { return String::new() };
+    let bytes = [(budget.day_bytes, "a day"), (budget.month_bytes, "a month")];
+    let bytes = bytes.into_iter().filter_map(|(bytes, of)| Some(format!("{} {of}", show::size(bytes?))));
+    let hours =
+        budget.hours.map(|hours| format!("large mails {}", hours_text(hours, budget.utc_offset_minutes)));
+    bytes.chain(hours).collect::<Vec<_>>().join(", ")
+}
+
 fn full(record: &AgentRecord, behind: &Behind) -> Value {
     let modules = record.versions.iter().flat_map(|v| &v.modules);
     let modules: Vec<Value> = modules
@@ -263,7 +296,11 @@ fn full(record: &AgentRecord, behind: &Behind) -> Value {
         object.insert("modules".to_owned(), modules.into());
         object.insert("keys_unused".to_owned(), behind.unused.into());
         let watch = &behind.watch;
+        let line = line_of(record);
         let more = [
+            ("from_manager_bytes_per_second", json!(line.and_then(|line| line.from_manager))),
+            ("to_devices_bytes_per_second", json!(line.and_then(|line| line.to_devices))),
+            ("budget", json!(line.and_then(|line| line.budget).map(budget_json))),
             ("sign_key", json!(record.sign_key.as_ref().map(VerifyingKey::to_text))),
             ("devices", json!(behind.devices)),
             ("open_faults", json!(behind.open_faults)),
@@ -330,6 +367,8 @@ fn describe(record: &AgentRecord, behind: &Behind) -> String {
         ("Trust", record.trust_version.map_or(String::new(), |version| format!("version {version}"))),
         ("Keys", keys(record, behind.unused)),
         ("Possible freeze", freeze(record)),
+        ("Line", rates(record)),
+        ("Budget", budget(record)),
         ("Signing key", record.sign_key.as_ref().map_or(String::new(), VerifyingKey::to_text)),
         ("Devices", Some(behind.devices).filter(|n| *n > 0).map_or(String::new(), |n| n.to_string())),
         ("Open faults", Some(behind.open_faults).filter(|n| *n > 0).map_or(String::new(), |n| n.to_string())),

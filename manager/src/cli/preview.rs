@@ -1,9 +1,11 @@
 //! What a campaign will send, when and to whom, before anything is sent: `campaign plan`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use mailfleet::store::AgentRecord;
 use manager_core::consent::Standing;
+use manager_core::line::transfer_time;
 use manager_core::rollout::{Gate, WaveKind};
 use manager_core::{AgentFacts, Campaign, Fleet, Reason, asks, left_out};
 use serde_json::{Value, json};
@@ -38,6 +40,10 @@ struct Outlook {
     penalty_until: Option<UnixMillis>,
     /// The first time in which it may install; `None`: when the order comes.
     install: Option<Interval>,
+    /// How long its mails take, by what it has said of its line; `None`: not known.
+    transfer: Option<Duration>,
+    /// When they are all there; `None`: not known.
+    arrives: Option<UnixMillis>,
 }
 
 /// What a wave sends.
@@ -76,13 +82,25 @@ impl Preview<'_> {
         if never {
             reason = reason.or(Some(Reason::NoWindow));
         }
+        let line = self.agents.get(id).and_then(|record| record.versions.as_ref()?.line);
+        let transfer = transfer_time(mail_bytes(self.bundle_bytes, self.per_mail), line.as_ref());
         Outlook {
             wave,
+            transfer,
+            arrives: transfer.and_then(|takes| Some(self.mailed_at(wave, install)?.plus(takes))),
             asked: asks && reason.is_none() && facts.is_some_and(|facts| facts.consent == Standing::Ask),
             penalty_until: facts.and_then(|facts| facts.penalty_until).filter(|until| *until > self.now),
             install,
             reason,
         }
+    }
+
+    /// When a target of a wave is mailed: known of the first.
+    fn mailed_at(&self, wave: u32, install: Option<Interval>) -> Option<UnixMillis> {
+        let times = self.campaign.rollout.times;
+        let begin = times.send_at.unwrap_or(self.now).max(self.now);
+        let asked = install.filter(|_| times.fetch).map_or(begin, |install| install.from.max(begin));
+        (wave == 0).then_some(asked)
     }
 
     /// When it may install first, and whether never.
@@ -130,6 +148,7 @@ impl Preview<'_> {
         let loads = self.loads(&outlooks);
         let mut text = self.waves_text(&loads);
         text.push_str(&self.times_text(&outlooks));
+        text.push_str(&transfers_text(&outlooks));
         text.push_str(&self.sites_text(&outlooks));
         text.push_str(&self.left_out_text(&outlooks));
         text
@@ -169,7 +188,7 @@ impl Preview<'_> {
         let mut line = |name: &str, value: String| text.push_str(&format!("{name:<22}{value}\n"));
         line("Mailed", times.send_at.map_or("from now on".to_owned(), |at| format!("from {at} on")));
         if let Some(terms) = self.campaign.rollout.consent {
-            let patience = std::time::Duration::from_millis(terms.patience_ms);
+            let patience = Duration::from_millis(terms.patience_ms);
             line("Administrators", format!("have {} to answer", format_duration(patience)));
         }
         let mut zones: BTreeMap<(Interval, &str), (usize, String)> = BTreeMap::new();
@@ -185,10 +204,7 @@ impl Preview<'_> {
             line("Installed first", format!("{local} ({})", show::count(*count, "agent")));
         }
         if let Some(ms) = times.defer_max_ms {
-            line(
-                "Put off by sites",
-                format!("by {} at most", format_duration(std::time::Duration::from_millis(ms))),
-            );
+            line("Put off by sites", format!("by {} at most", format_duration(Duration::from_millis(ms))));
         }
         if let Some(at) = times.expires_at {
             line("Given up", at.to_string());
@@ -279,6 +295,8 @@ impl Preview<'_> {
                     "held_up_until": outlook.penalty_until.map(|at| at.to_string()),
                     "install_from": outlook.install.map(|install| install.from.to_string()),
                     "install_until": outlook.install.map(|install| install.until.to_string()),
+                    "transfer_seconds": outlook.transfer.map(|takes| takes.as_secs()),
+                    "transferred_at": outlook.arrives.map(|at| at.to_string()),
                 })
             })
             .collect();
@@ -288,12 +306,30 @@ impl Preview<'_> {
     }
 }
 
+/// How long the mails take to those who take longest.
+fn transfers_text(outlooks: &BTreeMap<&AgentId, Outlook>) -> String {
+    let mailed = || outlooks.iter().filter(|(_, outlook)| outlook.reason.is_none());
+    let unknown = mailed().filter(|(_, outlook)| outlook.transfer.is_none()).count();
+    let longest = mailed().filter_map(|(id, outlook)| Some((outlook.transfer?, outlook.arrives, id))).max();
+    let unknown = match (unknown, &longest) {
+        (0, None) => return String::new(),
+        (0, Some(_)) => String::new(),
+        (_, None) => "not known".to_owned(),
+        (count, Some(_)) => format!("; not known of {}", show::count(count, "agent")),
+    };
+    let longest = longest.map(|(takes, arrives, id)| {
+        let at = arrives.map_or(String::new(), |at| format!(", there by {at}"));
+        format!("longest to {id}: {}{at}", show::duration(takes))
+    });
+    format!("{:<22}{}{unknown}\n", "Transfers", longest.unwrap_or_default())
+}
+
 /// What a gate asks for, in a few words.
 pub(crate) fn gate_text(kind: WaveKind, gate: &Gate) -> String {
     if *gate == Gate::NONE {
         return "none".to_owned();
     }
-    let observe = format_duration(std::time::Duration::from_millis(gate.observe_ms));
+    let observe = format_duration(Duration::from_millis(gate.observe_ms));
     match kind {
         WaveKind::Test => format!("all verified and tested, no new grave fault for {observe}"),
         WaveKind::Customers => format!(

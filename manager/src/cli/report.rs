@@ -15,8 +15,8 @@ use super::fail::{Fail, Outcome};
 use super::open;
 use super::view::View;
 
-const VERSION_COLUMNS: &str =
-    "agent,mail,site,note,software_version,rom_version,module,module_version,module_date,reported_at";
+const VERSION_COLUMNS: &str = "agent,mail,site,note,software_version,rom_version,module,module_version,module_date,\
+                               reported_at,from_manager_bytes_per_second,to_devices_bytes_per_second";
 
 const CAMPAIGN_COLUMNS: &str = "campaign,agent,mail,note,from_version,target_version,reported_version,state,\
                                 reason,attempts,mailed_at,reported_at";

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::path::Path as FilePath;
 
 use manager_core::delivery::{Cause, Trouble};
-use manager_core::parts::{Carriage, GATHER, Heads, Load, carriage, mail_bytes};
+use manager_core::parts::{Carriage, GATHER, Heads, Load, announced, carriage, mail_bytes};
 use shared::envelope::Cut;
-use shared::message::PartsWanted;
+use shared::message::{Budget, PartsWanted};
 use shared::{AgentId, EnvelopeId, MailAddress, Spans, UnixMillis};
 
 use super::{DaemonError, Shared};
@@ -69,6 +69,23 @@ fn carriage_to(
     Ok(carriage(body_bytes, most, heads(shared, recipients)))
 }
 
+/// The pieces in which a body goes to an agent whose line has a budget (PROTOCOL 17.13).
+fn carriage_within(
+    tx: &Tx<'_>,
+    shared: &Shared,
+    to: &MailAddress,
+    (body_bytes, recipients): (u64, usize),
+    budget: &Budget,
+    now: UnixMillis,
+) -> TxResult<Option<Carriage>> {
+    let most = mail_max_bytes(tx, shared, to, now)?;
+    let heads = heads(shared, recipients);
+    // A body that would be too many parts for so small a budget goes as it goes to others.
+    let within = carriage(body_bytes, most.min(budget.mail_max_bytes()), heads);
+    let carriage = within.or_else(|| carriage(body_bytes, most, heads));
+    Ok(carriage.map(|carriage| announced(carriage, body_bytes)))
+}
+
 /// Chooses what the next mail of an order brings, leaves those of its recipients in it to whom that can go, and gives its size, or 0 if it
 /// says nothing of the way.
 pub(super) fn choose(
@@ -82,7 +99,11 @@ pub(super) fn choose(
     let (body_bytes, count) = (body.sealed.bytes, due.recipients.len());
     let mut carriages = Vec::with_capacity(count);
     for recipient in &due.recipients {
-        let carriage = carriage_to(tx, shared, &recipient.mail, (body_bytes, count), now)?;
+        let size = (body_bytes, count);
+        let carriage = match tx.budget(&recipient.agent)? {
+            Some(budget) => carriage_within(tx, shared, &recipient.mail, size, &budget, now)?,
+            None => carriage_to(tx, shared, &recipient.mail, size, now)?,
+        };
         carriages.push(carriage.unwrap_or(Carriage::Whole));
     }
     let mut load = None;

@@ -6,7 +6,7 @@ use manager_core::penalty;
 use manager_core::window::{Windows, Zone};
 use rusqlite::{OptionalExtension as _, Row, params};
 use shared::keys::{SealingKey, VerifyingKey};
-use shared::message::{EnrolRequest, Standing, VersionReport};
+use shared::message::{Budget, EnrolRequest, Standing, VersionReport};
 use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
 use super::campaigns::standing;
@@ -335,6 +335,19 @@ impl Tx<'_> {
         let mut statement = self.0.prepare_cached("SELECT * FROM agents WHERE id = ?1")?;
         let mut rows = statement.query([id.as_str()])?;
         rows.next()?.map(record).transpose()
+    }
+
+    /// The budget of an agent's line, if it has one.
+    ///
+    /// # Errors
+    /// The database's, or a bad row.
+    pub fn budget(&self, id: &AgentId) -> TxResult<Option<Budget>> {
+        let mut statement = self.0.prepare_cached("SELECT versions FROM agents WHERE id = ?1")?;
+        let report: Option<Vec<u8>> =
+            statement.query_row([id.as_str()], |row| row.get(0)).optional()?.flatten();
+        let report: Option<VersionReport> =
+            report.as_deref().map(|bytes| cbor("version report", bytes)).transpose()?;
+        Ok(report.and_then(|report| report.line).and_then(|line| line.budget))
     }
 
     /// All agents but the removed, by ID.

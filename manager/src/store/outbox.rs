@@ -2,6 +2,7 @@
 
 use manager_core::CampaignId;
 use manager_core::delivery::Second;
+use manager_core::parts::is_announced;
 use rusqlite::{Row, params};
 use shared::envelope::{ContentKey, SealedBody};
 use shared::keys::SealingKey;
@@ -280,12 +281,23 @@ impl Tx<'_> {
              SELECT ?1, id, 'queued', ?3, ?4 FROM agents WHERE id = ?2 AND state = 'enrolled'",
         )?;
         for agent in order.agents {
+            let install = order.kind == OrderKind::Install;
             // PROTOCOL 17.6: who may hold parts of it already is not sent them again, but asked.
-            let had = order.kind == OrderKind::Install && self.had_parts(order.body, agent)?;
-            let wanted = had.then(|| to_cbor(&Spans::default()));
+            // PROTOCOL 17.13: nor is anything sent to a line with a budget before it was asked for.
+            let asks = install
+                && (self.had_parts(order.body, agent)?
+                    || (self.is_announced(order.body)? && self.budget(agent)?.is_some()));
+            let wanted = asks.then(|| to_cbor(&Spans::default()));
             statement.execute(params![order.envelope.0, agent.as_str(), order.created.0, wanted])?;
         }
         Ok(())
+    }
+
+    fn is_announced(&self, body: i64) -> TxResult<bool> {
+        let mut statement = self.0.prepare_cached("SELECT bytes FROM bodies WHERE id = ?1")?;
+        let mut rows = statement.query([body])?;
+        let row = rows.next()?.ok_or_else(|| bad("body number", body))?;
+        Ok(is_announced(unsigned(row, "bytes")?))
     }
 
     /// The orders with recipients that are due, at most so many, in the order in which they are to be mailed.

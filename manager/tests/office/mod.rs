@@ -296,7 +296,7 @@ impl Box7 {
 }
 
 pub fn versions(software: Reported) -> VersionReport {
-    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: now() }
+    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: now(), line: None }
 }
 
 pub fn goal() -> Reported {

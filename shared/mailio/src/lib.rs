@@ -54,6 +54,7 @@ mod sendmail;
 mod settings;
 mod smtp;
 mod text;
+mod traffic;
 mod url;
 
 pub use error::{ContentError, FetchError, MailError, NetError, SendError, Turn};
@@ -67,4 +68,5 @@ pub use sender::Sender;
 pub use settings::{
     Extensions, JunkPolicy, MAILS_PER_CONNECTION_DEFAULT, MailSettings, Progress, SettingsError, Timeouts,
 };
+pub use traffic::{Carried, Traffic};
 pub use url::{ReceiveUrl, SendUrl, TlsMode, UrlError};

@@ -191,6 +191,7 @@ impl Sender {
             ca_file: self.settings.ca_file.as_deref(),
             timeouts: self.settings.timeouts,
             progress: &self.settings.progress,
+            traffic: &self.settings.traffic,
         };
         let mut session = Session::open(&peer, to.tls, self.settings.address.domain()).await?;
         if let Some(user) = &to.user {

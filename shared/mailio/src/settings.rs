@@ -11,6 +11,7 @@ use shared::limits::MAIL_MAX_DEFAULT_BYTES;
 use thiserror::Error;
 
 use crate::secret::SecretSource;
+use crate::traffic::Traffic;
 use crate::url::{ReceiveUrl, SendUrl, TlsMode};
 
 /// Exim queues what comes after the tenth mail of a connection, for up to 15 minutes (chatmail core #3490).
@@ -39,6 +40,8 @@ pub struct MailSettings {
     pub junk: JunkPolicy,
     /// Who is told that a connection moves bytes.
     pub progress: Progress,
+    /// Counts the bytes of all connections.
+    pub traffic: Traffic,
     /// Mails sent over one connection, unless the server says less by LIMITS MAILMAX (RFC 9422).
     pub mails_per_connection: usize,
     /// What is used of IMAP where the server offers it.
@@ -210,6 +213,7 @@ impl MailSettings {
             timeouts: Timeouts::default(),
             junk: JunkPolicy::default(),
             progress: Progress::default(),
+            traffic: Traffic::default(),
             mails_per_connection: MAILS_PER_CONNECTION_DEFAULT,
             extensions: Extensions::default(),
         }

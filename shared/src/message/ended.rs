@@ -221,6 +221,9 @@ pub enum Refusal {
     /// A person at the site does not want it (R9).
     #[n(9)]
     Declined,
+    /// It cannot come within the line's budget before it expires: what is in the way.
+    #[n(11)]
+    OverBudget(#[n(0)] Label),
 }
 
 impl fmt::Display for Refusal {
@@ -237,6 +240,7 @@ impl fmt::Display for Refusal {
                 write!(f, "module {module} has a set-user-ID, set-group-ID or sticky bit, not allowed here")
             }
             Self::Declined => f.write_str("declined at the site"),
+            Self::OverBudget(text) => write!(f, "the budget of its line lets it come too late: {text}"),
             Self::OtherAgent(text) => {
                 write!(f, "the bundle's agent would not replace the one that runs: {text}")
             }

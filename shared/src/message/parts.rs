@@ -18,13 +18,17 @@ pub struct PartsWanted {
     /// What is missing of it.
     #[n(2)]
     pub missing: Spans,
+    /// How much is here, if more is missing than is asked for now (PROTOCOL 17.12).
+    #[n(3)]
+    pub here: Option<u64>,
 }
 
 impl PartsWanted {
     /// How much is here, for people.
     #[must_use]
     pub fn about(&self) -> Label {
-        arrived(self.body_bytes.saturating_sub(self.missing.bytes()), self.body_bytes)
+        let here = self.here.unwrap_or(self.body_bytes.saturating_sub(self.missing.bytes()));
+        arrived(here, self.body_bytes)
     }
 }
 
@@ -51,7 +55,9 @@ mod tests {
     fn what_is_here_is_said_in_megabytes() {
         let mut missing = Spans::default();
         missing.add(Span { from: 7_150_000, until: 48_000_000 });
-        let wanted = PartsWanted { order: EnvelopeId([1; 16]), body_bytes: 48_000_000, missing };
+        let wanted = PartsWanted { order: EnvelopeId([1; 16]), body_bytes: 48_000_000, missing, here: None };
         assert_eq!(wanted.about().as_str(), "7.1 of 48.0 MB are here");
+        let few = PartsWanted { here: Some(1_000_000), ..wanted };
+        assert_eq!(few.about().as_str(), "1.0 of 48.0 MB are here");
     }
 }

@@ -119,6 +119,20 @@ pub enum WaitReason {
     /// It comes in parts, and some are still on their way.
     #[n(9)]
     PartsMissing,
+    /// The line's budget has no room for what is to come (PROTOCOL 17.12).
+    #[n(10)]
+    Budget,
+    /// What is to come is fetched at other hours.
+    #[n(11)]
+    Hours,
+}
+
+impl WaitReason {
+    /// True if parts of the order are still to come, whatever they wait for.
+    #[must_use]
+    pub fn is_of_parts(self) -> bool {
+        matches!(self, Self::PartsMissing | Self::Budget | Self::Hours)
+    }
 }
 
 impl fmt::Display for WaitReason {
@@ -134,6 +148,8 @@ impl fmt::Display for WaitReason {
             Self::PutOff => "put off at the site",
             Self::NoSchedule => "its schedule has not arrived",
             Self::PartsMissing => "parts are on their way",
+            Self::Budget => "the budget of its line is used up",
+            Self::Hours => "large mails are fetched at other hours",
         })
     }
 }

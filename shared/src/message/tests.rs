@@ -18,6 +18,7 @@ fn sample() -> VersionReport {
         rom_version: Label::lossy("1.5.08"),
         modules: vec![module("abcd", "1.0.00", "2026-01-01"), module("bbb.lib", "1.3.05", "2026-11-29")],
         taken_at: UnixMillis(0),
+        line: None,
     }
 }
 

@@ -4,6 +4,7 @@ use core::fmt;
 
 use minicbor::{Decode, Encode};
 
+use super::Line;
 use crate::id::{EnvelopeId, Label};
 use crate::limits::MODULES_MAX_COUNT;
 use crate::time::UnixMillis;
@@ -37,6 +38,9 @@ pub struct VersionReport {
     /// When the files were read, by the agent's clock.
     #[n(3)]
     pub taken_at: UnixMillis,
+    /// Its line; `None`: an agent from before it was measured.
+    #[n(4)]
+    pub line: Option<Line>,
 }
 
 /// Refuses a list that is too long before all of it is in memory: nine bytes of CBOR become eighty.

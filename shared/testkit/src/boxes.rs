@@ -379,7 +379,8 @@ impl SimBox {
                 return None;
             }
             // There is room for all readings; who is to be asked for everything is so every fourth time; people here leave no files.
-            Effect::Leave { .. }
+            Effect::Fetch { .. }
+            | Effect::Leave { .. }
             | Effect::LookAgain { .. }
             | Effect::DropReadings { .. }
             | Effect::DropWish { .. } => return None,
@@ -777,8 +778,8 @@ impl SimBox {
 /// What a mail brings of a body that comes in parts.
 fn part_of(piece: Piece) -> PartFacts {
     match piece {
-        Piece::Part(body, span) => PartFacts { body, span: Some(span) },
-        Piece::Head(body) => PartFacts { body, span: None },
+        Piece::Part(body, span) => PartFacts { body, part_bytes: 0, span: Some(span) },
+        Piece::Head(body) => PartFacts { body, part_bytes: 0, span: None },
         Piece::Whole => panic!("no part"),
     }
 }

@@ -6,7 +6,7 @@
 //! mail says who signed it and for whom it is, and an altered one cannot be read.
 //!
 //! Beside it, for tests of what ships: [`station`], a device that answers by SNMP, [`lab`], real mail servers, and
-//! [`programs`], manager and agents as processes.
+//! [`programs`], manager and agents as processes, joined by a [`relay`] that counts, if a test wants it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,6 +25,7 @@ mod persona;
 mod planned;
 mod post;
 pub mod programs;
+pub mod relay;
 pub mod station;
 mod world;
 

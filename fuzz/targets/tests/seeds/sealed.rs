@@ -108,6 +108,7 @@ fn versions() -> VersionReport {
         rom_version: Label::lossy("1.5.08"),
         modules: vec![module("abcd", FileState::Good), module("=cmd()", FileState::Missing)],
         taken_at: UnixMillis(1_795_000_000_000),
+        line: None,
     }
 }
 
@@ -143,7 +144,12 @@ fn reports() -> [(&'static str, Report); 10] {
         ),
         (
             "parts",
-            Report::Parts(PartsWanted { order, body_bytes: 50_000_000, missing: Spans::all(7_000_000) }),
+            Report::Parts(PartsWanted {
+                order,
+                body_bytes: 50_000_000,
+                missing: Spans::all(7_000_000),
+                here: None,
+            }),
         ),
         ("cancelled", Report::Cancelled(CancelAnswer { order, result: CancelResult::TooLate })),
     ]

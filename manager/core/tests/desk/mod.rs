@@ -181,7 +181,7 @@ impl Desk {
 }
 
 pub(crate) fn report_of(software: Reported) -> VersionReport {
-    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: T0 }
+    VersionReport { software, rom_version: Label::default(), modules: vec![], taken_at: T0, line: None }
 }
 
 pub(crate) fn goal() -> Reported {

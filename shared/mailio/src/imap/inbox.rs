@@ -128,6 +128,7 @@ impl Inbox {
             ca_file: settings.ca_file.as_deref(),
             timeouts: settings.timeouts,
             progress: &settings.progress.unless(&self.listens),
+            traffic: &settings.traffic,
         };
         let mut session = Session::open(&peer, place.tls).await?;
         let secret = settings.secret.load().await.map_err(MailError::Secret)?;

@@ -76,6 +76,7 @@ impl Inbox {
             ca_file: settings.ca_file.as_deref(),
             timeouts: settings.timeouts,
             progress: &settings.progress,
+            traffic: &settings.traffic,
         };
         let mut session = Session::open(&peer, place.tls).await?;
         let secret = settings.secret.load().await.map_err(MailError::Secret)?;
