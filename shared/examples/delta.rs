@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use shared::UnixMillis;
 use shared::bundle::{
-    BaseFile, BundleReader, BundleSpec, Compression, Entry, Form, Manifest, OldFile, pack, pack_delta, write_head,
+    BaseFile, BundleReader, BundleSpec, Compression, Entry, Form, Manifest, OldFile, pack, pack_delta,
+    write_head,
 };
 use shared::keys::SigningKey;
 
@@ -47,7 +48,9 @@ fn measure(old: &Path, new: &Path) {
         &manifest,
         &base.software_version,
         LEVEL,
-        &mut |_| Ok(Some(BaseFile { entry: base.modules.first().unwrap().clone(), content: std::fs::read(old)? })),
+        &mut |_| {
+            Ok(Some(BaseFile { entry: base.modules.first().unwrap().clone(), content: std::fs::read(old)? }))
+        },
         &mut |_| File::open(new),
         &mut payload,
     );

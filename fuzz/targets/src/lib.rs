@@ -15,10 +15,10 @@ mod settings;
 mod texts;
 mod trusts;
 
+pub use bundles::old_file;
 pub use harness::{
     ALLOCATOR, Counting, MEMORY_MAX_BYTES, opening_key, release_key, sender_key, unbind_panics,
 };
-pub use bundles::old_file;
 pub use trusts::known_trust;
 
 /// A decoder under test.

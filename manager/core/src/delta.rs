@@ -55,7 +55,8 @@ impl DeltaFacts {
         self.base.iter().all(|base| {
             report.modules.iter().any(|module| {
                 module.file == FileState::Good
-                    && (&module.name, &module.version, &module.date) == (&base.name, &base.version, &base.date)
+                    && (&module.name, &module.version, &module.date)
+                        == (&base.name, &base.version, &base.date)
             })
         })
     }
@@ -136,8 +137,11 @@ mod tests {
 
     #[test]
     fn the_smallest_delta_is_chosen_whose_modules_an_agent_has_all() {
-        let deltas =
-            [delta(0, 90, &[("a", "1")]), delta(1, 50, &[("a", "1"), ("b", "1")]), delta(2, 10, &[("a", "0")])];
+        let deltas = [
+            delta(0, 90, &[("a", "1")]),
+            delta(1, 50, &[("a", "1"), ("b", "1")]),
+            delta(2, 10, &[("a", "0")]),
+        ];
         assert_eq!(chosen(&deltas, &report(vec![module("a", "1"), module("b", "1")])), Some(1));
         assert_eq!(chosen(&deltas, &report(vec![module("a", "1"), module("b", "2")])), Some(0));
         assert_eq!(chosen(&deltas, &report(vec![module("a", "0")])), Some(2));

@@ -66,7 +66,8 @@ fn a_second_copy_of_the_refusal_changes_nothing() {
     let [outcome, ..] = unusable();
     let ended = Ended { order, outcome, output: None, versions: report_of(Reported::Nothing) };
     assert_eq!(desk.report(1, Report::Ended(ended.clone())), Applied::Changed);
-    let copy = TargetEvent::Report { report: Box::new(Report::Ended(ended.clone())), sequence: desk.sequence };
+    let copy =
+        TargetEvent::Report { report: Box::new(Report::Ended(ended.clone())), sequence: desk.sequence };
     assert_eq!(desk.campaign.apply(desk.now, &id(1), &copy), Applied::Ignored);
     desk.tick();
     // Nor does it say anything of the order that brings the whole.

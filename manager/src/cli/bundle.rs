@@ -173,12 +173,7 @@ pub(crate) fn pack_failed(err: PackError, output: &Path) -> Fail {
     }
 }
 
-fn write_bundle(
-    path: &Path,
-    manifest: &Manifest,
-    payloads: Vec<File>,
-    key: &SigningKey,
-) -> Result<(), Fail> {
+fn write_bundle(path: &Path, manifest: &Manifest, payloads: Vec<File>, key: &SigningKey) -> Result<(), Fail> {
     let head = write_head(manifest, &[key]).map_err(|err| pack_failed(err, path))?;
     let write = || {
         let mut new = NewFile::create(path, 0o644)?;

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use shared::bundle::spec::SourceFile;
 use shared::bundle::{
-    BaseFile, BundleReader, BundleSpec, Delta, Entry, Manifest, ModuleEntry, PackError, pack_delta, successors,
+    BaseFile, BundleReader, BundleSpec, Delta, Entry, Manifest, ModuleEntry, PackError, pack_delta,
+    successors,
 };
 use shared::limits::DELTAS_MAX_COUNT;
 use tempfile::TempDir;

@@ -105,7 +105,8 @@ fn look_into(path: &Path, file: File, (keys, threshold): Known<'_>) -> Result<Lo
     let bytes = bundle.form_bytes(Form::Full).unwrap_or(whole.0);
     // What was mailed in full names its deltas and does not hold them.
     let has_deltas = whole.0 > bytes;
-    let deltas = if has_deltas { DeltaFacts::all(&manifest, |form| bundle.form_bytes(form)) } else { Vec::new() };
+    let deltas =
+        if has_deltas { DeltaFacts::all(&manifest, |form| bundle.form_bytes(form)) } else { Vec::new() };
     let digest = if has_deltas { digest(&file, bytes).map_err(BundleError::Read)?.1 } else { whole.1 };
     Ok(Looked { path: path.to_owned(), manifest, signature, bytes, digest, deltas, file: whole })
 }
@@ -166,7 +167,8 @@ impl Looked {
             let delta = self.manifest.deltas.get(usize::from(facts.number))?;
             let percent = facts.bytes.saturating_mul(100).checked_div(self.bytes).unwrap_or(0);
             let patched = show::count(delta.patches.len(), "module");
-            let text = format!("from {}: {} ({percent} %), {patched} patched", delta.base, show::size(facts.bytes));
+            let text =
+                format!("from {}: {} ({percent} %), {patched} patched", delta.base, show::size(facts.bytes));
             Some(("Delta".to_owned(), text))
         })
     }

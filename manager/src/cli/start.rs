@@ -23,8 +23,8 @@ use super::files::{NewFile, clear_leftovers};
 use super::inspect::{Looked, Signature, look, mail_bytes, mails, signing};
 use super::preview::Preview;
 use super::rollout_args::{Course, RolloutArgs};
-use super::select::{Chosen, choose};
 use super::savings::{self, Saving, savings};
+use super::select::{Chosen, choose};
 use super::view::{daemon_text, retries, title};
 use super::{audited, follow, open, show};
 

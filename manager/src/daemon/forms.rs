@@ -40,7 +40,11 @@ impl Forms {
     }
 
     /// The agents by what is mailed to them.
-    pub(super) fn groups(&self, campaign: &Campaign, agents: Vec<AgentId>) -> BTreeMap<(Form, i64), Vec<AgentId>> {
+    pub(super) fn groups(
+        &self,
+        campaign: &Campaign,
+        agents: Vec<AgentId>,
+    ) -> BTreeMap<(Form, i64), Vec<AgentId>> {
         let mut groups: BTreeMap<(Form, i64), Vec<AgentId>> = BTreeMap::new();
         for agent in agents {
             let form = self.form(campaign, &agent);

@@ -15,8 +15,8 @@ use shared::time::format_duration;
 
 use super::answers::{acknowledge, write_alerts};
 use super::carry::carry_out;
-use super::forms::Forms;
 use super::devices_in::{LEVELS_KEPT, day};
+use super::forms::Forms;
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
 use super::{DaemonError, Shared, rekey};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
@@ -179,7 +179,8 @@ impl Tick {
             }
             let due = plan(&campaign, &tx.fleet(&campaign)?, now);
             let forms = Forms::of(tx, &campaign, bodies)?;
-            let missing: BTreeSet<Form> = due.actions.iter().flat_map(|action| forms.missing(&campaign, action)).collect();
+            let missing: BTreeSet<Form> =
+                due.actions.iter().flat_map(|action| forms.missing(&campaign, action)).collect();
             let bundle = if missing.is_empty() { None } else { tx.bundle(campaign.bundle.digest)? };
             Ok(bundle.map(|bundle| (bundle, campaign, missing, has_deltas)))
         })?;

@@ -33,8 +33,9 @@ impl Tx<'_> {
     /// # Errors
     /// The database's, or a bad row.
     pub fn deltas(&self, bundle: Digest) -> TxResult<Vec<DeltaFacts>> {
-        let mut statement =
-            self.0.prepare_cached("SELECT number, bytes, base FROM deltas WHERE bundle = ?1 ORDER BY number")?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT number, bytes, base FROM deltas WHERE bundle = ?1 ORDER BY number")?;
         let mut rows = statement.query([bundle.0])?;
         let mut deltas = Vec::new();
         while let Some(row) = rows.next()? {

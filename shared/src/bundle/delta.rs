@@ -82,7 +82,8 @@ impl Delta {
         }
         let mut modules = modules.iter();
         for patch in &self.patches {
-            let most = |module: &ModuleEntry| module.file.bytes.saturating_add(PATCH_COLUMNS_MAX_BYTES as u64 + 20);
+            let most =
+                |module: &ModuleEntry| module.file.bytes.saturating_add(PATCH_COLUMNS_MAX_BYTES as u64 + 20);
             let module = modules.find(|module| module.name == patch.module);
             if module.is_none_or(|module| patch.bytes > most(module)) {
                 return Err(ManifestError::Patch { name: patch.module.clone() });

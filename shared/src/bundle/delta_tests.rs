@@ -36,7 +36,8 @@ fn noise(seed: u32, len: u32) -> Vec<u8> {
 }
 
 fn old_files() -> Files {
-    let files = [("install.sh", b"#!/bin/sh\n".to_vec()), ("program", noise(1, 80_000)), ("data", noise(2, 9_000))];
+    let files =
+        [("install.sh", b"#!/bin/sh\n".to_vec()), ("program", noise(1, 80_000)), ("data", noise(2, 9_000))];
     files.into_iter().map(|(name, content)| (name.to_owned(), content)).collect()
 }
 
@@ -75,8 +76,9 @@ fn build(compression: Compression) -> (Manifest, Vec<u8>) {
         9,
         &mut |module| {
             let base = bases.get(module.name.as_str());
-            let file = |entry: &&ModuleEntry| {
-                BaseFile { entry: (*entry).clone(), content: files.0[entry.name.as_str()].clone() }
+            let file = |entry: &&ModuleEntry| BaseFile {
+                entry: (*entry).clone(),
+                content: files.0[entry.name.as_str()].clone(),
             };
             Ok(base.map(file))
         },
@@ -138,7 +140,8 @@ fn a_delta_makes_the_same_files_as_the_full_bundle() {
         assert_eq!(unpack(&delta, &old_files()).unwrap(), new_files());
         assert!(delta.len() * 7 < full.len(), "{} of {} bytes", delta.len(), full.len());
         // What is smaller in full, or new, has no patch.
-        let patched: Vec<&str> = manifest.deltas[0].patches.iter().map(|patch| patch.module.as_str()).collect();
+        let patched: Vec<&str> =
+            manifest.deltas[0].patches.iter().map(|patch| patch.module.as_str()).collect();
         assert_eq!(patched, ["program"]);
         assert_eq!(manifest.deltas[0].base.as_str(), "1.0.01-0");
     }

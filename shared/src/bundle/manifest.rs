@@ -30,10 +30,10 @@ use std::collections::BTreeSet;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use super::delta::Delta;
 use crate::address::MailAddress;
 use crate::bounded;
 use crate::id::{Digest, Label};
-use super::delta::Delta;
 use crate::limits::{
     BUNDLE_UNPACKED_MAX_BYTES, DELTAS_MAX_COUNT, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT, NOTES_MAX_BYTES,
     TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX,
@@ -98,7 +98,12 @@ pub struct Manifest {
     #[n(14)]
     pub notes: Option<String>,
     /// Other payloads of the same files, for agents that have older ones.
-    #[cbor(n(15), default, skip_if = "Vec::is_empty", decode_with = "bounded::list::<_, _, DELTAS_MAX_COUNT>")]
+    #[cbor(
+        n(15),
+        default,
+        skip_if = "Vec::is_empty",
+        decode_with = "bounded::list::<_, _, DELTAS_MAX_COUNT>"
+    )]
     pub deltas: Vec<Delta>,
 }
 

@@ -160,7 +160,9 @@ impl<'r> Patched<'r> {
         patch.read_exact(&mut lengths)?;
         let (lengths, _) = lengths.as_chunks::<4>();
         let lengths: Vec<u64> = lengths.iter().map(|length| u64::from(u32::from_be_bytes(*length))).collect();
-        if lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length)) > PATCH_COLUMNS_MAX_BYTES as u64 {
+        if lengths.iter().fold(0u64, |sum, length| sum.saturating_add(*length))
+            > PATCH_COLUMNS_MAX_BYTES as u64
+        {
             return Err(bad("the columns of a patch are too long"));
         }
         let mut columns = <[Column; COLUMNS]>::default();
@@ -206,7 +208,8 @@ impl<'r> Patched<'r> {
         let there = self.old.fill_buf()?;
         let most = usize::try_from((*run).min(self.copy)).unwrap_or(usize::MAX);
         let n = there.len().min(most).min(into.len());
-        let (Some(from), Some(to)) = (there.get(..n).filter(|from| !from.is_empty()), into.get_mut(..n)) else {
+        let (Some(from), Some(to)) = (there.get(..n).filter(|from| !from.is_empty()), into.get_mut(..n))
+        else {
             return Err(bad("a patch leads past the older file's end"));
         };
         if is_same {
@@ -298,7 +301,12 @@ mod tests {
                 0 => drop(new.splice(at..at, bytes.iter().copied())),
                 1 => drop(new.drain(at..new.len().min(at + bytes.len()))),
                 2 => new.rotate_left(at),
-                _ => new.iter_mut().skip(at).step_by(7).zip(bytes).for_each(|(b, add)| *b = b.wrapping_add(*add)),
+                _ => new
+                    .iter_mut()
+                    .skip(at)
+                    .step_by(7)
+                    .zip(bytes)
+                    .for_each(|(b, add)| *b = b.wrapping_add(*add)),
             }
         }
         new

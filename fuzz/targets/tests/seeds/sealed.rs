@@ -5,8 +5,8 @@ use std::io::{Cursor, Read as _};
 use fuzz_targets::{Counting, known_trust, old_file, opening_key, release_key, sender_key};
 use shared::bundle::spec::SourceFile;
 use shared::bundle::{
-    BaseFile, BundleReader, BundleSpec, Compression, Entry, FileEntry, Form, Manifest, pack, pack_delta, patch,
-    write_head,
+    BaseFile, BundleReader, BundleSpec, Compression, Entry, FileEntry, Form, Manifest, pack, pack_delta,
+    patch, write_head,
 };
 use shared::envelope::{NewSmall, seal_small};
 use shared::keys::SigningKey;
@@ -177,7 +177,8 @@ fn delta(manifest: &Manifest) -> Vec<u8> {
     let mut full = Vec::new();
     let mut open = |source: &SourceFile| Ok(Cursor::new(new(source.path.as_str())));
     let created = UnixMillis(1_795_000_000_000);
-    let mut manifest = pack(&spec, manifest.compression, 9, created, &mut open, &mut full, &mut |_| {}).unwrap();
+    let mut manifest =
+        pack(&spec, manifest.compression, 9, created, &mut open, &mut full, &mut |_| {}).unwrap();
     let mut payload = Vec::new();
     let made = pack_delta(
         &manifest,
@@ -270,11 +271,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
         seeds.push(("bundle_file", name, [head, payload.clone()].concat()));
         seeds.push(("bundle_manifest", name, encode(&manifest)));
         seeds.push(("bundle_payload", name, bare_payload(mode, &manifest, &payload)));
-        seeds.push((
-            "bundle_file",
-            if mode == 0 { "delta-deflate" } else { "delta-zstd" },
-            delta(&manifest),
-        ));
+        seeds.push(("bundle_file", if mode == 0 { "delta-deflate" } else { "delta-zstd" }, delta(&manifest)));
     }
     let (old, mut new) = (old_file(), old_file());
     new.iter_mut().step_by(90).for_each(|byte| *byte = byte.wrapping_add(4));
