@@ -45,8 +45,7 @@ impl Office {
         }
         office.until("all agents have said what they have", |office| {
             let agents = office.manager(&["agent", "list", "--json"]);
-            (agents.matches("\"reported_at\": \"").count() == agents.matches("\"state\": ").count())
-                .then_some(())
+            (agents.matches("\"reported_at\": \"").count() == office.agents).then_some(())
         });
         office
     }
