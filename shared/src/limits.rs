@@ -47,6 +47,16 @@ pub const BUNDLE_UNPACKED_MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// Window a zstd frame may ask the agent to hold: 2^23 bytes = 8 MiB, what level 19 uses.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// Deltas in one bundle: as many older versions as a fleet has at a time, so that it gets all in one campaign.
+pub const DELTAS_MAX_COUNT: usize = 8;
+
+/// Columns of one patch, which an agent holds in memory beside the window: five numbers of two bytes for each of 400,000 places. Two
+/// builds of a program of 20 MB differ in a tenth of that.
+pub const PATCH_COLUMNS_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Files that patches are made of: bsdiff needs seventeen times as much memory.
+pub const PATCH_FILE_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
 /// Recipients in one envelope. Operators set how many they want (default 50, the number that common
 /// providers accept and past which delivery gets no faster); a header must still fit
 /// [`HEADER_MAX_BYTES`]: 1,000 slots of 96 bytes are 96 kB.

@@ -33,7 +33,7 @@ use crate::limits::MESSAGE_MAX_BYTES;
 pub use ended::{Cause, EXIT_NOT_NOW, EXIT_RESTART, Ended, Failure, Outcome, OutputTail, Phase, Refusal};
 pub use line::{Budget, Hours, Line};
 pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, Linked, ReadingMark};
-pub use orders::{CancelOrder, Enrolled, Heartbeat, InstallOrder};
+pub use orders::{CancelOrder, DeltaHere, Enrolled, Heartbeat, InstallOrder};
 pub use parts::{PartsWanted, arrived};
 pub use planned::{Fetch, Interval, Schedule, TestOrder, TestResult, Tested};
 pub use progress::{Hindrance, Progress, Step, WaitReason, Waiting};

@@ -328,6 +328,8 @@ pub enum InspectFault {
 pub enum StageFault {
     /// Too little room: tried again later.
     NoSpace,
+    /// It is a delta, made for other files than those that are here.
+    OtherBase(Label),
     /// The content is not what the manifest says.
     Bad(Label),
     /// The disk failed.

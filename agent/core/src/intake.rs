@@ -233,7 +233,7 @@ impl AgentCore {
             return Some(Refusal::Superseded);
         }
         match payload {
-            Payload::Kept { digest, bytes } if digest == order.bundle && bytes == order.bundle_bytes => {}
+            Payload::Kept { digest, bytes } if (digest, bytes) == order.payload() => {}
             Payload::Kept { .. } => {
                 return Some(Refusal::BadBundle(Label::lossy("not the bundle that the order names")));
             }

@@ -229,6 +229,7 @@ impl Site {
                     bundle_bytes: 7,
                     software_version: SoftwareVersion::parse("1-0").unwrap(),
                     scheduled: false,
+                    delta: None,
                 };
                 let payload = Payload::Kept { digest: Digest::of(b"bundle"), bytes: 7 };
                 return Some(Event::Joined {
@@ -378,6 +379,7 @@ fn a_mail_that_nobody_announced_waits_and_is_told_once() {
         bundle_bytes: 1,
         software_version: SoftwareVersion::parse("1-0").unwrap(),
         scheduled: false,
+        delta: None,
     });
     let facts = site.facts(10);
     site.put(Mail::Small(facts, order), PART_MAIL);

@@ -121,6 +121,7 @@ impl Hand {
             bundle_bytes: 1,
             software_version,
             scheduled: false,
+            delta: None,
         }))
     }
 

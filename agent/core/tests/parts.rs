@@ -252,6 +252,7 @@ impl Site {
         let install = InstallOrder {
             bundle: Digest([9; 32]),
             bundle_bytes: 9,
+            delta: None,
             software_version: SoftwareVersion::parse(&format!("{}-0", self.versions[&body])).unwrap(),
             scheduled: false,
         };

@@ -176,7 +176,7 @@ impl Site {
     fn install(&mut self, n: u64) {
         let bundle = Digest::of(&n.to_be_bytes());
         let software_version = version(n);
-        let order = InstallOrder { bundle, bundle_bytes: 9, software_version, scheduled: false };
+        let order = InstallOrder { bundle, bundle_bytes: 9, software_version, scheduled: false, delta: None };
         self.mail(n, Order::Install(order));
     }
 

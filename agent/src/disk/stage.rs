@@ -2,16 +2,18 @@
 //! `switch` only renames.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use agent_core::{Module, StageFault};
-use shared::bundle::{BundleError, Entry};
+use shared::bundle::{BundleError, Entry, ModuleEntry, OldFile};
 use shared::error::chain;
 use shared::trust::Trust;
 use shared::{EnvelopeId, Label};
 
+use super::beneath::Root;
 use super::{Disk, facts_of, open_bundle};
 use crate::alive::Alive;
 use crate::files::{
@@ -80,7 +82,11 @@ impl Disk {
                 write_file(&path, module.mode, from, &self.alive)
             }
         };
-        verified.unpack(&mut take).map_err(|err| fault_of(&err))?;
+        let root = Root::open(&self.root).map_err(|err| StageFault::Io(Label::lossy(&err.to_string())))?;
+        let mut old = |module: &ModuleEntry| -> io::Result<Box<dyn OldFile>> {
+            Ok(Box::new(Watched { file: root.open_file(&module.path)?, alive: self.alive.clone() }))
+        };
+        verified.unpack_over(&mut old, &mut take).map_err(|err| fault_of(&err))?;
         let sync = || -> io::Result<()> {
             self.let_script_in(&folders, &[self.job(order), script.clone()])?;
             folders.iter().try_for_each(|folder| sync_folder(folder))?;
@@ -125,6 +131,25 @@ fn write_file(path: &Path, mode: u32, from: &mut dyn Read, alive: &Alive) -> io:
     file.sync_all()
 }
 
+/// A file that a delta is applied to. Reading a large one takes minutes on a small box.
+struct Watched {
+    file: File,
+    alive: Alive,
+}
+
+impl Read for Watched {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.alive.step();
+        self.file.read(into)
+    }
+}
+
+impl Seek for Watched {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 fn fault_of(err: &BundleError) -> StageFault {
     if let BundleError::Take { err, .. } = err
         && is_full(err)
@@ -132,5 +157,8 @@ fn fault_of(err: &BundleError) -> StageFault {
         return StageFault::NoSpace;
     }
     let text = Label::lossy(&chain(err));
+    if let BundleError::OtherBase { .. } = err {
+        return StageFault::OtherBase(text);
+    }
     if err.is_local() { StageFault::Io(text) } else { StageFault::Bad(text) }
 }

@@ -81,6 +81,7 @@ fn a_body_of_the_signed_size_that_begins_as_the_signed_one() {
         bundle_bytes: 0,
         software_version: shared::SoftwareVersion::parse("6-6").unwrap(),
         scheduled: false,
+        delta: None,
     });
     let [_, long] = seal(&w, bulk.life, bulk.key, &order, b"", &key(66));
     let [_, short] = seal(&w, bulk.life, bulk.key, &Order::QueryVersions, b"", &key(66));

@@ -371,6 +371,7 @@ impl World {
             bundle_bytes: bundle.len() as u64,
             software_version: SoftwareVersion::parse(version).unwrap(),
             scheduled,
+            delta: None,
         })
     }
 

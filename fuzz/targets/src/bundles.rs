@@ -1,11 +1,14 @@
 //! Bundles: the file as it comes, the manifest below its signature, the payload below its digest.
 
 use std::collections::BTreeSet;
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::LazyLock;
 
 use shared::bundle::manifest::MODE_MASK;
-use shared::bundle::{BundleError, BundleReader, BundleSpec, Compression, Entry, MAGIC, Manifest, pack};
+use shared::bundle::patch::Patched;
+use shared::bundle::{
+    BundleError, BundleReader, BundleSpec, Compression, Entry, MAGIC, Manifest, OldFile, pack,
+};
 use shared::limits::{
     BUNDLE_UNPACKED_MAX_BYTES, MANIFEST_LIST_MAX_COUNT, MANIFEST_MAX_BYTES, MODULES_MAX_COUNT,
 };
@@ -40,7 +43,8 @@ pub(crate) fn file(data: &[u8]) -> bool {
     let unpacked = reader.verify(&[release_key().verifying_key()], 1).and_then(|bundle| {
         let limit = bundle.manifest().unpacked_bytes;
         let mut taken = 0u64;
-        let unpacked = bundle.unpack(&mut |_, content| {
+        let mut old = |_: &_| -> io::Result<Box<dyn OldFile>> { Ok(Box::new(Cursor::new(old_file()))) };
+        let unpacked = bundle.unpack_over(&mut old, &mut |_, content| {
             let mut piece = Vec::new();
             content.take(UNPACKED_MAX_BYTES as u64).read_to_end(&mut piece)?;
             taken = taken.saturating_add(piece.len() as u64);
@@ -50,6 +54,49 @@ pub(crate) fn file(data: &[u8]) -> bool {
         unpacked
     });
     unpacked.inspect_err(|err| told(err)).is_ok()
+}
+
+/// What is on the harness's box at the path of every module.
+#[must_use]
+pub fn old_file() -> Vec<u8> {
+    (0..600u16).flat_map(|n| n.wrapping_mul(40_503).to_be_bytes()).collect()
+}
+
+/// `size of the older file (2), the older file`, then a patch. What can be made of them can also be made by a patch of ours.
+pub(crate) fn patch(mut data: &[u8]) -> bool {
+    let old_bytes = usize::from(u16::from_be_bytes(take::<2>(&mut data)));
+    let (old, patch) = data.split_at(old_bytes.min(data.len()));
+    let made = match apply(old, patch, usize::MAX) {
+        Ok(made) => made,
+        Err(err) => {
+            told(&err);
+            return false;
+        }
+    };
+    assert!(made.len() <= UNPACKED_MAX_BYTES);
+    // However it is read.
+    assert_eq!(apply(old, patch, 3).ok().as_ref(), Some(&made));
+    // Finding what has changed takes long in what repeats itself, and a patch of a hundred bytes can say a megabyte.
+    if made.len() <= 8 * 1024 {
+        let ours = shared::bundle::patch::make(old, &made);
+        assert_eq!(ours.and_then(|ours| apply(old, &ours, 1_000).ok()), Some(made));
+    }
+    true
+}
+
+/// Reads in pieces of at most so many bytes.
+fn apply(old: &[u8], mut patch: &[u8], piece_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut old = Cursor::new(old);
+    let mut new = Vec::new();
+    let mut from = Patched::new(&mut old, &mut patch)?.take(UNPACKED_MAX_BYTES as u64);
+    let mut buffer = vec![0; piece_bytes.min(64 * 1024)];
+    loop {
+        let n = from.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(new);
+        }
+        new.extend_from_slice(buffer.get(..n).unwrap_or_default());
+    }
 }
 
 /// The CBOR of a manifest, signed by the harness.

@@ -15,6 +15,7 @@ mod settings;
 mod texts;
 mod trusts;
 
+pub use bundles::old_file;
 pub use harness::{
     ALLOCATOR, Counting, MEMORY_MAX_BYTES, opening_key, release_key, sender_key, unbind_panics,
 };
@@ -38,7 +39,7 @@ impl Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 30] = [
     target("envelope_head", 4096, envelopes::head),
     target("envelope_header", 4096, envelopes::header),
     target("envelope_body", 2048, envelopes::body),
@@ -47,6 +48,7 @@ pub const TARGETS: [Target; 29] = [
     target("bundle_file", 4096, bundles::file),
     target("bundle_manifest", 4096, bundles::manifest),
     target("bundle_payload", 4096, bundles::payload),
+    target("bundle_patch", 4096, bundles::patch),
     target("trust_statements", 2048, trusts::statements),
     target("trust_signed", 1024, trusts::trust),
     target("invitation", 4096, texts::invitation),

@@ -17,6 +17,8 @@ use crate::rollout::{Forgiven, Held, HoldReason, Survey};
 pub enum TargetEvent {
     /// Its install order was put into the outbox.
     OrderQueued(EnvelopeId),
+    /// Its install order was put into the outbox, and brings the bundle's delta of this number.
+    DeltaQueued(EnvelopeId, u8),
     /// A version query for it was put into the outbox.
     QueryQueued(EnvelopeId),
     /// The withdrawal of its order was put into the outbox.
@@ -76,11 +78,13 @@ impl Campaign {
     /// Applies an event. Applying it twice is the same as applying it once.
     pub fn apply(&mut self, now: UnixMillis, agent: &AgentId, event: &TargetEvent) -> Applied {
         let goal = self.bundle.software_version.clone();
-        let halted = self.state == CampaignState::Halted;
+        let (halted, cancelled) =
+            (self.state == CampaignState::Halted, self.state == CampaignState::Cancelled);
         let Some(target) = self.targets.get_mut(agent) else { return Applied::Ignored };
         let before = target.clone();
         match event {
-            TargetEvent::OrderQueued(id) => target.order_queued(now, *id),
+            TargetEvent::OrderQueued(id) => target.order_queued(now, *id, None),
+            TargetEvent::DeltaQueued(id, number) => target.order_queued(now, *id, Some(*number)),
             TargetEvent::QueryQueued(id) => Ask::again(&mut target.query, *id),
             TargetEvent::CancelQueued(id) => {
                 Ask::again(&mut target.cancel, *id);
@@ -113,11 +117,12 @@ impl Campaign {
             TargetEvent::Reenrolled => target.replaced(now),
             TargetEvent::Report { report, sequence } => {
                 // PROTOCOL 8.2: a report that was overtaken says nothing new.
-                if *sequence > target.heard {
-                    target.heard = *sequence;
-                    target.report(now, report, |reported| reported.exact() == Some(&goal));
-                } else {
-                    target.overtaken(report);
+                let overtaken = *sequence <= target.heard;
+                target.heard = target.heard.max(*sequence);
+                match (target.turns_to_full(report, cancelled), overtaken) {
+                    (true, _) => {}
+                    (false, false) => target.report(now, report, |reported| reported.exact() == Some(&goal)),
+                    (false, true) => target.overtaken(report),
                 }
             }
         }
@@ -306,10 +311,11 @@ impl Target {
         }
     }
 
-    fn order_queued(&mut self, now: UnixMillis, id: EnvelopeId) {
+    fn order_queued(&mut self, now: UnixMillis, id: EnvelopeId, delta: Option<u8>) {
         if self.state == TargetState::Pending && !self.orders.contains(&id) {
             self.orders.push(id);
             self.ordered_at = Some(now);
+            self.delta = delta;
             self.attempts = self.attempts.saturating_add(1);
             self.state = TargetState::Queued;
         }

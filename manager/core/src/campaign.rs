@@ -311,6 +311,12 @@ pub struct Target {
     /// What was wrong with its first address; since then its order goes to the second.
     #[n(27)]
     pub rerouted: Option<Trouble>,
+    /// The delta that its newest order brings; `None`: the whole bundle.
+    #[n(28)]
+    pub delta: Option<u8>,
+    /// Its agent could not use a delta: it gets the whole bundle in this campaign.
+    #[cbor(n(29), default)]
+    pub needs_full: bool,
 }
 
 /// Mail that has not reached its mailbox yet.
@@ -441,6 +447,8 @@ impl Target {
             tested_at: None,
             called_back: false,
             rerouted: None,
+            delta: None,
+            needs_full: false,
         }
     }
 

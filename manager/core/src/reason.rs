@@ -87,7 +87,7 @@ impl Reason {
             | Self::Damaged(_)
             | Self::OtherVersion(_)
             | Self::NoAnswer { .. }
-            | Self::Refused(Refusal::QueueFull | Refusal::BadBundle(_)) => true,
+            | Self::Refused(Refusal::QueueFull | Refusal::BadBundle(_) | Refusal::OtherBase(_)) => true,
             // Anyone on the way can write a bounce: one without a clear word ends nothing.
             Self::Bounced(_, cause) => cause.may_pass() || *cause == Cause::Other,
             Self::MailRefused(_, cause) => cause.may_pass(),
@@ -158,6 +158,7 @@ impl Reason {
                 | Refusal::WrongFromVersion
                 | Refusal::Cancelled
                 | Refusal::QueueFull
+                | Refusal::OtherBase(_)
                 | Refusal::Declined
                 | Refusal::OverBudget(_),
             )

@@ -318,6 +318,9 @@ pub(crate) struct BundleBuild {
     /// How hard to compress: zstd 1 to 22 [default: 19], deflate 1 to 9 [default: 9]
     #[arg(long, value_name = "N")]
     pub(crate) level: Option<i32>,
+    /// Add a delta from this older bundle, for agents that have its files; can be repeated
+    #[arg(long, value_name = "OLD.mfb")]
+    pub(crate) from: Vec<PathBuf>,
     /// Sign with this release key [default: release.key in the home]
     #[arg(long, value_name = "FILE")]
     pub(crate) release_key: Option<PathBuf>,

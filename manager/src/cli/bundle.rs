@@ -17,7 +17,7 @@ use super::fail::{Done, Fail, Kind, Next as _, OrFail as _, Outcome, cannot_writ
 use super::files::{NewFile, PlainFolder, folder_of, read_text};
 use super::inspect::{self, Signature};
 use super::progress::bytes_bar;
-use super::{open, show};
+use super::{bundle_delta, open, show};
 
 /// Bad files named in one go.
 const PROBLEMS_SHOWN: usize = 20;
@@ -48,9 +48,13 @@ pub(crate) fn build(home: Option<&Path>, args: &BundleBuild) -> Outcome {
         &mut |bytes| bar.inc(bytes),
     );
     bar.finish_and_clear();
-    let manifest = manifest.map_err(|err| pack_failed(err, &args.output))?;
-    let payload = payload.into_inner().map_err(|err| cannot_write(err.into_error(), &args.output))?;
-    write_bundle(&args.output, &manifest, payload, &key)?;
+    let mut manifest = manifest.map_err(|err| pack_failed(err, &args.output))?;
+    let mut payload = payload.into_inner().map_err(|err| cannot_write(err.into_error(), &args.output))?;
+    payload.seek(SeekFrom::Start(0)).map_err(|err| cannot_write(err, &args.output))?;
+    let (deltas, others) = bundle_delta::make(args, (&spec, &folder), &manifest, level)?;
+    manifest.deltas = deltas;
+    let payloads = core::iter::once(payload).chain(others).collect();
+    write_bundle(&args.output, &manifest, payloads, &key)?;
 
     // What is printed is what a reader finds in the file, not what was meant to be written.
     let looked = inspect::look(&args.output, (&[key.verifying_key()], 1))?;
@@ -157,23 +161,26 @@ fn problem(what: &str, source: &SourceFile, err: &io::Error) -> String {
     format!("line {}: {what}: {}: {why}", source.line, source.path)
 }
 
-fn pack_failed(err: PackError, output: &Path) -> Fail {
+pub(crate) fn pack_failed(err: PackError, output: &Path) -> Fail {
     match err {
         PackError::Write(err) => cannot_write(err, output),
         PackError::Read { .. }
+        | PackError::ReadAgain { .. }
+        | PackError::Changed { .. }
         | PackError::Manifest(_)
         | PackError::ManifestTooLarge { .. }
         | PackError::Keys { .. } => Fail::of(Kind::Usage, err, format!("cannot build {}", output.display())),
     }
 }
 
-fn write_bundle(path: &Path, manifest: &Manifest, mut payload: File, key: &SigningKey) -> Result<(), Fail> {
+fn write_bundle(path: &Path, manifest: &Manifest, payloads: Vec<File>, key: &SigningKey) -> Result<(), Fail> {
     let head = write_head(manifest, &[key]).map_err(|err| pack_failed(err, path))?;
-    let mut write = || {
+    let write = || {
         let mut new = NewFile::create(path, 0o644)?;
         new.file().write_all(&head)?;
-        payload.seek(SeekFrom::Start(0))?;
-        io::copy(&mut payload, new.file())?;
+        for mut payload in payloads {
+            io::copy(&mut payload, new.file())?;
+        }
         new.finish()
     };
     write().map_err(|err| cannot_write(err, path))

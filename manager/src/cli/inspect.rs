@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use manager_core::delta::DeltaFacts;
 use manager_core::parts::{Heads, carriage};
 use serde_json::{Value, json};
-use shared::bundle::{BundleError, BundleReader, FileEntry, Manifest};
+use shared::bundle::{BundleError, BundleReader, FileEntry, Form, Manifest};
 use shared::keys::VerifyingKey;
 use shared::limits::{CHUNK_BYTES, MAIL_MAX_DEFAULT_BYTES, TRUST_MAX_BYTES};
 use shared::time::format_duration;
@@ -37,8 +38,14 @@ pub(crate) struct Looked {
     pub(crate) path: PathBuf,
     pub(crate) manifest: Manifest,
     pub(crate) signature: Signature,
+    /// Size in full, without deltas.
     pub(crate) bytes: u64,
+    /// Digest of that: what the bundle is known by.
     pub(crate) digest: Digest,
+    /// The deltas that the file holds.
+    pub(crate) deltas: Vec<DeltaFacts>,
+    /// Size and digest of the file.
+    pub(crate) file: (u64, Digest),
 }
 
 pub(crate) fn inspect(home: Option<&Path>, args: &BundleInspect) -> Outcome {
@@ -78,7 +85,7 @@ pub(crate) fn look(path: &Path, known: Known<'_>) -> Result<Looked, Fail> {
 }
 
 fn look_into(path: &Path, file: File, (keys, threshold): Known<'_>) -> Result<Looked, BundleError> {
-    let (digest, bytes) = digest(&file).map_err(BundleError::Read)?;
+    let whole = digest(&file, u64::MAX).map_err(BundleError::Read)?;
     let reader = BundleReader::open(BufReader::new(&file))?;
     let signers = reader.signers();
     let claims_ours = keys.iter().any(|key| signers.contains(&key.key_id()));
@@ -94,25 +101,34 @@ fn look_into(path: &Path, file: File, (keys, threshold): Known<'_>) -> Result<Lo
         (reader.inspect_unverified()?, Signature::Unknown(signers))
     };
     bundle.check_payload()?;
-    Ok(Looked { path: path.to_owned(), manifest: bundle.manifest().clone(), signature, bytes, digest })
+    let manifest = bundle.manifest().clone();
+    let bytes = bundle.form_bytes(Form::Full).unwrap_or(whole.0);
+    // What was mailed in full names its deltas and does not hold them.
+    let has_deltas = whole.0 > bytes;
+    let deltas =
+        if has_deltas { DeltaFacts::all(&manifest, |form| bundle.form_bytes(form)) } else { Vec::new() };
+    let digest = if has_deltas { digest(&file, bytes).map_err(BundleError::Read)?.1 } else { whole.1 };
+    Ok(Looked { path: path.to_owned(), manifest, signature, bytes, digest, deltas, file: whole })
 }
 
-fn digest(mut file: &File) -> io::Result<(Digest, u64)> {
+/// Size and digest of a file's first bytes, at most so many.
+fn digest(mut file: &File, most: u64) -> io::Result<(u64, Digest)> {
+    io::Seek::rewind(&mut file)?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0u8; CHUNK_BYTES];
+    let mut limited = file.take(most);
     loop {
-        let n = file.read(&mut buffer)?;
+        let n = limited.read(&mut buffer)?;
         if n == 0 {
             break;
         }
         hasher.update(buffer.get(..n).unwrap_or_default());
     }
     io::Seek::rewind(&mut file)?;
-    let bytes = hasher.len();
-    Ok((hasher.finish(), bytes))
+    Ok((hasher.len(), hasher.finish()))
 }
 
-fn bundle_failed(err: BundleError, path: &Path) -> Fail {
+pub(crate) fn bundle_failed(err: BundleError, path: &Path) -> Fail {
     let kind = if err.is_local() { Kind::Outside } else { Kind::Usage };
     Fail::of(kind, err, format!("{} is not a whole bundle", path.display()))
         .next("copy it again from where it was built, or build it again with `mailfleet bundle build`")
@@ -140,7 +156,21 @@ impl Looked {
             ("Signature", self.signature.text()),
             ("As a mail", self.mail_text()),
         ];
-        lines.into_iter().map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+        let lines = lines.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let lines = lines.chain(self.delta_lines());
+        lines.map(|(name, value)| format!("{name:<18}{value}\n")).collect()
+    }
+
+    /// What agents get that have an older bundle.
+    fn delta_lines(&self) -> impl Iterator<Item = (String, String)> {
+        self.deltas.iter().filter_map(|facts| {
+            let delta = self.manifest.deltas.get(usize::from(facts.number))?;
+            let percent = facts.bytes.saturating_mul(100).checked_div(self.bytes).unwrap_or(0);
+            let patched = show::count(delta.patches.len(), "module");
+            let text =
+                format!("from {}: {} ({percent} %), {patched} patched", delta.base, show::size(facts.bytes));
+            Some(("Delta".to_owned(), text))
+        })
     }
 
     fn size_text(&self) -> String {
@@ -209,6 +239,20 @@ impl Looked {
             "unpacked_bytes": m.unpacked_bytes,
             "payload_bytes": m.payload_bytes,
             "bundle_bytes": self.bytes,
+            "file_bytes": self.file.0,
+            "deltas": self.deltas.iter().filter_map(|facts| {
+                let delta = m.deltas.get(usize::from(facts.number))?;
+                Some(json!({
+                    "from": delta.base.as_str(),
+                    "bytes": facts.bytes,
+                    "modules": delta.patches.iter().map(|p| json!({
+                        "name": p.module.as_str(),
+                        "from_version": p.base_version.as_str(),
+                        "from_sha256": p.base.digest.to_hex(),
+                        "patch_bytes": p.bytes,
+                    })).collect::<Vec<_>>(),
+                }))
+            }).collect::<Vec<_>>(),
             "mail_bytes": self.mail_bytes(),
             "sha256": self.digest.to_hex(),
             "created": m.created.to_string(),

@@ -23,6 +23,7 @@ use super::files::{NewFile, clear_leftovers};
 use super::inspect::{Looked, Signature, look, mail_bytes, mails, signing};
 use super::preview::Preview;
 use super::rollout_args::{Course, RolloutArgs};
+use super::savings::{self, Saving, savings};
 use super::select::{Chosen, choose};
 use super::view::{daemon_text, retries, title};
 use super::{audited, follow, open, show};
@@ -79,15 +80,17 @@ pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
         let mut json = preview.json();
         if let Some(object) = json.as_object_mut() {
             object.insert("campaign".to_owned(), id.0.into());
+            object.insert("deltas".to_owned(), savings::json(&draft.savings));
         }
         show::print_json(&json)?;
     } else {
         show::print(&format!(
-            "{} to {}: {}, not started.\n\n{}\nStart exactly this: mailfleet campaign start --plan {id}\n",
+            "{} to {}: {}, not started.\n\n{}{}\nStart exactly this: mailfleet campaign start --plan {id}\n",
             title(&campaign),
             campaign.bundle.software_version,
             show::count(campaign.targets.len(), "agent"),
-            preview.text()
+            preview.text(),
+            savings::text(&draft.savings)
         ))?;
     }
     Ok(Done::All)
@@ -136,6 +139,7 @@ struct Draft {
     /// Selected, and no targets, each with the reason.
     beside: Vec<(AgentId, String)>,
     not_enrolled: usize,
+    savings: Vec<Saving>,
 }
 
 impl Draft {
@@ -168,9 +172,9 @@ impl Draft {
         };
         let never = chosen.agents.iter().filter(never).map(|agent| agent.id.clone()).collect();
         let course = rollout.course(&ids, &never, &looked.digest.0, now())?;
-        let not_enrolled = chosen.not_enrolled;
+        let (not_enrolled, savings) = (chosen.not_enrolled, savings(&looked, &chosen.agents));
         let new = campaign(terms, course, &looked, &chosen);
-        Ok(Self { looked, config, new, beside, not_enrolled })
+        Ok(Self { looked, config, new, beside, not_enrolled, savings })
     }
 }
 
@@ -244,7 +248,8 @@ fn check_size(looked: &Looked, config: &Config) -> Result<(), Fail> {
 fn keep(home: &Home, looked: &Looked) -> Result<(), Fail> {
     clear_leftovers(&home.bundles());
     let to = home.bundles().join(file_name(looked));
-    if fs::metadata(&to).is_ok_and(|m| m.len() == looked.bytes)
+    // One with deltas may lie there already, and is what a campaign relies on.
+    if fs::metadata(&to).is_ok_and(|m| m.len() >= looked.file.0)
         && look(&to, (&[], 1)).is_ok_and(|kept| kept.digest == looked.digest)
     {
         return Ok(());
@@ -278,7 +283,7 @@ fn copy(from: &mut File, to: &Path, looked: &Looked) -> io::Result<bool> {
         hasher.update(piece);
         new.file().write_all(piece)?;
     }
-    if hasher.finish() != looked.digest {
+    if hasher.finish() != looked.file.1 {
         return Ok(false);
     }
     new.finish().map(|()| true)
@@ -345,6 +350,7 @@ fn enter(store: &mut Store, draft: &Draft, planned: bool) -> Result<(CampaignId,
     };
     let entered = audited::change(store, |tx| {
         tx.add_bundle(&bundle)?;
+        tx.add_deltas(looked.digest, &looked.deltas)?;
         let id = tx.start_campaign(&new, at)?;
         let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
         let did = if planned { "planned" } else { "started" };
@@ -412,11 +418,12 @@ fn tell(id: CampaignId, draft: &Draft) -> Result<(), Fail> {
     show::print(&format!(
         "Campaign {id}{name}: {} to {}.\n{left_out}\
          {waves}; {} after the mailing all are asked for their versions; answers are awaited \
-         for {}; {}.\n",
+         for {}; {}.\n{}",
         show::count(new.targets.len(), "agent"),
         new.bundle.software_version,
         format_duration(settings.settle),
         format_duration(settings.reply_timeout),
         retries(settings.retries),
+        savings::text(&draft.savings),
     ))
 }

@@ -7,10 +7,12 @@ use manager_core::penalty;
 use manager_core::{
     Action, Campaign, CampaignId, CampaignState, Reason, Target, TargetEvent, TargetState, plan,
 };
+use shared::bundle::Form;
 use shared::limits::INTERVALS_MAX_COUNT;
 use shared::message::{CancelOrder, Interval, Order, Schedule, TestOrder};
 use shared::{AgentId, EnvelopeId, UnixMillis};
 
+use super::forms::Forms;
 use super::seal::{Batch, queue_batches, small_body};
 use super::{Shared, people};
 use crate::store::{AgentRecord, OrderKind, Tx, TxResult};
@@ -32,7 +34,7 @@ pub(super) fn carry_out(
     let Some(mut campaign) = tx.campaign(id)? else { return Ok((None, false)) };
     let before = campaign.clone();
     let fleet = tx.fleet(&campaign)?;
-    let body = tx.campaign_body(id)?;
+    let forms = Forms::of(tx, &campaign, tx.campaign_bodies(id)?)?;
     let (mut wake, mut acted) = (None, false);
     for _ in 0..ROUNDS_MAX {
         let due = plan(&campaign, &fleet, now);
@@ -41,14 +43,14 @@ pub(super) fn carry_out(
             .actions
             .into_iter()
             // Between the look outside and this transaction an install can become due: the next pass seals.
-            .filter(|action| body.is_some() || !matches!(action, Action::Install { .. }))
+            .filter_map(|action| forms.sealed(&campaign, action))
             .collect();
         if actions.is_empty() {
             break;
         }
         acted = true;
         for action in actions {
-            act(tx, shared, &mut campaign, action, body, now)?;
+            act(tx, shared, &mut campaign, action, &forms, now)?;
         }
     }
     for (agent, target) in &campaign.targets {
@@ -69,7 +71,7 @@ fn act(
     shared: &Shared,
     campaign: &mut Campaign,
     action: Action,
-    body: Option<i64>,
+    forms: &Forms,
     now: UnixMillis,
 ) -> TxResult<()> {
     let id = campaign.id;
@@ -78,9 +80,14 @@ fn act(
     let batch = |body, kind| Batch { body, kind, campaign: Some(id), now, life };
     match action {
         Action::Install { agents } => {
-            let Some(body) = body else { return Ok(()) };
-            let made = queue_batches(tx, &batch(body, OrderKind::Install), &agents, per_mail)?;
-            note(campaign, &made, TargetEvent::OrderQueued, now);
+            for ((form, body), agents) in forms.groups(campaign, agents) {
+                let made = queue_batches(tx, &batch(body, OrderKind::Install), &agents, per_mail)?;
+                let event = |order| match form {
+                    Form::Full => TargetEvent::OrderQueued(order),
+                    Form::Delta(number) => TargetEvent::DeltaQueued(order, number),
+                };
+                note(campaign, &made, event, now);
+            }
         }
         Action::Query { agents } => {
             let body = tx.add_body(&small_body(&Order::QueryVersions))?;

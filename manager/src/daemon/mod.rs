@@ -8,6 +8,7 @@ mod answers;
 mod carry;
 mod devices_in;
 mod flights;
+mod forms;
 mod letter;
 mod line;
 mod mail_in;

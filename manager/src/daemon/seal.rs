@@ -3,15 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use manager_core::{BundleFacts, CampaignId};
+use shared::bundle::{BundleReader, Form};
 use shared::envelope::{ContentKey, seal_body};
-use shared::message::{Heartbeat, InstallOrder, Order, encode};
-use shared::{AgentId, EnvelopeId, UnixMillis};
+use shared::message::{DeltaHere, Heartbeat, InstallOrder, Order, encode};
+use shared::{AgentId, EnvelopeId, Hasher, UnixMillis};
 
 use super::DaemonError;
 use crate::config::Config;
@@ -31,15 +32,17 @@ pub(super) fn small_body(order: &Order) -> NewBody {
     }
 }
 
-/// Seals the install order with its bundle into a new file. The file is on the disk when this returns; the
+/// Seals the install order with its bundle, or one form of a bundle that has deltas, into a new file. The file is on the disk when this returns; the
 /// store must learn of it, or [`clear_leftovers`] removes it.
 pub(super) fn bundle_body(
     home: &Home,
     bundle: &BundleRecord,
     facts: &BundleFacts,
     scheduled: bool,
+    form: Option<Form>,
 ) -> Result<NewBody, DaemonError> {
     let source = home.bundles().join(&bundle.file);
+    let unreadable = |err| DaemonError::File(source.clone(), err);
     let name = format!("{}.body", EnvelopeId(random()));
     let path = home.bodies().join(&name);
     let key = ContentKey::from_bytes(random());
@@ -48,9 +51,17 @@ pub(super) fn bundle_body(
         bundle_bytes: bundle.bytes,
         software_version: facts.software_version.clone(),
         scheduled,
+        delta: match form {
+            Some(Form::Delta(_)) => {
+                let mut payload = payload_of(&source, form).map_err(unreadable)?;
+                let mut hasher = HashingSink::default();
+                io::copy(&mut payload, &mut hasher).map_err(unreadable)?;
+                Some(DeltaHere { bytes: hasher.0.len(), digest: hasher.0.finish() })
+            }
+            Some(Form::Full) | None => None,
+        },
     });
-    let mut payload =
-        BufReader::new(File::open(&source).map_err(|err| DaemonError::File(source.clone(), err))?);
+    let mut payload = payload_of(&source, form).map_err(unreadable)?;
     let file_error = |err| DaemonError::File(path.clone(), err);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file_error)?;
     let mut out = BufWriter::new(file);
@@ -67,6 +78,30 @@ pub(super) fn bundle_body(
             let _ = fs::remove_file(&path);
             Err(DaemonError::File(path, err))
         }
+    }
+}
+
+/// What is mailed of a bundle's file: this form, or, of a bundle without deltas, all of it.
+fn payload_of(file: &Path, form: Option<Form>) -> io::Result<Box<dyn Read>> {
+    let file = BufReader::new(File::open(file)?);
+    let Some(form) = form else { return Ok(Box::new(file)) };
+    // Its signatures were checked when it was taken in, and are by the agents.
+    let bundle = BundleReader::open(file).and_then(BundleReader::inspect_unverified);
+    let cut = bundle.and_then(|bundle| bundle.into_form(form)).map_err(io::Error::other)?;
+    Ok(Box::new(cut))
+}
+
+#[derive(Default)]
+struct HashingSink(Hasher);
+
+impl io::Write for HashingSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

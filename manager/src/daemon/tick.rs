@@ -1,12 +1,14 @@
 //! Tick: plans each live campaign and carries the plan out, in one transaction. Takes no hint: it reads the
 //! store, so running it twice does nothing the second time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use manager_core::trust::heartbeat_due;
-use manager_core::{Action, CampaignId, plan};
+use manager_core::{CampaignId, plan};
 use shared::UnixMillis;
+use shared::bundle::Form;
 use shared::limits::ORDER_LIFE_MAX;
 use shared::message::Order;
 use shared::time::format_duration;
@@ -14,6 +16,7 @@ use shared::time::format_duration;
 use super::answers::{acknowledge, write_alerts};
 use super::carry::carry_out;
 use super::devices_in::{LEVELS_KEPT, day};
+use super::forms::Forms;
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
 use super::{DaemonError, Shared, rekey};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
@@ -164,25 +167,33 @@ impl Tick {
         Ok(asked > 0)
     }
 
-    /// Makes the sealed body of a campaign's orders, if it needs one and has none: outside the transaction
-    /// that uses it, because it can take a while.
+    /// Makes the sealed bodies of a campaign's orders that it needs and does not have: outside the transaction
+    /// that uses them, because it can take a while.
     fn seal_bundle(&mut self, id: CampaignId, now: UnixMillis) -> Result<(), DaemonError> {
         let needed = self.store.read(|tx| {
             let Some(campaign) = tx.campaign(id)? else { return Ok(None) };
-            if tx.campaign_body(id)?.is_some() {
+            let (bodies, has_deltas) =
+                (tx.campaign_bodies(id)?, !tx.deltas(campaign.bundle.digest)?.is_empty());
+            if !has_deltas && !bodies.is_empty() {
                 return Ok(None);
             }
             let due = plan(&campaign, &tx.fleet(&campaign)?, now);
-            let installs = due.actions.iter().any(|action| matches!(action, Action::Install { .. }));
-            let bundle = if installs { tx.bundle(campaign.bundle.digest)? } else { None };
-            Ok(bundle.map(|bundle| (bundle, campaign.bundle, campaign.rollout.times.is_scheduled())))
+            let forms = Forms::of(tx, &campaign, bodies)?;
+            let missing: BTreeSet<Form> =
+                due.actions.iter().flat_map(|action| forms.missing(&campaign, action)).collect();
+            let bundle = if missing.is_empty() { None } else { tx.bundle(campaign.bundle.digest)? };
+            Ok(bundle.map(|bundle| (bundle, campaign, missing, has_deltas)))
         })?;
-        let Some((bundle, facts, scheduled)) = needed else { return Ok(()) };
-        let body: NewBody = bundle_body(&self.shared.home, &bundle, &facts, scheduled)?;
-        self.store.write(|tx| {
-            let body = tx.add_body(&body)?;
-            tx.set_campaign_body(id, body)
-        })?;
+        let Some((bundle, campaign, missing, has_deltas)) = needed else { return Ok(()) };
+        let scheduled = campaign.rollout.times.is_scheduled();
+        for form in missing {
+            let cut = has_deltas.then_some(form);
+            let body: NewBody = bundle_body(&self.shared.home, &bundle, &campaign.bundle, scheduled, cut)?;
+            self.store.write(|tx| {
+                let body = tx.add_body(&body)?;
+                tx.add_campaign_body(id, form, body)
+            })?;
+        }
         Ok(())
     }
 }

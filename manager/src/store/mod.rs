@@ -11,6 +11,7 @@ mod campaigns;
 mod cli_queries;
 mod consents;
 mod delivery;
+mod deltas;
 mod devices;
 mod events;
 mod faults;
@@ -65,6 +66,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_second_addresses.sql"),
     include_str!("migrations/0008_stamps.sql"),
     include_str!("migrations/0009_parts.sql"),
+    include_str!("migrations/0010_deltas.sql"),
 ];
 
 /// The open store.

@@ -76,7 +76,8 @@ fn a_migration_that_was_committed_is_never_edited() {
             "1f383a2c4a3c983c",
             "5b4a2e3bacf8321d",
             "ac7adda5e0031040",
-            "9906642ae19e2773"
+            "9906642ae19e2773",
+            "7d1a7bd06ffdf84b"
         ],
         "add a migration and its digest; do not edit one"
     );

@@ -17,6 +17,7 @@
 //!   ? 12: test             how to see that it works (N7)
 //!   ? 13: [text, text]     vendor: name, mail address
 //!   ? 14: text             release notes, for people
+//!   ? 15: [+ delta]        other payloads, for agents that have an older version (see `delta`)
 //! }
 //! test = { 0: module name, 1: [* argument], 2: exit code, 3: output / null, 4: limit, milliseconds }
 //! module = { 0: name, 1: version, 2: date, 3: path, 4: mode, 5: kind, 6: [size, SHA-256] }
@@ -29,11 +30,12 @@ use std::collections::BTreeSet;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+use super::delta::Delta;
 use crate::address::MailAddress;
 use crate::bounded;
 use crate::id::{Digest, Label};
 use crate::limits::{
-    BUNDLE_UNPACKED_MAX_BYTES, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT, NOTES_MAX_BYTES,
+    BUNDLE_UNPACKED_MAX_BYTES, DELTAS_MAX_COUNT, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT, NOTES_MAX_BYTES,
     TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX,
 };
 use crate::path::ModulePath;
@@ -95,6 +97,14 @@ pub struct Manifest {
     /// What is new, for people.
     #[n(14)]
     pub notes: Option<String>,
+    /// Other payloads of the same files, for agents that have older ones.
+    #[cbor(
+        n(15),
+        default,
+        skip_if = "Vec::is_empty",
+        decode_with = "bounded::list::<_, _, DELTAS_MAX_COUNT>"
+    )]
+    pub deltas: Vec<Delta>,
 }
 
 /// A test of an installed bundle (N7): one of its modules is run, and says what is expected, or not.
@@ -266,6 +276,7 @@ impl Manifest {
             ("modules", self.modules.len(), MODULES_MAX_COUNT),
             ("from versions", self.from.len(), MANIFEST_LIST_MAX_COUNT),
             ("classes", self.classes.len(), MANIFEST_LIST_MAX_COUNT),
+            ("deltas", self.deltas.len(), DELTAS_MAX_COUNT),
         ] {
             if found > limit {
                 return Err(ManifestError::TooMany { what, found, limit });
@@ -280,7 +291,8 @@ impl Manifest {
             return Err(ManifestError::Notes);
         }
         self.check_modules()?;
-        self.check_test()
+        self.check_test()?;
+        self.deltas.iter().try_for_each(|delta| delta.check(&self.modules))
     }
 
     fn check_test(&self) -> Result<(), ManifestError> {
@@ -408,6 +420,15 @@ pub enum ManifestError {
         /// The module's name.
         name: Label,
     },
+    /// A patch for a module that is not there, a second one, or an endless one.
+    #[error("a delta has no right patch for the module \"{name}\"")]
+    Patch {
+        /// The module's name.
+        name: Label,
+    },
+    /// A delta without patches.
+    #[error("a delta changes nothing, expected at least one patch")]
+    NoPatches,
     /// More than permission, set-user-ID, set-group-ID and sticky bits.
     #[error("module \"{name}\" has mode {found:#o}, expected at most 07777")]
     Mode {

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::manifest::{Compression, FORMAT_VERSION, FileEntry, Manifest, ManifestError, ModuleEntry};
 use super::spec::{BundleSpec, SourceFile};
 use super::{MAGIC, SIGNATURE_LABEL};
-use crate::id::Hasher;
+use crate::id::{Digest, Hasher};
 use crate::keys::SigningKey;
 use crate::limits::{CHUNK_BYTES, MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
 use crate::time::UnixMillis;
@@ -30,7 +30,7 @@ pub fn pack<R: Read>(
     payload: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Manifest, PackError> {
-    let mut counted = CountingWriter { inner: payload, hasher: Hasher::default() };
+    let mut counted = CountingWriter::new(payload);
     let mut compressor = Compressor::new(&mut counted, compression, level).map_err(PackError::Write)?;
     let mut add = |source: &SourceFile| -> Result<FileEntry, PackError> {
         let read_error = |err| PackError::Read { file: source.clone(), err };
@@ -65,6 +65,7 @@ pub fn pack<R: Read>(
     compressor.finish().map_err(PackError::Write)?;
 
     let files = modules.iter().map(|m| m.file).chain(script);
+    let (payload_bytes, payload_digest) = counted.finish();
     let manifest = Manifest {
         format: FORMAT_VERSION,
         software_version: spec.software_version.clone(),
@@ -75,12 +76,13 @@ pub fn pack<R: Read>(
         unpacked_bytes: files.fold(0u64, |sum, file| sum.saturating_add(file.bytes)),
         modules,
         compression,
-        payload_bytes: counted.hasher.len(),
-        payload_digest: counted.hasher.finish(),
+        payload_bytes,
+        payload_digest,
         created,
         test: spec.test.clone(),
         vendor: spec.vendor.clone(),
         notes: spec.notes.clone(),
+        deltas: Vec::new(),
     };
     manifest.check().map_err(PackError::Manifest)?;
     Ok(manifest)
@@ -120,6 +122,21 @@ pub enum PackError {
         #[source]
         err: io::Error,
     },
+    /// A file that a delta is made of cannot be read.
+    #[error("cannot read {file} for a delta")]
+    ReadAgain {
+        /// The module.
+        file: String,
+        /// Why.
+        #[source]
+        err: io::Error,
+    },
+    /// A file is not what it was when the payload was made.
+    #[error("{file} has changed while the bundle was built")]
+    Changed {
+        /// The module.
+        file: String,
+    },
     /// The payload cannot be written.
     #[error("cannot write the bundle's payload")]
     Write(#[source] io::Error),
@@ -140,9 +157,20 @@ pub enum PackError {
     },
 }
 
-struct CountingWriter<'w> {
+/// Counts and hashes what goes through it.
+pub(super) struct CountingWriter<'w> {
     inner: &'w mut dyn Write,
     hasher: Hasher,
+}
+
+impl<'w> CountingWriter<'w> {
+    pub(super) fn new(inner: &'w mut dyn Write) -> Self {
+        Self { inner, hasher: Hasher::default() }
+    }
+
+    pub(super) fn finish(self) -> (u64, Digest) {
+        (self.hasher.len(), self.hasher.finish())
+    }
 }
 
 impl Write for CountingWriter<'_> {
@@ -157,13 +185,14 @@ impl Write for CountingWriter<'_> {
     }
 }
 
-enum Compressor<W: Write> {
+/// Makes the one stream of a payload.
+pub(super) enum Compressor<W: Write> {
     Deflate(DeflateEncoder<W>),
     Zstd(zstd::Encoder<'static, W>),
 }
 
 impl<W: Write> Compressor<W> {
-    fn new(to: W, compression: Compression, level: i32) -> io::Result<Self> {
+    pub(super) fn new(to: W, compression: Compression, level: i32) -> io::Result<Self> {
         match compression {
             Compression::Deflate => {
                 let level = u32::try_from(level.clamp(0, 9)).unwrap_or(9);
@@ -180,14 +209,14 @@ impl<W: Write> Compressor<W> {
         }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Deflate(encoder) => encoder.write_all(bytes),
             Self::Zstd(encoder) => encoder.write_all(bytes),
         }
     }
 
-    fn finish(self) -> io::Result<()> {
+    pub(super) fn finish(self) -> io::Result<()> {
         match self {
             Self::Deflate(encoder) => encoder.finish().map(drop),
             Self::Zstd(encoder) => encoder.finish().map(drop),

@@ -6,16 +6,19 @@ use std::io::{self, Read, Seek, SeekFrom};
 use flate2::read::DeflateDecoder;
 use thiserror::Error;
 
+use super::delta::{Delta, Patch};
 use super::manifest::{Compression, FileEntry, Manifest, ManifestError, ModuleEntry};
-use super::{MAGIC, SIGNATURE_LABEL};
+use super::patch::{OldFile, Patched};
+use super::{DELTA_MAGIC, Form, MAGIC, SIGNATURE_LABEL};
 use crate::id::{Digest, Hasher, KeyId};
 use crate::keys::{SigningKey, VerifyingKey};
-use crate::limits::{CHUNK_BYTES, MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
+use crate::limits::{MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
 use crate::trust::count_signers;
 
 /// A bundle whose signature is not checked yet.
 #[derive(Debug)]
 pub struct BundleReader<R> {
+    form: Form,
     manifest: Vec<u8>,
     signatures: Vec<(KeyId, [u8; 64])>,
     from: R,
@@ -27,9 +30,17 @@ impl<R: Read + Seek> BundleReader<R> {
     /// # Errors
     /// Not a bundle, cut off, over a limit, or the reader failed.
     pub fn open(mut from: R) -> Result<Self, BundleError> {
-        if read_array::<8>(&mut from, "magic")? != MAGIC {
-            return Err(BundleError::NotABundle);
-        }
+        let form = match read_array::<8>(&mut from, "magic")? {
+            MAGIC => Form::Full,
+            DELTA_MAGIC => {
+                let [number] = read_array::<1>(&mut from, "magic")?;
+                if read_array::<8>(&mut from, "magic")? != MAGIC {
+                    return Err(BundleError::NotABundle);
+                }
+                Form::Delta(number)
+            }
+            _ => return Err(BundleError::NotABundle),
+        };
         let length = u32::from_be_bytes(read_array::<4>(&mut from, "manifest length")?);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > MANIFEST_MAX_BYTES {
@@ -46,7 +57,7 @@ impl<R: Read + Seek> BundleReader<R> {
             let key = KeyId(read_array::<8>(&mut from, "signatures")?);
             signatures.push((key, read_array::<64>(&mut from, "signatures")?));
         }
-        Ok(Self { manifest, signatures, from })
+        Ok(Self { form, manifest, signatures, from })
     }
 
     /// The release keys that claim to have signed.
@@ -58,8 +69,11 @@ impl<R: Read + Seek> BundleReader<R> {
     /// The bundle's head again with a signature by `key` added, and the payload that follows it.
     ///
     /// # Errors
-    /// There are as many signatures as there can be.
+    /// There are as many signatures as there can be, or it is a delta as it is mailed.
     pub fn signed_also_by(mut self, key: &SigningKey) -> Result<(Vec<u8>, R), BundleError> {
+        if self.form != Form::Full {
+            return Err(BundleError::NotABundle);
+        }
         let id = key.verifying_key().key_id();
         self.signatures.retain(|(by, _)| *by != id);
         self.signatures.push((id, key.sign(SIGNATURE_LABEL, &self.manifest)));
@@ -67,13 +81,20 @@ impl<R: Read + Seek> BundleReader<R> {
         if usize::from(count) > RELEASE_SIGNATURES_MAX_COUNT {
             return Err(BundleError::Signatures { found: count });
         }
+        let head = self.head();
+        Ok((head, self.from))
+    }
+
+    /// What stands before the payload of the full form.
+    fn head(&self) -> Vec<u8> {
         let length = u32::try_from(self.manifest.len()).unwrap_or(u32::MAX);
+        let count = u8::try_from(self.signatures.len()).unwrap_or(u8::MAX);
         let mut head = [MAGIC.as_slice(), &length.to_be_bytes(), &self.manifest, &[count]].concat();
         for (by, signature) in &self.signatures {
             head.extend_from_slice(&by.0);
             head.extend_from_slice(signature);
         }
-        Ok((head, self.from))
+        head
     }
 
     /// Checks that `threshold` different ones of `release_keys` have signed, then reads the manifest. A
@@ -108,8 +129,14 @@ impl<R: Read + Seek> BundleReader<R> {
     fn into_verified(mut self, signers: Vec<KeyId>) -> Result<VerifiedBundle<R>, BundleError> {
         let manifest: Manifest = minicbor::decode(&self.manifest).map_err(BundleError::Manifest)?;
         manifest.check().map_err(BundleError::BadManifest)?;
+        if let Form::Delta(number) = self.form
+            && manifest.deltas.get(usize::from(number)).is_none()
+        {
+            return Err(BundleError::NoSuchDelta { found: manifest.deltas.len() });
+        }
         let payload_at = self.from.stream_position().map_err(BundleError::Read)?;
-        Ok(VerifiedBundle { manifest, signers, from: self.from, payload_at })
+        let head = self.head();
+        Ok(VerifiedBundle { manifest, signers, form: self.form, head, from: self.from, payload_at })
     }
 }
 
@@ -118,8 +145,11 @@ impl<R: Read + Seek> BundleReader<R> {
 pub struct VerifiedBundle<R> {
     manifest: Manifest,
     signers: Vec<KeyId>,
-    from: R,
-    payload_at: u64,
+    pub(super) form: Form,
+    /// What stands before the payload of the full form.
+    pub(super) head: Vec<u8>,
+    pub(super) from: R,
+    pub(super) payload_at: u64,
 }
 
 /// A file that [`VerifiedBundle::unpack`] hands out.
@@ -144,56 +174,33 @@ impl<R: Read + Seek> VerifiedBundle<R> {
         &self.signers
     }
 
-    /// Size of the whole bundle file, as its head says.
-    #[must_use]
-    pub fn file_bytes(&self) -> u64 {
-        self.payload_at.saturating_add(self.manifest.payload_bytes)
-    }
-
-    /// Compares the payload with its signed digest, without decompressing it.
-    ///
-    /// # Errors
-    /// It is another one, or the reader failed.
-    pub fn check_payload(&mut self) -> Result<(), BundleError> {
-        self.from.seek(SeekFrom::Start(self.payload_at)).map_err(BundleError::Read)?;
-        let mut hasher = Hasher::default();
-        let expected_bytes = self.manifest.payload_bytes;
-        // One byte more than signed tells an appended tail from the right end.
-        let mut payload = (&mut self.from).take(expected_bytes.saturating_add(1));
-        let mut buffer = vec![0u8; CHUNK_BYTES];
-        loop {
-            let n = payload.read(&mut buffer).map_err(BundleError::Read)?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(buffer.get(..n).unwrap_or_default());
-        }
-        let found_bytes = hasher.len();
-        let found = hasher.finish();
-        if found_bytes == expected_bytes && found == self.manifest.payload_digest {
-            return Ok(());
-        }
-        Err(BundleError::Payload {
-            expected_bytes,
-            expected: self.manifest.payload_digest,
-            found_bytes,
-            found,
-        })
-    }
-
     /// Hands out every file, in the manifest's order. The payload's digest is checked first, each file's
     /// size and digest while it is read: `take` gets a reader that ends at the file's signed size.
     ///
     /// # Errors
-    /// The payload is another one, a file is not what the manifest says, or `take` failed.
+    /// The payload is another one, a file is not what the manifest says, `take` failed, or this is a delta.
     pub fn unpack(
+        self,
+        take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<Manifest, BundleError> {
+        self.unpack_over(&mut |_| Err(io::ErrorKind::NotFound.into()), take)
+    }
+
+    /// [`VerifiedBundle::unpack`], also of a delta: `old` opens the file that is at a module's path now.
+    ///
+    /// # Errors
+    /// As there; or a file that is there is not the one that the delta was made for.
+    pub fn unpack_over(
         mut self,
+        old: &mut OpenOld<'_>,
         take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
     ) -> Result<Manifest, BundleError> {
         // PROTOCOL 6.3: digest first, decompression after it.
         self.check_payload()?;
         self.from.seek(SeekFrom::Start(self.payload_at)).map_err(BundleError::Read)?;
-        let payload = (&mut self.from).take(self.manifest.payload_bytes);
+        let delta = self.delta().cloned();
+        let bytes = delta.as_ref().map_or(self.manifest.payload_bytes, |delta| delta.payload_bytes);
+        let payload = (&mut self.from).take(bytes);
         let mut plain: Box<dyn Read + '_> = match self.manifest.compression {
             Compression::Deflate => Box::new(DeflateDecoder::new(payload)),
             Compression::Zstd => {
@@ -204,10 +211,13 @@ impl<R: Read + Seek> VerifiedBundle<R> {
             }
         };
         if let Some(script) = &self.manifest.script {
-            hand_out(Entry::Script(script), script, "the script", &mut plain, take)?;
+            hand_out(Entry::Script(script), &mut plain, take)?;
         }
         for module in &self.manifest.modules {
-            hand_out(Entry::Module(module), &module.file, module.path.as_str(), &mut plain, take)?;
+            match delta.as_ref().and_then(|delta: &Delta| delta.patch(&module.name)) {
+                Some(patch) => hand_out_patched(module, patch, &mut plain, old, take)?,
+                None => hand_out(Entry::Module(module), &mut plain, take)?,
+            }
         }
         // A stream that unpacks to more than the manifest says was made to surprise somebody.
         if plain.read(&mut [0u8; 1]).map_err(BundleError::Decompress)? != 0 {
@@ -218,26 +228,64 @@ impl<R: Read + Seek> VerifiedBundle<R> {
     }
 }
 
+/// Opens the file that is at a module's path now.
+pub type OpenOld<'o> = dyn FnMut(&ModuleEntry) -> io::Result<Box<dyn OldFile>> + 'o;
+
+impl Entry<'_> {
+    fn file(&self) -> &FileEntry {
+        match self {
+            Self::Script(file) => file,
+            Self::Module(module) => &module.file,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Script(_) => "the script",
+            Self::Module(module) => module.path.as_str(),
+        }
+    }
+}
+
+/// Makes a module from the file that is there, once that is known to be the right one (PROTOCOL 6.10).
+fn hand_out_patched(
+    module: &ModuleEntry,
+    patch: &Patch,
+    plain: &mut dyn Read,
+    old: &mut OpenOld<'_>,
+    take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
+) -> Result<(), BundleError> {
+    let other = || BundleError::OtherBase { file: module.path.to_string() };
+    // Whatever is wrong with it, the whole file does not need it.
+    let mut old = old(module).map_err(|_| other())?;
+    let mut there = HashingReader::new((&mut old).take(patch.base.bytes.saturating_add(1)));
+    io::copy(&mut there, &mut io::sink()).map_err(|_| other())?;
+    if there.hasher.len() != patch.base.bytes || there.hasher.finish() != patch.base.digest {
+        return Err(other());
+    }
+    let mut bytes = plain.take(patch.bytes);
+    let mut patched = Patched::new(&mut *old, &mut bytes).map_err(BundleError::Decompress)?;
+    hand_out(Entry::Module(module), &mut patched, take)?;
+    // A patch of more bytes than its file needs is not one of ours, but the next file begins after it.
+    io::copy(&mut bytes, &mut io::sink()).map_err(BundleError::Decompress).map(drop)
+}
+
 fn hand_out(
     entry: Entry<'_>,
-    file: &FileEntry,
-    name: &str,
     plain: &mut dyn Read,
     take: &mut dyn FnMut(Entry<'_>, &mut dyn Read) -> io::Result<()>,
 ) -> Result<(), BundleError> {
-    let mut reader =
-        HashingReader { inner: plain.take(file.bytes), hasher: Hasher::default(), failed: false };
+    let (file, name) = (*entry.file(), entry.name().to_owned());
+    let mut reader = HashingReader::new(plain.take(file.bytes));
     let taken = take(entry, &mut reader);
     if reader.failed {
-        return Err(taken
-            .err()
-            .map_or(BundleError::Content { file: name.to_owned() }, BundleError::Decompress));
+        return Err(taken.err().map_or(BundleError::Content { file: name }, BundleError::Decompress));
     }
-    taken.map_err(|err| BundleError::Take { file: name.to_owned(), err })?;
+    taken.map_err(|err| BundleError::Take { file: name.clone(), err })?;
     // What `take` left unread still has to be read: the next file begins after it.
     io::copy(&mut reader, &mut io::sink()).map_err(BundleError::Decompress)?;
     if reader.hasher.len() != file.bytes || reader.hasher.finish() != file.digest {
-        return Err(BundleError::Content { file: name.to_owned() });
+        return Err(BundleError::Content { file: name });
     }
     Ok(())
 }
@@ -246,6 +294,12 @@ struct HashingReader<R> {
     inner: R,
     hasher: Hasher,
     failed: bool,
+}
+
+impl<R> HashingReader<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::default(), failed: false }
+    }
 }
 
 impl<R: Read> Read for HashingReader<R> {
@@ -326,6 +380,18 @@ pub enum BundleError {
     #[error("the content of {file} does not match the manifest")]
     Content {
         /// The file.
+        file: String,
+    },
+    /// It does not have the delta that this claims to be.
+    #[error("the bundle has {found} deltas, and not this one")]
+    NoSuchDelta {
+        /// How many it has.
+        found: usize,
+    },
+    /// A delta was made for another file than the one that is there.
+    #[error("{file} is not the file that the delta was made for")]
+    OtherBase {
+        /// The module's path.
         file: String,
     },
     /// The receiver of a file failed.

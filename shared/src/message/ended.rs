@@ -221,6 +221,9 @@ pub enum Refusal {
     /// A person at the site does not want it (R9).
     #[n(9)]
     Declined,
+    /// The delta was made for another file than this module's: the full bundle is wanted (PROTOCOL 6.10).
+    #[n(10)]
+    OtherBase(#[n(0)] Label),
     /// It cannot come within the line's budget before it expires: what is in the way.
     #[n(11)]
     OverBudget(#[n(0)] Label),
@@ -240,6 +243,7 @@ impl fmt::Display for Refusal {
                 write!(f, "module {module} has a set-user-ID, set-group-ID or sticky bit, not allowed here")
             }
             Self::Declined => f.write_str("declined at the site"),
+            Self::OtherBase(text) => write!(f, "the full bundle is needed: {text}"),
             Self::OverBudget(text) => write!(f, "the budget of its line lets it come too late: {text}"),
             Self::OtherAgent(text) => {
                 write!(f, "the bundle's agent would not replace the one that runs: {text}")

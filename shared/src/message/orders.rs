@@ -30,10 +30,10 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct InstallOrder {
-    /// Digest of the whole bundle file.
+    /// Digest of the bundle in full.
     #[n(0)]
     pub bundle: Digest,
-    /// Size of the bundle file.
+    /// Size of the bundle in full.
     #[n(1)]
     pub bundle_bytes: u64,
     /// What the agent is called afterwards.
@@ -42,6 +42,29 @@ pub struct InstallOrder {
     /// It waits for a schedule of this bundle, which is mailed by itself.
     #[cbor(n(3), default, skip_if = "core::ops::Not::not")]
     pub scheduled: bool,
+    /// What comes is a delta of that bundle, and not the bundle itself (PROTOCOL 6.9).
+    #[n(4)]
+    pub delta: Option<DeltaHere>,
+}
+
+impl InstallOrder {
+    /// Digest and size of what follows the order.
+    #[must_use]
+    pub fn payload(&self) -> (Digest, u64) {
+        self.delta.map_or((self.bundle, self.bundle_bytes), |delta| (delta.digest, delta.bytes))
+    }
+}
+
+/// A delta that follows an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DeltaHere {
+    /// Digest of what comes.
+    #[n(0)]
+    pub digest: Digest,
+    /// Its size.
+    #[n(1)]
+    pub bytes: u64,
 }
 
 /// Names orders that are withdrawn. Idempotent.

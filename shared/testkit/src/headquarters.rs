@@ -579,6 +579,7 @@ impl Store {
                     bundle_bytes: 1,
                     software_version: bundle.software_version.clone(),
                     scheduled: self.campaigns[at].rollout.times.is_scheduled(),
+                    delta: None,
                 });
                 self.mail(now, at, &order, &agents, TargetEvent::OrderQueued, (per_mail, dice));
             }

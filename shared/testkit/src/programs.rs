@@ -59,6 +59,15 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A program that ships, built as this test was: a command for one that no mail server is needed for.
+///
+/// # Panics
+/// It cannot be built.
+#[must_use]
+pub fn program(name: &str) -> Command {
+    Command::new(built().join(name))
+}
+
 /// The folder of the programs, built as this test was.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

@@ -203,6 +203,10 @@ fn staged(p: Box<Planned>, around: &Surroundings<'_>, result: Result<(), StageFa
         Ok(()) if p.facts.has_script => Turn::Go(Install::Checking(p)),
         Ok(()) => Turn::Go(Install::Looking(p, Before::Switch)),
         Err(StageFault::NoSpace) => pause(p, around.now, Hindrance::of(WaitReason::NoSpace), Resume::Staging),
+        // PROTOCOL 6.10: nothing has failed, the manager mails the full bundle.
+        Err(StageFault::OtherBase(why)) => {
+            end(p.job.order, Outcome::Refused(Refusal::OtherBase(why)), p.output)
+        }
         Err(StageFault::Bad(why)) => given_up(p, Phase::Stage, Cause::BadContent(why)),
         Err(StageFault::Io(why)) => given_up(p, Phase::Stage, Cause::Io(why)),
     }

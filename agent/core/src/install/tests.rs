@@ -168,6 +168,7 @@ fn signals() -> Vec<(String, Signal)> {
         ("read other".to_owned(), Signal::Read(found(b"1"))),
         ("staged ok".to_owned(), Signal::Staged(Ok(()))),
         ("staged no-space".to_owned(), Signal::Staged(Err(StageFault::NoSpace))),
+        ("staged other-base".to_owned(), Signal::Staged(Err(StageFault::OtherBase(label())))),
         ("staged bad".to_owned(), Signal::Staged(Err(StageFault::Bad(label())))),
         ("staged io".to_owned(), Signal::Staged(Err(StageFault::Io(label())))),
         ("use none".to_owned(), Signal::Use(InUse::default())),

@@ -180,8 +180,13 @@ impl Site {
     /// Mails version `n`.
     pub(crate) fn install(&mut self, n: u64, scheduled: bool) -> EnvelopeId {
         let software_version = version(n);
-        let order =
-            Order::Install(InstallOrder { bundle: bundle(n), bundle_bytes: 9, software_version, scheduled });
+        let order = Order::Install(InstallOrder {
+            bundle: bundle(n),
+            bundle_bytes: 9,
+            software_version,
+            scheduled,
+            delta: None,
+        });
         let order = self.order(order);
         self.bundles.insert(order, n);
         order

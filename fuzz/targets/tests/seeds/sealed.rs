@@ -1,9 +1,13 @@
 //! Envelopes, messages, bundles.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
-use fuzz_targets::{Counting, known_trust, opening_key, release_key, sender_key};
-use shared::bundle::{BundleSpec, Compression, Manifest, pack, write_head};
+use fuzz_targets::{Counting, known_trust, old_file, opening_key, release_key, sender_key};
+use shared::bundle::spec::SourceFile;
+use shared::bundle::{
+    BaseFile, BundleReader, BundleSpec, Compression, Entry, FileEntry, Form, Manifest, pack, pack_delta,
+    patch, write_head,
+};
 use shared::envelope::{NewSmall, seal_small};
 use shared::keys::SigningKey;
 use shared::message::{
@@ -60,6 +64,7 @@ fn orders() -> [(&'static str, Order); 5] {
         bundle_bytes: 1234,
         software_version: SoftwareVersion::parse("1.0.02-0").unwrap(),
         scheduled: false,
+        delta: None,
     };
     [
         (
@@ -88,7 +93,7 @@ fn planned() -> [(&'static str, Order); 3] {
         fetch: true,
     };
     let test = TestOrder { software_version: software_version.clone() };
-    let install = InstallOrder { bundle, bundle_bytes, software_version, scheduled: true };
+    let install = InstallOrder { bundle, bundle_bytes, software_version, scheduled: true, delta: None };
     [
         ("schedule", Order::Schedule(schedule)),
         ("scheduled", Order::Install(install)),
@@ -167,6 +172,53 @@ fn packed(compression: Compression) -> (Manifest, Vec<u8>) {
     (manifest, payload)
 }
 
+/// A delta of a bundle, as it is mailed: both modules were the harness's older file.
+fn delta(manifest: &Manifest) -> Vec<u8> {
+    let new = |path: &str| {
+        let mut content = old_file();
+        content.splice(300..300, path.bytes());
+        content
+    };
+    let spec = BundleSpec::parse(BUNDLE).unwrap();
+    let mut full = Vec::new();
+    let mut open = |source: &SourceFile| Ok(Cursor::new(new(source.path.as_str())));
+    let created = UnixMillis(1_795_000_000_000);
+    let mut manifest =
+        pack(&spec, manifest.compression, 9, created, &mut open, &mut full, &mut |_| {}).unwrap();
+    let mut payload = Vec::new();
+    let made = pack_delta(
+        &manifest,
+        &SoftwareVersion::parse("1.0.00-1").unwrap(),
+        9,
+        &mut |module| {
+            let (content, mut entry) = (old_file(), module.clone());
+            entry.file = FileEntry { bytes: content.len() as u64, digest: Digest::of(&content) };
+            Ok(Some(BaseFile { entry, content }))
+        },
+        &mut |entry| {
+            Ok(Cursor::new(new(match entry {
+                Entry::Script(_) => "install.sh",
+                Entry::Module(module) if module.name.as_str() == "abcd" => "modules/abcd",
+                Entry::Module(_) => "modules/bbb.lib",
+            })))
+        },
+        &mut payload,
+    );
+    manifest.deltas.extend(made.unwrap());
+    assert_eq!(manifest.deltas[0].patches.len(), 2);
+    let head = write_head(&manifest, &[&release_key()]).unwrap();
+    let bundle = BundleReader::open(Cursor::new([head, full, payload].concat())).unwrap();
+    let mut delta = Vec::new();
+    bundle.inspect_unverified().unwrap().into_form(Form::Delta(0)).unwrap().read_to_end(&mut delta).unwrap();
+    delta
+}
+
+/// `size of the older file, the older file`, patch: see `bundle_patch`.
+fn bare_patch(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let bytes = u16::try_from(old.len()).unwrap().to_be_bytes();
+    [bytes.as_slice(), old, &patch::make(old, new).unwrap()].concat()
+}
+
 /// `mode, size of the script, of both modules`, payload: see `bundle_payload`.
 fn bare_payload(mode: u8, manifest: &Manifest, payload: &[u8]) -> Vec<u8> {
     let files = [manifest.script.unwrap()].into_iter().chain(manifest.modules.iter().map(|m| m.file));
@@ -225,7 +277,13 @@ pub(crate) fn seeds() -> Vec<Seed> {
         seeds.push(("bundle_file", name, [head, payload.clone()].concat()));
         seeds.push(("bundle_manifest", name, encode(&manifest)));
         seeds.push(("bundle_payload", name, bare_payload(mode, &manifest, &payload)));
+        seeds.push(("bundle_file", if mode == 0 { "delta-deflate" } else { "delta-zstd" }, delta(&manifest)));
     }
+    let (old, mut new) = (old_file(), old_file());
+    new.iter_mut().step_by(90).for_each(|byte| *byte = byte.wrapping_add(4));
+    new.rotate_left(400);
+    seeds.push(("bundle_patch", "moved", bare_patch(&old, &new)));
+    seeds.push(("bundle_patch", "new", bare_patch(b"", b"all of it")));
     seeds.push(("toml_bundle", "manual", BUNDLE.as_bytes().to_vec()));
     seeds
 }

@@ -9,6 +9,7 @@ use manager_core::{
     Action, AgentFacts, Applied, BundleFacts, Campaign, CampaignId, CampaignState, Fleet, Rollout, Settings,
     Target, TargetEvent, TargetState, WaitingFor, plan,
 };
+use shared::bundle::Form;
 use shared::message::{Cause, Ended, Failure, Outcome, Phase, Report, Reported, VersionReport, Versions};
 use shared::{AgentId, Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
@@ -37,6 +38,8 @@ pub(crate) struct Desk {
     pub(crate) asked: Vec<AgentId>,
     /// Those whose mail was taken out of the outbox by a halt.
     pub(crate) dropped: Vec<AgentId>,
+    /// The delta that fits what all have reported.
+    pub(crate) fitting: Option<u8>,
 }
 
 impl Desk {
@@ -74,6 +77,7 @@ impl Desk {
             mailed: vec![],
             asked: vec![],
             dropped: vec![],
+            fitting: None,
         }
     }
 
@@ -94,7 +98,16 @@ impl Desk {
 
     pub(crate) fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Install { agents } => self.mail(agents, "install", TargetEvent::OrderQueued),
+            Action::Install { agents } => {
+                let full = |agent: &AgentId| self.campaign.targets[agent].form(self.fitting) == Form::Full;
+                let (full, delta): (Vec<_>, Vec<_>) = agents.into_iter().partition(full);
+                if !full.is_empty() {
+                    self.mail(full, "install", TargetEvent::OrderQueued);
+                }
+                if let Some(number) = self.fitting.filter(|_| !delta.is_empty()) {
+                    self.mail(delta, "delta", |order| TargetEvent::DeltaQueued(order, number));
+                }
+            }
             Action::Query { agents } => self.mail(agents, "query", TargetEvent::QueryQueued),
             Action::Withdraw { agents } => self.mail(agents, "cancel", TargetEvent::CancelQueued),
             Action::End { agent, state, reason } => self.campaign.end(&agent, state, reason),
@@ -136,7 +149,7 @@ impl Desk {
         &mut self,
         agents: Vec<AgentId>,
         what: &'static str,
-        queued: fn(EnvelopeId) -> TargetEvent,
+        queued: impl Fn(EnvelopeId) -> TargetEvent,
     ) {
         let envelope = self.envelope();
         for agent in &agents {
