@@ -53,6 +53,7 @@ impl Queued {
             Report::Progress(_) => 0,
             Report::Versions(_) | Report::Counters(_) => 1,
             Report::Cancelled(_) | Report::Standing(_) | Report::Fetch(_) | Report::Parts(_) => 2,
+            Report::DeviceUpdates(_) => 3,
             Report::Enrol(_) | Report::Rekeyed(_) => 3,
             Report::Ended(_) | Report::Faults(_) | Report::Tested(_) => 4,
         }

@@ -404,7 +404,8 @@ impl Site {
             | Order::Acknowledge(_)
             | Order::QueryCounters
             | Order::Schedule(_)
-            | Order::Test(_) => Payload::Absent,
+            | Order::Test(_)
+            | Order::DevicePlan(_) => Payload::Absent,
         };
         Event::Order { mail, facts, order, payload, key: KeyName::First }
     }
@@ -436,7 +437,8 @@ impl Site {
             | Report::Counters(_)
             | Report::Fetch(_)
             | Report::Parts(_)
-            | Report::Tested(_) => None,
+            | Report::Tested(_)
+            | Report::DeviceUpdates(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -455,7 +457,8 @@ impl Site {
             | Report::Counters(_)
             | Report::Fetch(_)
             | Report::Parts(_)
-            | Report::Tested(_) => None,
+            | Report::Tested(_)
+            | Report::DeviceUpdates(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }

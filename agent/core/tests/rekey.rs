@@ -251,7 +251,8 @@ fn kinds(site: &Site) -> Vec<(KeyName, &'static str)> {
         | Report::Counters(_)
         | Report::Fetch(_)
         | Report::Parts(_)
-        | Report::Tested(_) => "other",
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => "other",
     };
     site.sent.iter().map(|(_, signer, report)| (*signer, name(report))).collect()
 }

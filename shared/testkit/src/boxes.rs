@@ -476,7 +476,8 @@ impl SimBox {
             | Order::Acknowledge(_)
             | Order::QueryCounters
             | Order::Schedule(_)
-            | Order::Test(_) => Payload::Absent,
+            | Order::Test(_)
+            | Order::DevicePlan(_) => Payload::Absent,
         };
         self.beside.heard();
         Event::Order { mail: handle, facts: *facts, order: order.clone(), payload, key }
@@ -813,6 +814,7 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Counters(_)
         | Report::Fetch(_)
         | Report::Parts(_)
-        | Report::Tested(_) => None,
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => None,
     }
 }

@@ -758,6 +758,7 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Counters(_)
         | Report::Fetch(_)
         | Report::Parts(_)
-        | Report::Tested(_) => None,
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => None,
     }
 }
