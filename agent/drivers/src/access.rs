@@ -73,6 +73,7 @@ use crate::limits::{HOST_PROGRAM_MAX_BYTES, HOST_PROGRAMS_MAX_COUNT};
 
 pub use edit::{EditError, Entry, with_device, without_device};
 pub use firmware::FirmwareAccess;
+pub(crate) use firmware::Trust;
 
 /// Time for one request unless the file says otherwise: printers that wake up need a second.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);

@@ -33,10 +33,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::access::{Access, Device, FirmwareAccess};
-use crate::limits::{
-    FIRMWARE_LIMIT, FIRMWARE_PIECE_BYTES, FIRMWARE_RATE_MIN, FIRMWARE_REASON_MAX_CHARS,
-};
+use crate::access::{Access, Device, FirmwareAccess, Login};
+use crate::limits::{FIRMWARE_LIMIT, FIRMWARE_PIECE_BYTES, FIRMWARE_RATE_MIN, FIRMWARE_REASON_MAX_CHARS};
 use crate::{Depth, Drivers};
 use image::Image;
 
@@ -245,11 +243,7 @@ pub(crate) enum Halt<T> {
 }
 
 impl<'a> Job<'a> {
-    fn new(
-        device: &'a Device,
-        package: &'a Package<'a>,
-        progress: &'a (dyn Fn(u64) + Send + Sync),
-    ) -> Self {
+    fn new(device: &'a Device, package: &'a Package<'a>, progress: &'a (dyn Fn(u64) + Send + Sync)) -> Self {
         let moving = package.bytes.checked_div(FIRMWARE_RATE_MIN).map_or(Duration::ZERO, Duration::from_secs);
         let now = Instant::now();
         let deadline = now.checked_add(FIRMWARE_LIMIT.saturating_add(moving)).unwrap_or(now);
@@ -258,6 +252,15 @@ impl<'a> Job<'a> {
 
     fn access(&self) -> &'a FirmwareAccess {
         &self.device.firmware
+    }
+
+    /// Who logs in: by IPP who also asks.
+    fn login(&self) -> Option<&'a Login> {
+        let of_ipp = match &self.device.access {
+            Access::Ipp(ipp) if self.entry().handler == FirmwareHandler::Ipp => ipp.login.as_ref(),
+            _ => None,
+        };
+        self.access().login.as_ref().or(of_ipp)
     }
 
     fn entry(&self) -> &'a FirmwareEntry {

@@ -26,8 +26,8 @@ use tokio_rustls::TlsConnector;
 use crate::Depth;
 use crate::access::{Device, Ipp, Login};
 use crate::fault::PollFault;
-use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
 use crate::http::{self, HttpFault, Reply};
+use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
 use wire::Answer;
 
 pub use url::PrinterUrl;

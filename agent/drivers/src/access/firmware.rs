@@ -24,10 +24,8 @@ pub struct FirmwareAccess {
     pub(crate) port: Option<u16>,
     /// Who logs in.
     pub(crate) login: Option<Login>,
-    /// HTTP over TLS.
-    pub(crate) tls: bool,
-    /// For `tls`: any certificate will do.
-    pub(crate) self_signed: bool,
+    /// HTTP over TLS, and whose certificate will do.
+    pub(crate) tls: Option<Trust>,
     /// Where TFTP is offered.
     pub(crate) listen: Option<SocketAddr>,
     /// The program of the handler `exec`.
@@ -36,6 +34,15 @@ pub struct FirmwareAccess {
     pub(crate) write_community: Option<Community>,
     /// Longest time without one byte moving.
     pub(crate) stall: Duration,
+}
+
+/// Whose certificate will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// One that somebody has signed whom the system knows.
+    Known,
+    /// Any: nobody has signed those of printers.
+    Any,
 }
 
 /// A community that may write; never shown.
@@ -56,8 +63,7 @@ impl Default for FirmwareAccess {
             host: None,
             port: None,
             login: None,
-            tls: false,
-            self_signed: false,
+            tls: None,
             listen: None,
             command: Vec::new(),
             write_community: None,
@@ -71,7 +77,10 @@ impl FirmwareAccess {
     #[must_use]
     pub fn refusal(&self, handler: FirmwareHandler) -> Option<String> {
         if !self.allowed {
-            return Some("the site does not allow it: devices.toml has no allowed = true below [device.firmware]".to_owned());
+            return Some(
+                "the site does not allow it: devices.toml has no allowed = true below [device.firmware]"
+                    .to_owned(),
+            );
         }
         if !self.handlers.is_empty() && !self.handlers.contains(&handler) {
             return Some(format!("the site does not allow the handler {handler}"));
@@ -110,10 +119,16 @@ impl Raw {
             return Err("self_signed needs tls = true".to_owned());
         }
         let listen = self.listen.map(|text| {
-            let bad = |_| format!("listen \"{text}\", expected an address of this box with a port, such as 192.0.2.1:69");
+            let bad = |_| {
+                format!(
+                    "listen \"{text}\", expected an address of this box with a port, such as 192.0.2.1:69"
+                )
+            };
             text.parse::<SocketAddr>().map_err(bad)
         });
-        let plain = |text: &String| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"@/\"<>\\".contains(c));
+        let plain = |text: &String| {
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"@/\"<>\\".contains(c))
+        };
         if let Some(host) = self.host.as_ref().filter(|host| !plain(host)) {
             return Err(format!("host \"{host}\", expected a name or an address without a port"));
         }
@@ -133,8 +148,7 @@ impl Raw {
             host: self.host,
             port: self.port,
             login,
-            tls: self.tls,
-            self_signed: self.self_signed,
+            tls: self.tls.then_some(if self.self_signed { Trust::Any } else { Trust::Known }),
             listen: listen.transpose()?,
             command: self.command.unwrap_or_default(),
             write_community: self.write_community.map(Community),

@@ -5,35 +5,35 @@
 //!
 //! Settings: `print_job` = `no` | `yes`.
 
-use std::pin::Pin;
-
 use super::upload::{Around, connect, upload};
 use super::{Answer, Image, Job, Pushed};
 use crate::Drivers;
-use crate::access::Access;
+use crate::access::{Access, Ipp, Trust};
 use crate::http::Told;
-use crate::ipp::{PrinterUrl, job_answer, job_request};
+use crate::ipp::{job_answer, job_request};
 
 pub(super) const SETTINGS: &[&str] = &["print_job"];
 
 pub(super) fn check(job: &Job<'_>) -> Result<(), String> {
     job.word("print_job", &["no", "yes"])?;
     if job.setting("print_job") != Some("yes") {
-        return Err("no device is known that takes firmware by IPP; print_job = \"yes\" sends it as a job".to_owned());
+        return Err(
+            "no device is known that takes firmware by IPP; print_job = \"yes\" sends it as a job".to_owned()
+        );
     }
-    url(job).map(|_| ())
+    printer(job).map(|_| ())
 }
 
-fn url<'j>(job: &Job<'j>) -> Result<&'j PrinterUrl, String> {
+fn printer<'j>(job: &Job<'j>) -> Result<&'j Ipp, String> {
     match &job.device.access {
-        Access::Ipp(ipp) => Ok(&ipp.url),
+        Access::Ipp(ipp) => Ok(ipp),
         _ => Err("only a device that is asked by IPP takes a job by it".to_owned()),
     }
 }
 
 /// The look at its state was the question.
 pub(super) fn ask(job: &Job<'_>) -> Answer {
-    match url(job) {
+    match printer(job) {
         Ok(_) => Answer::Ready,
         Err(reason) => Answer::Refused { reason },
     }
@@ -41,7 +41,8 @@ pub(super) fn ask(job: &Job<'_>) -> Answer {
 
 /// Sends it.
 pub(super) async fn push(drivers: &Drivers, job: &Job<'_>, image: &mut Image) -> Result<(), Pushed> {
-    let url = url(job).map_err(Pushed::NotBegun)?;
+    let Ipp { url, self_signed, .. } = printer(job).map_err(Pushed::NotBegun)?;
+    let trust = if *self_signed { Trust::Any } else { Trust::Known };
     let before = job_request(&url.to_string(), job.entry().module.as_str());
     let mut around = Around { head: String::new(), before, after: Vec::new() };
     let (common, length) = (super::page::common(job).map_err(Pushed::NotBegun)?, around.length(image));
@@ -49,9 +50,9 @@ pub(super) async fn push(drivers: &Drivers, job: &Job<'_>, image: &mut Image) ->
         "POST {} HTTP/1.1\r\n{common}Content-Type: application/ipp\r\nContent-Length: {length}\r\n\r\n",
         url.path()
     );
-    let stream = connect(drivers, job, url.port(), url.is_tls()).await.map_err(Pushed::NotBegun)?;
-    let sent: Pin<Box<_>> = Box::pin(upload(job, stream, image, &around, true));
-    match sent.await? {
+    let stream =
+        connect(drivers, job, url.port(), url.is_tls().then_some(trust)).await.map_err(Pushed::NotBegun)?;
+    match upload(job, stream, image, &around, true).await? {
         Told { status: 200, body, .. } => job_answer(&body).map_err(Pushed::Refused),
         Told { status: status @ 400..=499, .. } => Err(Pushed::Refused(format!("HTTP {status}"))),
         Told { status, .. } => Err(Pushed::Unclear(format!("it took the job and answers HTTP {status}"))),

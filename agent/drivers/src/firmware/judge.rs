@@ -50,7 +50,9 @@ pub(super) fn judge(entry: &FirmwareEntry, seen: &Observation) -> Answer {
 fn wrong(entry: &FirmwareEntry, seen: &Observation) -> Option<String> {
     let device = &seen.identity;
     if !entry.is_for(device) {
-        let word = |text: &Option<shared::Label>| text.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let word = |text: &Option<shared::Label>| {
+            text.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
+        };
         let (vendor, model) = (word(&device.vendor), word(&device.model));
         return Some(format!("it is a {model} of {vendor}, the firmware is for {}", entry.model.as_str()));
     }
@@ -63,5 +65,6 @@ fn wrong(entry: &FirmwareEntry, seen: &Observation) -> Option<String> {
     if same_version(version, &entry.version) {
         return Some(format!("it shows version {version} already"));
     }
-    (!entry.goes_over(version)).then(|| format!("it shows version {version}, over which this firmware does not go"))
+    (!entry.goes_over(version))
+        .then(|| format!("it shows version {version}, over which this firmware does not go"))
 }

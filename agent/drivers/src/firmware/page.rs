@@ -6,10 +6,10 @@
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::upload::{Around, connect, in_words, upload};
+use super::upload::{self, Around, connect, in_words};
 use super::{Answer, Image, Job, Pushed, judge, said, talk};
 use crate::Drivers;
-use crate::access::Login;
+use crate::access::Trust;
 use crate::http::{self, Told};
 
 pub(super) const SETTINGS: &[&str] =
@@ -39,11 +39,11 @@ fn status(job: &Job<'_>) -> Result<Option<u16>, String> {
 
 /// The device's own word, where it has a page for it.
 pub(super) async fn ask(drivers: &Drivers, job: &Job<'_>) -> Answer {
-    let (is_tls, port) = way(job);
+    let (tls, port) = way(job);
     let not_now = |reason| Answer::NotNow { reason, hold: judge::HOLD_CLOSED };
     let Some(path) = job.setting("ask") else { return job.knock(port).await };
     let asked = async {
-        let mut stream = connect(drivers, job, port, is_tls).await?;
+        let mut stream = connect(drivers, job, port, tls).await?;
         let head = format!("GET {path} HTTP/1.1\r\n{}Accept: application/json\r\n\r\n", common(job)?);
         job.step(stream.write_all(head.as_bytes())).await?;
         http::told(&mut stream, job.device.timeout, true).await.map_err(|fault| in_words(&fault))
@@ -62,10 +62,10 @@ pub(super) async fn ask(drivers: &Drivers, job: &Job<'_>) -> Answer {
 /// Sends it.
 pub(super) async fn push(drivers: &Drivers, job: &Job<'_>, image: &mut Image) -> Result<(), Pushed> {
     let around = request(job, image).map_err(Pushed::NotBegun)?;
-    let (is_tls, port) = way(job);
-    let stream = connect(drivers, job, port, is_tls).await.map_err(Pushed::NotBegun)?;
+    let (tls, port) = way(job);
+    let stream = connect(drivers, job, port, tls).await.map_err(Pushed::NotBegun)?;
     let success = job.setting("success");
-    let told = upload(job, stream, image, &around, success.is_some()).await?;
+    let told = upload::upload(job, stream, image, &around, success.is_some()).await?;
     judged(&told, status(job).unwrap_or_default(), success)
 }
 
@@ -82,16 +82,16 @@ fn judged(told: &Told, expected: Option<u16>, success: Option<&str>) -> Result<(
 }
 
 /// Whether by TLS, and the port that is usual for it.
-fn way(job: &Job<'_>) -> (bool, u16) {
-    let is_tls = job.access().tls || job.setting("tls") == Some("yes");
-    (is_tls, if is_tls { 443 } else { 80 })
+fn way(job: &Job<'_>) -> (Option<Trust>, u16) {
+    let tls = upload::tls(job);
+    (tls, if tls.is_some() { 443 } else { 80 })
 }
 
 /// What every request has.
 pub(super) fn common(job: &Job<'_>) -> Result<String, String> {
     let host = job.host()?;
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    let login = job.access().login.as_ref().map(|login: &Login| http::authorization(login));
+    let login = job.login().map(http::authorization);
     let login = login.unwrap_or_default();
     Ok(format!("Host: {host}\r\nUser-Agent: mailfleet-agent\r\n{login}Connection: close\r\n"))
 }
@@ -147,7 +147,8 @@ mod tests {
         assert_eq!(judged(&told(201, ""), None, None), Ok(()));
         assert_eq!(judged(&told(302, ""), Some(302), None), Ok(()));
         assert_eq!(judged(&told(200, "<p>Upgrade started</p>"), None, Some("Upgrade started")), Ok(()));
-        let unclear = |told: &Told, status, text| matches!(judged(told, status, text), Err(Pushed::Unclear(_)));
+        let unclear =
+            |told: &Told, status, text| matches!(judged(told, status, text), Err(Pushed::Unclear(_)));
         assert!(unclear(&told(200, "<p>Please log in</p>"), None, Some("Upgrade started")));
         assert!(unclear(&told(302, ""), None, None) && unclear(&told(500, ""), None, None));
         assert!(matches!(judged(&told(403, ""), None, None), Err(Pushed::Refused(_))));

@@ -53,14 +53,18 @@ pub(super) async fn push(job: &Job<'_>, file: &Path, image: &mut Image) -> Resul
     image.verify(FIRMWARE_PIECE_BYTES).await.map_err(Pushed::NotBegun)?;
     let ran = run(job, "push", &document(job, Some(file), None)).await.map_err(Pushed::NotBegun)?;
     let result = serde_json::from_str::<Ended>(&ran.last);
-    let reason = |text: Option<String>| text.map_or_else(|| "its program does not say why".to_owned(), |text| said(text.as_bytes()));
+    let reason = |text: Option<String>| {
+        text.map_or_else(|| "its program does not say why".to_owned(), |text| said(text.as_bytes()))
+    };
     match result {
         Ok(Ended { result: Word::Sent, .. }) if ran.is_good => Ok(()),
         Ok(Ended { result: Word::NotBegun, reason: text }) => Err(Pushed::NotBegun(reason(text))),
         Ok(Ended { result: Word::Incomplete, reason: text }) => Err(Pushed::Incomplete(reason(text))),
         Ok(Ended { result: Word::Refused, reason: text }) => Err(Pushed::Refused(reason(text))),
         Ok(Ended { result: Word::Unclear, reason: text }) => Err(Pushed::Unclear(reason(text))),
-        Ok(Ended { result: Word::Sent, .. }) | Err(_) => Err(Pushed::Unclear(format!("its program: {}", ran.complaint))),
+        Ok(Ended { result: Word::Sent, .. }) | Err(_) => {
+            Err(Pushed::Unclear(format!("its program: {}", ran.complaint)))
+        }
     }
 }
 

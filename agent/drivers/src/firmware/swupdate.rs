@@ -10,7 +10,7 @@ use std::pin::pin;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::upload::{Around, Stream, connect, in_words};
+use super::upload::{Around, Stream, connect, in_words, tls};
 use super::{Halt, Image, Job, Pushed, cut, page, said};
 use crate::Drivers;
 use crate::http::{self, HttpFault, Told};
@@ -34,16 +34,12 @@ pub(super) fn check(job: &Job<'_>) -> Result<(), String> {
     job.word("tls", &["no", "yes"]).map(|_| ())
 }
 
-fn is_tls(job: &Job<'_>) -> bool {
-    job.access().tls || job.setting("tls") == Some("yes")
-}
-
 /// Sends it, and waits until it is installed.
 pub(super) async fn push(drivers: &Drivers, job: &Job<'_>, image: &mut Image) -> Result<(), Pushed> {
     let around = request(job, image).map_err(Pushed::NotBegun)?;
     // Before the image: whoever listens only afterwards may have missed the end.
     let mut events = Events::open(drivers, job).await.map_err(Pushed::NotBegun)?;
-    let stream = connect(drivers, job, PORT, is_tls(job)).await.map_err(Pushed::NotBegun)?;
+    let stream = connect(drivers, job, PORT, tls(job)).await.map_err(Pushed::NotBegun)?;
     let (mut read, mut write) = tokio::io::split(stream);
     let whole = job.deadline.saturating_duration_since(tokio::time::Instant::now());
     // Its answer has no length that could be read (2022.12 writes "%sContent-Length"), and it keeps the connection.
@@ -53,7 +49,9 @@ pub(super) async fn push(drivers: &Drivers, job: &Job<'_>, image: &mut Image) ->
     job.step(write.write_all(&head)).await.map_err(Pushed::NotBegun)?;
     match job.send(image, &mut write, beside.as_mut()).await {
         Ok(()) => {}
-        Err(Halt::Early(end)) => return end.and_then(|()| Err(cut(image, "it had its end before all was sent"))),
+        Err(Halt::Early(end)) => {
+            return end.and_then(|()| Err(cut(image, "it had its end before all was sent")));
+        }
         Err(Halt::Broken(why)) | Err(Halt::Changed(why)) => return Err(cut(image, why)),
     }
     let unclear = |why: String| Pushed::Unclear(format!("all of it was sent, and then: {why}"));
@@ -90,7 +88,7 @@ pub(super) async fn restart(drivers: &Drivers, job: &Job<'_>) -> Result<(), Stri
     if path == "none" {
         return Ok(());
     }
-    let mut stream = connect(drivers, job, PORT, is_tls(job)).await?;
+    let mut stream = connect(drivers, job, PORT, tls(job)).await?;
     let head = format!("POST {path} HTTP/1.1\r\n{}Content-Length: 0\r\n\r\n", page::common(job)?);
     job.step(stream.write_all(head.as_bytes())).await?;
     match http::told(&mut stream, job.access().stall, false).await {
@@ -130,7 +128,7 @@ impl Events {
     /// Opens the web socket.
     async fn open(drivers: &Drivers, job: &Job<'_>) -> Result<Self, String> {
         let path = job.plain("events", "/ws")?;
-        let mut stream = connect(drivers, job, PORT, is_tls(job)).await?;
+        let mut stream = connect(drivers, job, PORT, tls(job)).await?;
         let host = job.host()?;
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -157,7 +155,8 @@ impl Events {
 
     /// Waits for the end of the installation that begins now.
     async fn end(&mut self) -> Result<(), Pushed> {
-        let broken = |why: &dyn std::fmt::Display| Pushed::Unclear(format!("it stopped telling how it goes: {why}"));
+        let broken =
+            |why: &dyn std::fmt::Display| Pushed::Unclear(format!("it stopped telling how it goes: {why}"));
         let (mut runs, mut last_error) = (false, String::new());
         for _ in 0..FIRMWARE_EVENTS_MAX_COUNT {
             let frame = self.frame().await.map_err(|err| broken(&err))?;
@@ -210,7 +209,7 @@ fn take(came: &mut Vec<u8>) -> std::io::Result<Option<(u8, Vec<u8>)>> {
         [_, length, ..] if *length < 126 => (2, u64::from(*length)),
         [_, 126, high, low, ..] => (4, u64::from(u16::from_be_bytes([*high, *low]))),
         // Longer than any event, or masked, as no server does.
-        [_, 127.., ..] => return Err(std::io::Error::other("a frame that is no event")),
+        [_, 127..=255, ..] => return Err(std::io::Error::other("a frame that is no event")),
         _ => return Ok(None),
     };
     let length = usize::try_from(length).unwrap_or(usize::MAX);

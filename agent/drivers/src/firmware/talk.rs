@@ -65,7 +65,9 @@ mod tests {
     #[test]
     fn only_the_word_ready_is_a_permission() {
         assert_eq!(answer(br#"{"answer": "ready"}"#), Answer::Ready);
-        for bad in ["", "ready", r#"{"answer": "yes"}"#, r#"{"seconds": 1}"#, "{\"answer\": \"ready\"", "\u{1b}[2J"] {
+        for bad in
+            ["", "ready", r#"{"answer": "yes"}"#, r#"{"seconds": 1}"#, "{\"answer\": \"ready\"", "\u{1b}[2J"]
+        {
             let Answer::NotNow { reason, .. } = answer(bad.as_bytes()) else { panic!("{bad}") };
             assert!(!reason.contains('\u{1b}'), "{reason}");
         }

@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{CONNECT_LIMIT, Halt, Image, Job, Pushed, cut};
 use crate::Drivers;
+use crate::access::Trust;
 use crate::http::{self, HttpFault, Told};
 
 /// A connection of either kind.
@@ -36,19 +37,23 @@ impl Around {
     }
 }
 
-/// Connects; with TLS if the site or the bundle says so.
+/// Whether the site or the bundle wants TLS.
+pub(super) fn tls(job: &Job<'_>) -> Option<Trust> {
+    let wanted = (job.setting("tls") == Some("yes")).then_some(Trust::Known);
+    job.access().tls.or(wanted)
+}
+
+/// Connects.
 pub(super) async fn connect(
     drivers: &Drivers,
     job: &Job<'_>,
     usual: u16,
-    is_tls: bool,
+    tls: Option<Trust>,
 ) -> Result<Box<dyn Stream>, String> {
     let stream: TcpStream = job.connect(usual).await?;
-    if !is_tls {
-        return Ok(Box::new(stream));
-    }
+    let Some(trust) = tls else { return Ok(Box::new(stream)) };
     let host = job.host()?;
-    let config = drivers.ipp.tls(job.access().self_signed).map_err(|fault| fault.to_string())?;
+    let config = drivers.ipp.tls(trust == Trust::Any).map_err(|fault| fault.to_string())?;
     let name = ServerName::try_from(host.clone()).map_err(|err| format!("{host}: {err}"))?;
     match timeout(CONNECT_LIMIT, TlsConnector::from(config).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
