@@ -30,11 +30,14 @@ use shared::device::Observation;
 use shared::time::{UnixMillis, parse_duration};
 use shared::{Digest, Label};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access::{Access, Device, FirmwareAccess, Login};
-use crate::limits::{FIRMWARE_LIMIT, FIRMWARE_PIECE_BYTES, FIRMWARE_RATE_MIN, FIRMWARE_REASON_MAX_CHARS};
+use crate::limits::{
+    FIRMWARE_LIMIT, FIRMWARE_PIECE_BYTES, FIRMWARE_RATE_MIN, FIRMWARE_REASON_MAX_CHARS,
+    FIRMWARE_SEND_BUFFER_BYTES,
+};
 use crate::{Depth, Drivers};
 use image::Image;
 
@@ -361,11 +364,11 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// A connection.
+    /// A connection. What the system holds of it is little, so that what has left is near to what has arrived.
     async fn connect(&self, usual: u16) -> Result<TcpStream, String> {
         let (host, port) = (self.host()?, self.port(usual)?);
         let place = format!("{host}:{port}");
-        match timeout(CONNECT_LIMIT, TcpStream::connect((host, port))).await {
+        match timeout(CONNECT_LIMIT, connected((&host, port))).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(err)) => Err(format!("cannot reach {place}: {err}")),
             Err(_) => Err(format!("no answer from {place} within {} s", CONNECT_LIMIT.as_secs())),
@@ -417,6 +420,19 @@ impl<'a> Job<'a> {
         }
         self.step(to.flush()).await.map_err(Halt::Broken)
     }
+}
+
+async fn connected(place: (&str, u16)) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for address in lookup_host(place).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_send_buffer_size(FIRMWARE_SEND_BUFFER_BYTES)?;
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(err) => last = err,
+        }
+    }
+    Err(last)
 }
 
 /// The host of an address that may have a port.

@@ -107,6 +107,10 @@ pub(crate) const FIRMWARE_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// An image is read and sent in pieces of this size: what a device is short of when the last piece does not fit the digest.
 pub(crate) const FIRMWARE_PIECE_BYTES: usize = 32 * 1024;
 
+/// What the system may hold of an image that it has not sent: two pieces. More than that is faster only on lines that are long and
+/// wide, and devices are near.
+pub(crate) const FIRMWARE_SEND_BUFFER_BYTES: u32 = 64 * 1024;
+
 /// One reply of an FTP server, or one line that a program prints. Servers greet with a screenful of conditions.
 pub(crate) const FIRMWARE_SAID_MAX_BYTES: usize = 16 * 1024;
 
