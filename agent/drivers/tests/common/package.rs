@@ -60,7 +60,7 @@ pub(crate) fn drivers() -> Drivers {
 
 /// An SNMP device with a table `[device.firmware]`.
 pub(crate) fn open_device(address: &str, table: &str) -> Device {
-    super::device(address, &format!("[device.firmware]\nallowed = true\nstall = \"5s\"\n{table}"))
+    super::device(address, &format!("[device.firmware]\nallowed = true\nstall = \"30s\"\n{table}"))
 }
 
 pub(crate) fn sent(pushed: &Pushed) -> u64 {
