@@ -181,6 +181,11 @@ impl Outbox {
         self.waiting.iter().any(|q| matches!(q.report, Report::Counters(_)))
     }
 
+    /// True if a word on updates of devices waits.
+    pub(crate) fn holds_updates(&self) -> bool {
+        self.waiting.iter().any(|q| matches!(q.report, Report::DeviceUpdates(_)))
+    }
+
     /// True if a request for parts of this order waits.
     pub(crate) fn holds_ask(&self, order: EnvelopeId) -> bool {
         self.waiting.iter().any(|q| matches!(&q.report, Report::Parts(ask) if ask.order == order))

@@ -148,6 +148,7 @@ impl Hand {
                 modules: vec![module()],
                 unpacked_bytes: 1,
                 test: None,
+                firmware: vec![],
             })),
         });
         self.read(ReadFor::Install(order), b"old");

@@ -259,6 +259,7 @@ impl Site {
             modules: self.modules(n),
             unpacked_bytes: 3,
             test: None,
+            firmware: vec![],
         }
     }
 

@@ -308,6 +308,11 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             shell.readings.delivered(Some(upto));
             return Ok(None);
         }
+        firmware @ (Effect::AskDevice { .. }
+        | Effect::PushFirmware { .. }
+        | Effect::ActivateFirmware { .. }
+        | Effect::ReadFirmware { .. }
+        | Effect::DropDeviceWish { .. }) => return Ok(super::firmware::execute(&firmware)),
     }))
 }
 

@@ -166,6 +166,7 @@ impl World {
             unpacked_bytes: modules.len() as u64,
             modules,
             test: Some(a_test()),
+            firmware: vec![],
         };
         self.bundles.insert(digest, facts);
         let id = i64::try_from(self.hq.store.campaigns.len()).unwrap() + 1;
