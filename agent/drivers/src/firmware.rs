@@ -25,7 +25,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
-use shared::bundle::{FirmwareEntry, FirmwareHandler};
+use shared::bundle::{FirmwareEntry, FirmwareHandler, same_version};
 use shared::device::Observation;
 use shared::time::{UnixMillis, parse_duration};
 use shared::{Digest, Label};
@@ -61,7 +61,10 @@ pub struct Package<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It may.
-    Ready,
+    Ready {
+        /// The version of this firmware that it shows now.
+        shows: Label,
+    },
     /// Not at this moment.
     NotNow {
         /// Why.
@@ -106,25 +109,10 @@ pub enum Pushed {
     Refused(String),
 }
 
-/// Whether a handler's transfer that broke off anywhere does no harm, so that it may be sent again.
-#[must_use]
-pub fn is_repeatable(entry: &FirmwareEntry) -> bool {
-    match entry.handler {
-        // Into the slot that does not run, and whole or not at all.
-        FirmwareHandler::SwUpdate => true,
-        // The device reads into its memory, and asks again itself when it gets nothing.
-        FirmwareHandler::TftpServe => true,
-        FirmwareHandler::Raw9100
-        | FirmwareHandler::Ftp
-        | FirmwareHandler::HttpUpload
-        | FirmwareHandler::Ipp
-        | FirmwareHandler::Exec => entry.repeatable,
-    }
-}
-
 impl Drivers {
     /// Asks a device whether it may be updated now: what its site allows, what it is and shows, whether it is idle and well,
-    /// whether its port is open, and what the handler's own request says (R7). Sends nothing of the image.
+    /// whether its port is open, and what the handler's own request says (R7). Sends nothing of the image. A device of whose version
+    /// nothing follows is only told with that version.
     pub async fn ask_firmware(
         &self,
         device: &Device,
@@ -142,18 +130,22 @@ impl Drivers {
             Err(fault) if fault.is_silence() => return Answer::Silent { reason: fault.to_string() },
             Err(fault) => return Answer::Refused { reason: fault.to_string() },
         };
-        match judge::judge(entry, &seen) {
-            Answer::Ready => self.handler_asks(&job, &seen).await,
-            other => other,
+        let shows = match judge::judge(entry, &seen) {
+            Ok(shows) => shows,
+            Err(answer) => return answer,
+        };
+        if same_version(&shows, &entry.version) || !entry.goes_over(&shows) {
+            return Answer::Ready { shows };
         }
+        self.handler_asks(&job, &seen).await.err().unwrap_or(Answer::Ready { shows })
     }
 
-    async fn handler_asks(&self, job: &Job<'_>, seen: &Observation) -> Answer {
+    async fn handler_asks(&self, job: &Job<'_>, seen: &Observation) -> Result<(), Answer> {
         match job.entry().handler {
             FirmwareHandler::Raw9100 => job.knock(raw9100::PORT).await,
             FirmwareHandler::Ftp => ftp::ask(job).await,
             FirmwareHandler::HttpUpload => page::ask(self, job).await,
-            FirmwareHandler::TftpServe => Answer::Ready,
+            FirmwareHandler::TftpServe => Ok(()),
             FirmwareHandler::Ipp => ipp::ask(job),
             FirmwareHandler::SwUpdate => job.knock(swupdate::PORT).await,
             FirmwareHandler::Exec => program::ask(job, seen).await,
@@ -377,11 +369,9 @@ impl<'a> Job<'a> {
 
     /// Whether the port is open. A device that answers otherwise and not there may have it switched off, or be at work: printers take
     /// one connection at a time.
-    async fn knock(&self, usual: u16) -> Answer {
-        match self.connect(usual).await {
-            Ok(_) => Answer::Ready,
-            Err(reason) => Answer::NotNow { reason, hold: judge::HOLD_CLOSED },
-        }
+    async fn knock(&self, usual: u16) -> Result<(), Answer> {
+        let closed = |reason| Answer::NotNow { reason, hold: judge::HOLD_CLOSED };
+        self.connect(usual).await.map(|_| ()).map_err(closed)
     }
 
     /// One step: it may take as long as nothing may move.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use common::package::{Parcel, open_device, sent};
+use common::package::{Parcel, open_device, ready, sent};
 use common::printer::{Printer, answer, http};
 use drivers::firmware::{Answer, Pushed};
 use shared::bundle::FirmwareHandler;
@@ -141,13 +141,16 @@ async fn a_device_that_is_asked_by_http_may_put_its_update_off() {
     assert_eq!(parcel.ask(&device).await, deferred);
     assert_eq!(parcel.ask(&device).await, deferred);
     assert_eq!(parcel.ask(&device).await, Answer::Refused { reason: "locked by its owner".to_owned() });
-    assert_eq!(parcel.ask(&device).await, Answer::Ready);
+    assert_eq!(parcel.ask(&device).await, ready("1.0"));
     let heads = asked.join().unwrap();
     assert!(heads[0].starts_with("GET /may HTTP/1.1\r\n"), "{}", heads[0]);
 }
 
+/// What a server has heard: lines and a file.
+type Heard = (Vec<String>, Vec<u8>);
+
 /// An FTP server that says what it is told to say, line by line, and takes the file to its end or breaks it.
-fn ftp(last: &'static str, cut: bool) -> (SocketAddr, JoinHandle<Vec<(Vec<String>, Vec<u8>)>>) {
+fn ftp(last: &'static str, cut: bool) -> (SocketAddr, JoinHandle<Vec<Heard>>) {
     server(1, move |stream| {
         let data = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut say = stream.try_clone().unwrap();
@@ -236,7 +239,7 @@ async fn a_program_gets_all_it_needs_where_nobody_else_reads_it() {
     let more = program(folder.path(), text) + "user = \"admin\"\npassword = \"s3cret\"\nport = 99\n";
     let device = open_device(&printer.station.address.to_string(), &more);
     let parcel = Parcel::new(image("main", "2.0", 5_000), FirmwareHandler::Exec, &[("slot", "b")]);
-    assert_eq!(parcel.ask(&device).await, Answer::Ready);
+    assert_eq!(parcel.ask(&device).await, ready("1.0"));
     let (pushed, progress) = parcel.push(&device).await;
     assert_eq!((sent(&pushed), progress), (5_000, vec![1_000, 5_000]));
     parcel.activate(&device).await.unwrap();

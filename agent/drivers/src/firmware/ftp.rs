@@ -31,18 +31,17 @@ pub(super) fn check(job: &Job<'_>) -> Result<(), String> {
 }
 
 /// Whether somebody answers as an FTP server.
-pub(super) async fn ask(job: &Job<'_>) -> Answer {
+pub(super) async fn ask(job: &Job<'_>) -> Result<(), Answer> {
     let greeted = async {
         let mut control = Control::open(job).await?;
         // It need not wait for somebody who has left.
         let _ = control.say("QUIT\r\n").await;
         Ok(())
     };
-    match greeted.await {
-        Ok(()) => Answer::Ready,
-        Err(No::Never(reason)) => Answer::Refused { reason },
-        Err(No::Now(reason)) => Answer::NotNow { reason, hold: judge::HOLD_CLOSED },
-    }
+    greeted.await.map_err(|no| match no {
+        No::Never(reason) => Answer::Refused { reason },
+        No::Now(reason) => Answer::NotNow { reason, hold: judge::HOLD_CLOSED },
+    })
 }
 
 /// Sends it.

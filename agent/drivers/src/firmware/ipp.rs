@@ -32,11 +32,8 @@ fn printer<'j>(job: &Job<'j>) -> Result<&'j Ipp, String> {
 }
 
 /// The look at its state was the question.
-pub(super) fn ask(job: &Job<'_>) -> Answer {
-    match printer(job) {
-        Ok(_) => Answer::Ready,
-        Err(reason) => Answer::Refused { reason },
-    }
+pub(super) fn ask(job: &Job<'_>) -> Result<(), Answer> {
+    printer(job).map(|_| ()).map_err(|reason| Answer::Refused { reason })
 }
 
 /// Sends it.

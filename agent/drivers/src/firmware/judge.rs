@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shared::bundle::{FirmwareEntry, same_version};
+use shared::Label;
+use shared::bundle::FirmwareEntry;
 use shared::device::{FaultsRead, Observation, Severity, Status};
 
 use super::Answer;
@@ -25,12 +26,10 @@ pub fn is_idle(seen: &Observation) -> bool {
     }
 }
 
-/// What follows from a look at the device.
-pub(super) fn judge(entry: &FirmwareEntry, seen: &Observation) -> Answer {
-    if let Some(reason) = wrong(entry, seen) {
-        return Answer::Refused { reason };
-    }
-    let not_now = |reason: String, hold| Answer::NotNow { reason, hold };
+/// What follows from a look at the device: the version that it shows, if it is ready.
+pub(super) fn judge(entry: &FirmwareEntry, seen: &Observation) -> Result<Label, Answer> {
+    let shows = shown(entry, seen).map_err(|reason| Answer::Refused { reason })?;
+    let not_now = |reason: String, hold| Err(Answer::NotNow { reason, hold });
     if matches!(seen.status, Status::Busy | Status::WarmingUp) {
         return not_now(format!("it is {}", seen.status), HOLD_BUSY);
     }
@@ -43,28 +42,19 @@ pub(super) fn judge(entry: &FirmwareEntry, seen: &Observation) -> Answer {
     if seen.faults_read == FaultsRead::Unreadable {
         return not_now("what is wrong with it cannot be read".to_owned(), HOLD_BUSY);
     }
-    Answer::Ready
+    Ok(shows)
 }
 
-/// Why this firmware is not for this device.
-fn wrong(entry: &FirmwareEntry, seen: &Observation) -> Option<String> {
+/// The version that it shows, or why this firmware is not for it.
+fn shown(entry: &FirmwareEntry, seen: &Observation) -> Result<Label, String> {
     let device = &seen.identity;
     if !entry.is_for(device) {
-        let word = |text: &Option<shared::Label>| {
-            text.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string)
-        };
+        let word =
+            |text: &Option<Label>| text.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         let (vendor, model) = (word(&device.vendor), word(&device.model));
-        return Some(format!("it is a {model} of {vendor}, the firmware is for {}", entry.model.as_str()));
+        return Err(format!("it is a {model} of {vendor}, the firmware is for {}", entry.model.as_str()));
     }
-    let Some(version) = entry.shown_by(device) else {
-        return Some(format!(
-            "it does not show a version of \"{}\": nobody could see that it was updated",
-            entry.component
-        ));
-    };
-    if same_version(version, &entry.version) {
-        return Some(format!("it shows version {version} already"));
-    }
-    (!entry.goes_over(version))
-        .then(|| format!("it shows version {version}, over which this firmware does not go"))
+    entry.shown_by(device).cloned().ok_or_else(|| {
+        format!("it does not show a version of \"{}\": nobody could see that it was updated", entry.component)
+    })
 }

@@ -38,7 +38,7 @@ fn status(job: &Job<'_>) -> Result<Option<u16>, String> {
 }
 
 /// The device's own word, where it has a page for it.
-pub(super) async fn ask(drivers: &Drivers, job: &Job<'_>) -> Answer {
+pub(super) async fn ask(drivers: &Drivers, job: &Job<'_>) -> Result<(), Answer> {
     let (tls, port) = way(job);
     let not_now = |reason| Answer::NotNow { reason, hold: judge::HOLD_CLOSED };
     let Some(path) = job.setting("ask") else { return job.knock(port).await };
@@ -48,15 +48,15 @@ pub(super) async fn ask(drivers: &Drivers, job: &Job<'_>) -> Answer {
         job.step(stream.write_all(head.as_bytes())).await?;
         http::told(&mut stream, job.device.timeout, true).await.map_err(|fault| in_words(&fault))
     };
-    match asked.await {
-        Ok(Told { status: 200, body, .. }) => talk::answer(&body),
+    Err(match asked.await {
+        Ok(Told { status: 200, body, .. }) => return talk::answer(&body),
         Ok(Told { status: 503, retry_after: Some(seconds), .. }) => {
             Answer::Deferred { by: talk::time(Some(seconds), judge::HOLD_FAULT) }
         }
         Ok(Told { status: status @ 400..=499, .. }) => Answer::Refused { reason: format!("HTTP {status}") },
         Ok(Told { status, .. }) => not_now(format!("HTTP {status}")),
         Err(why) => not_now(why),
-    }
+    })
 }
 
 /// Sends it.

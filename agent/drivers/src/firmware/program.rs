@@ -37,13 +37,13 @@ pub(super) fn check(job: &Job<'_>) -> Result<(), String> {
 }
 
 /// Asks it whether the device may be updated now.
-pub(super) async fn ask(job: &Job<'_>, seen: &Observation) -> Answer {
+pub(super) async fn ask(job: &Job<'_>, seen: &Observation) -> Result<(), Answer> {
     let not_now = |reason| Answer::NotNow { reason, hold: judge::HOLD_FAULT };
     let shows = job.entry().shown_by(&seen.identity).map(ToString::to_string);
     match run(job, "ask", &document(job, None, shows.as_deref())).await {
         Ok(ran) if ran.is_good => talk::answer(ran.last.as_bytes()),
-        Ok(ran) => not_now(format!("its program fails: {}", ran.complaint)),
-        Err(why) => not_now(why),
+        Ok(ran) => Err(not_now(format!("its program fails: {}", ran.complaint))),
+        Err(why) => Err(not_now(why)),
     }
 }
 

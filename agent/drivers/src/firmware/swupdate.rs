@@ -1,6 +1,7 @@
 //! The handler `swupdate`: an image (`.swu`) given to the web server of SWUpdate, as its own page does it: a form to `/upload`,
 //! while a web socket (RFC 6455) tells how the installation goes. That it took the image is said at once, and means nothing; what
-//! counts is its `SUCCESS` or `FAILURE`. Into two slots it installs whole or not at all, so a transfer that broke off can be repeated.
+//! counts is its `SUCCESS` or `FAILURE`. Where a device has two slots it installs
+//! whole or not at all, so that a transfer that broke off can be repeated: its bundle says so (`repeatable`).
 //!
 //! Settings: `port` (8080), `path` (`/upload`), `events` (`/ws`), `file` (`firmware.swu`), `tls` = `no` | `yes`, `restart` (`/restart`; `none`:
 //! it restarts by itself).

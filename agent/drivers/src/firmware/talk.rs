@@ -25,20 +25,18 @@ enum Word {
 }
 
 /// What the answer means; one that makes no sense is no permission.
-pub(super) fn answer(bytes: &[u8]) -> Answer {
+pub(super) fn answer(bytes: &[u8]) -> Result<(), Answer> {
     let Ok(Said { answer, reason, seconds }) = serde_json::from_slice(bytes) else {
-        return Answer::NotNow {
-            reason: format!("its answer makes no sense: {}", said(bytes)),
-            hold: judge::HOLD_FAULT,
-        };
+        let reason = format!("its answer makes no sense: {}", said(bytes));
+        return Err(Answer::NotNow { reason, hold: judge::HOLD_FAULT });
     };
     let reason = reason.map_or_else(|| "it does not say why".to_owned(), |text| said(text.as_bytes()));
-    match answer {
-        Word::Ready => Answer::Ready,
+    Err(match answer {
+        Word::Ready => return Ok(()),
         Word::NotNow => Answer::NotNow { reason, hold: time(seconds, judge::HOLD_BUSY) },
         Word::Deferred => Answer::Deferred { by: time(seconds, judge::HOLD_FAULT) },
         Word::Refused => Answer::Refused { reason },
-    }
+    })
 }
 
 /// A time that a device has named, within bounds.
@@ -54,7 +52,7 @@ mod tests {
     #[test]
     fn a_device_may_defer_for_so_long_and_not_for_ever() {
         let deferred = |text: &str| match answer(text.as_bytes()) {
-            Answer::Deferred { by } => by.as_secs(),
+            Err(Answer::Deferred { by }) => by.as_secs(),
             other => panic!("{other:?}"),
         };
         assert_eq!(deferred(r#"{"answer": "deferred", "seconds": 1200, "more": 1}"#), 1_200);
@@ -64,14 +62,14 @@ mod tests {
 
     #[test]
     fn only_the_word_ready_is_a_permission() {
-        assert_eq!(answer(br#"{"answer": "ready"}"#), Answer::Ready);
+        assert_eq!(answer(br#"{"answer": "ready"}"#), Ok(()));
         for bad in
             ["", "ready", r#"{"answer": "yes"}"#, r#"{"seconds": 1}"#, "{\"answer\": \"ready\"", "\u{1b}[2J"]
         {
-            let Answer::NotNow { reason, .. } = answer(bad.as_bytes()) else { panic!("{bad}") };
+            let Err(Answer::NotNow { reason, .. }) = answer(bad.as_bytes()) else { panic!("{bad}") };
             assert!(!reason.contains('\u{1b}'), "{reason}");
         }
-        let refused = Answer::Refused { reason: "locked by its owner".to_owned() };
+        let refused = Err(Answer::Refused { reason: "locked by its owner".to_owned() });
         assert_eq!(answer(br#"{"answer": "refused", "reason": "locked by its owner"}"#), refused);
     }
 }

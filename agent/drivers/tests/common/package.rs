@@ -63,6 +63,10 @@ pub(crate) fn open_device(address: &str, table: &str) -> Device {
     super::device(address, &format!("[device.firmware]\nallowed = true\nstall = \"30s\"\n{table}"))
 }
 
+pub(crate) fn ready(shows: &str) -> Answer {
+    Answer::Ready { shows: Label::parse(shows).unwrap() }
+}
+
 pub(crate) fn sent(pushed: &Pushed) -> u64 {
     match pushed {
         Pushed::Sent { bytes, .. } => *bytes,
