@@ -295,25 +295,32 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             logged("a sealed report", shell.post.forget(report));
             return Ok(None);
         }
-        Effect::KeepReading { device, seen, anomalies } => {
-            return Ok(shell.keep_reading(device, *seen, anomalies));
-        }
+        of_device => return Ok(of_devices(shell, of_device)),
+    }))
+}
+
+/// The same, for what is about devices.
+fn of_devices(shell: &mut Shell, effect: Effect) -> Option<Event> {
+    match effect {
+        Effect::KeepReading { device, seen, anomalies } => shell.keep_reading(device, *seen, anomalies),
         Effect::LookAgain { device } => {
             shell.watcher.again(device);
-            return Ok(None);
+            None
         }
-        Effect::CompareReading { mark, there } => return Ok(shell.compare_reading(mark, there)),
-        Effect::BeginChain { after } => return Ok(shell.begin_chain(after)),
+        Effect::CompareReading { mark, there } => shell.compare_reading(mark, there),
+        Effect::BeginChain { after } => shell.begin_chain(after),
         Effect::DropReadings { upto } => {
             shell.readings.delivered(Some(upto));
-            return Ok(None);
+            None
         }
-        firmware @ (Effect::AskDevice { .. }
-        | Effect::PushFirmware { .. }
-        | Effect::ActivateFirmware { .. }
-        | Effect::ReadFirmware { .. }
-        | Effect::DropDeviceWish { .. }) => return Ok(super::firmware::execute(&firmware)),
-    }))
+        Effect::DropDeviceWish { device } => {
+            if let Err(err) = shell.home.wishes().forget_device(&device) {
+                tracing::warn!(%err, "A wish cannot be removed; the next start tries again");
+            }
+            None
+        }
+        of_update => shell.attend_device(of_update),
+    }
 }
 
 fn read_modules(shell: &Shell, read: ReadFor, paths: &[ModulePath]) -> Event {
