@@ -164,6 +164,9 @@ pub struct Update {
     /// The manager was told how far it is.
     #[n(16)]
     pub told: bool,
+    /// What is not known of the transfer before, if the manager has allowed another one since.
+    #[n(17)]
+    pub doubt: Option<Why>,
 }
 
 /// How far an update is.
@@ -350,12 +353,30 @@ impl Update {
     }
 
     fn enter(&mut self, now: UnixMillis, stage: Stage) {
+        let stage = self.in_doubt(stage);
         if self.stage != stage {
             // How long a device is away is told once.
             self.told &= (self.stage.state(), self.stage.why()) == (stage.state(), stage.why());
             self.stage = stage;
             self.since = now;
         }
+    }
+}
+
+impl Update {
+    /// What was unknown stays so, whatever was allowed meanwhile, until the device is seen to be ready or done: nobody can say that it is as it
+    /// was (PROTOCOL 18.9).
+    fn in_doubt(&mut self, stage: Stage) -> Stage {
+        match (&stage, self.doubt.clone()) {
+            (Stage::Unknown(why), _) => self.doubt = Some(why.clone()),
+            (Stage::Prechecked | Stage::Done, _) => self.doubt = None,
+            (
+                Stage::NotRegistered(_) | Stage::Failed(_) | Stage::Cancelled(_) | Stage::Expired,
+                Some(why),
+            ) => return Stage::Unknown(why),
+            _ => {}
+        }
+        stage
     }
 }
 

@@ -274,7 +274,7 @@ impl Updates {
     fn is_unsolved(&self, update: &Update) -> bool {
         let choice = self.plan().and_then(|kept| kept.plan.choice(&update.device));
         let is_out = choice.is_some_and(|choice| choice.action == DeviceAction::Cancel);
-        matches!(update.stage, Stage::Unknown(_)) && !is_out
+        update.doubt.is_some() && !is_out
     }
 }
 

@@ -41,7 +41,10 @@ impl AgentCore {
             let image = installed.and_then(|catalogue| catalogue.for_update(update, identities));
             update.image = image;
             update.told = false;
-            matches!(update.stage, Stage::Unknown(_)) && image.is_some()
+            if let Some(why) = update.doubt.clone() {
+                update.enter(now, Stage::Unknown(why));
+            }
+            update.doubt.is_some() && image.is_some()
         });
         let in_force = updates.catalogue.as_ref().map(|catalogue| catalogue.bundle);
         for kept in updates.plans.iter_mut().filter(|kept| Some(kept.plan.bundle) == in_force) {
@@ -93,6 +96,11 @@ impl Updates {
                 return true;
             }
             let Some(found) = found else {
+                if let Some(why) = update.doubt.clone() {
+                    changed |= update.stage.waits();
+                    update.enter(now, Stage::Unknown(why));
+                    return true;
+                }
                 (changed, lost) = (true, true);
                 return false;
             };
@@ -175,6 +183,7 @@ impl Updates {
             sent_bytes: 0,
             rate: None,
             told: false,
+            doubt: None,
         });
     }
 }

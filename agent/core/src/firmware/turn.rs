@@ -185,7 +185,8 @@ impl Update {
     }
 
     fn has_it(&self) -> Stage {
-        if self.transfers == 0 { Stage::NotRegistered(UpdateReason::HasIt) } else { Stage::Done }
+        let never_sent = self.transfers == 0 && self.doubt.is_none();
+        if never_sent { Stage::NotRegistered(UpdateReason::HasIt) } else { Stage::Done }
     }
 
     fn answered(&mut self, around: &Around<'_>, answer: Readiness) -> (Stage, Option<Act>) {
