@@ -8,6 +8,8 @@ mod drive;
 mod plan;
 mod survey;
 mod tell;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod wish;
 

@@ -179,7 +179,7 @@ pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Checks the entries of a manifest against each other and its modules.
+/// Checks the entries of a manifest against each other and its modules (PROTOCOL 18.1).
 ///
 /// # Errors
 /// The first thing that is wrong.

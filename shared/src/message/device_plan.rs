@@ -89,7 +89,7 @@ pub struct DeviceChoice {
     #[n(1)]
     pub not_before: Option<UnixMillis>,
     /// Up to so many transfers of each firmware may begin without a proof that it is safe. 1: the first. Raised above what was allowed
-    /// and what the device has had, it begins anew what has failed or has an end that is not known (PROTOCOL 18.8).
+    /// and what the device has had, it begins anew what has failed or has an end that is not known (PROTOCOL 18.9).
     #[n(2)]
     pub transfers_allowed: u32,
 }
