@@ -82,7 +82,7 @@ pub struct Flasher {
 #[must_use]
 pub fn image(component: &str, version: &str, bytes: usize) -> Vec<u8> {
     let mut image = format!("flash {component} {version} {bytes}\n").into_bytes();
-    let filler = (0..bytes.saturating_sub(image.len())).map(|at| (at % 251) as u8);
+    let filler = (0..bytes.saturating_sub(image.len())).map(|at| b'a' + (at % 26) as u8);
     image.extend(filler.collect::<Vec<_>>());
     image
 }
