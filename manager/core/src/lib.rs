@@ -1,6 +1,6 @@
 //! What the manager decides: who is mailed what and when, what a report means for a campaign, whether an
 //! enrolment or an agent's new keys are accepted, which agents an expression selects, whom the agents trust, which
-//! readings of devices are believed, who gets a delta of a bundle, who is told of a fault, when a supply runs out, what a mail server's words mean, what
+//! readings of devices are believed, who gets a delta of a bundle, which devices get its firmware, who is told of a fault, when a supply runs out, what a mail server's words mean, what
 //! stands in a row of CSV.
 //!
 //! Not here: clock, randomness, files, sockets, database. The shell (`mailfleet`) loads values, calls these
@@ -34,6 +34,7 @@ pub mod rows;
 pub mod select;
 pub mod supply;
 pub mod trust;
+pub mod updates;
 pub mod window;
 
 pub use apply::{Applied, TargetEvent};
