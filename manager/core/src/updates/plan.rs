@@ -139,8 +139,8 @@ pub enum NotPermitted {
     #[error("nothing was heard of it yet")]
     NotHeard,
     /// None of its updates has failed or is unknown.
-    #[error("none of its updates has failed or is unknown: the newest is {0}")]
-    Nothing(UpdateState),
+    #[error("none of its updates has failed or is unknown")]
+    Nothing,
 }
 
 /// What is said of the device from now on; the same value: nothing changes. `rows` are its updates as last heard of.
@@ -157,9 +157,11 @@ pub fn permitted(
         Wish::Cancel => DeviceAction::Cancel,
         Wish::Resume => DeviceAction::Run,
         Wish::Permit => {
-            let newest = rows.last().ok_or(NotPermitted::NotHeard)?;
+            if rows.is_empty() {
+                return Err(NotPermitted::NotHeard);
+            }
             if !rows.iter().any(|row| matches!(row.state, UpdateState::Failed | UpdateState::Unknown)) {
-                return Err(NotPermitted::Nothing(newest.state));
+                return Err(NotPermitted::Nothing);
             }
             // More than it has had of any type, and than was allowed before.
             let had = rows.iter().map(|row| row.transfers).max().unwrap_or_default();
@@ -292,7 +294,7 @@ mod tests {
         assert_eq!(choice, DeviceChoice { transfers_allowed: 4, ..DeviceChoice::default() });
         let again = permitted(choice, Wish::Permit, &[&unknown]).unwrap();
         assert_eq!(again.transfers_allowed, 5, "one for each word");
-        assert_eq!(permitted(choice, Wish::Permit, &[&done]), Err(NotPermitted::Nothing(UpdateState::Done)));
+        assert_eq!(permitted(choice, Wish::Permit, &[&done]), Err(NotPermitted::Nothing));
         assert_eq!(permitted(choice, Wish::Permit, &[]), Err(NotPermitted::NotHeard));
     }
 
