@@ -196,6 +196,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// True if a device of an agent is known.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn knows_device(&self, agent: &AgentId, device: &DeviceName) -> TxResult<bool> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT 1 FROM devices WHERE agent = ?1 AND device = ?2")?
+            .exists(params![agent.as_str(), device.as_str()])?)
+    }
+
     /// How many devices of an agent are known.
     ///
     /// # Errors

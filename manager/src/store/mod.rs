@@ -12,6 +12,8 @@ mod cli_queries;
 mod consents;
 mod delivery;
 mod deltas;
+mod device_plans;
+mod device_updates;
 mod devices;
 mod events;
 mod faults;
@@ -33,6 +35,8 @@ pub use campaigns::{BundleRecord, NewCampaign, NewTarget};
 pub use cli_queries::AgentTarget;
 pub use consents::ConsentRecord;
 pub use delivery::{Bounced, MailedAgain};
+pub use device_plans::{DuePlan, PlanRecord};
+pub use device_updates::UpdateRecord;
 pub use devices::DeviceRecord;
 pub use events::Event;
 pub use faults::{FaultNews, FaultRecord};
@@ -67,6 +71,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0008_stamps.sql"),
     include_str!("migrations/0009_parts.sql"),
     include_str!("migrations/0010_deltas.sql"),
+    include_str!("migrations/0011_device_updates.sql"),
 ];
 
 /// The open store.

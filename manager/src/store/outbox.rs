@@ -31,10 +31,12 @@ pub(super) const DROP_QUEUED_HEARTBEATS: &str = "UPDATE recipients SET state = '
      WHERE state = 'queued'
          AND (SELECT kind FROM outbox o WHERE o.envelope = recipients.envelope) = 'heartbeat'";
 
-/// Begins with the agent's own rows: it is asked for each of ten thousand targets that end at once.
+/// Begins with the agent's own rows: it is asked for each of ten thousand targets that end at once. A plan for devices stays: with its
+/// target's end it only begins to count.
 pub(super) const DROP_QUEUED: &str = "UPDATE recipients SET state = 'dropped'
      WHERE agent = ?2 AND state = 'queued'
-         AND (SELECT campaign FROM outbox o WHERE o.envelope = recipients.envelope) = ?1";
+         AND (SELECT campaign FROM outbox o
+                  WHERE o.envelope = recipients.envelope AND o.kind <> 'device-plan') = ?1";
 
 /// A body that was just sealed.
 #[derive(Clone, Debug)]
@@ -90,10 +92,12 @@ pub enum OrderKind {
     Schedule,
     /// Run the installed bundle's test.
     Test,
+    /// Say when devices get the bundle's firmware.
+    DevicePlan,
 }
 
 impl OrderKind {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Install, "install"),
         (Self::Query, "query"),
         (Self::Cancel, "cancel"),
@@ -104,6 +108,7 @@ impl OrderKind {
         (Self::Counters, "counters"),
         (Self::Schedule, "schedule"),
         (Self::Test, "test"),
+        (Self::DevicePlan, "device-plan"),
     ];
 
     /// Its name in the store and in the mail's subject.

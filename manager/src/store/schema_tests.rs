@@ -77,7 +77,8 @@ fn a_migration_that_was_committed_is_never_edited() {
             "5b4a2e3bacf8321d",
             "ac7adda5e0031040",
             "9906642ae19e2773",
-            "7d1a7bd06ffdf84b"
+            "7d1a7bd06ffdf84b",
+            "9d7a29552d2114cf"
         ],
         "add a migration and its digest; do not edit one"
     );
@@ -116,5 +117,18 @@ fn what_the_mail_loops_ask_all_day_does_not_look_through_years_of_orders() {
         let plan = plan(sql);
         assert!(!plan.contains("SCAN o\n") && !plan.contains("SCAN recipients\n"), "{sql}\n{plan}");
         assert!(!plan.contains("SCAN outbox\n") && !plan.contains("SCAN r\n"), "{sql}\n{plan}");
+    }
+    let of_devices = [
+        device_plans::DUE,
+        device_plans::NEXT,
+        device_plans::SENT,
+        device_plans::CHOICES,
+        device_updates::OF_AGENT,
+        device_updates::OF_CAMPAIGN,
+        device_updates::COUNTS,
+    ];
+    for sql in of_devices {
+        let plan = plan(sql);
+        assert!(!plan.contains("SCAN "), "{sql}\n{plan}");
     }
 }
