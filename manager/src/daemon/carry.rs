@@ -14,7 +14,7 @@ use shared::{AgentId, EnvelopeId, UnixMillis};
 
 use super::forms::Forms;
 use super::seal::{Batch, queue_batches, small_body};
-use super::{Shared, people};
+use super::{Shared, device_plans, people};
 use crate::store::{AgentRecord, OrderKind, Tx, TxResult};
 
 /// Who the audit log names for what follows from rules.
@@ -62,6 +62,7 @@ pub(super) fn carry_out(
     if before.state != campaign.state || before.rollout != campaign.rollout {
         tracing::info!(campaign = %id, state = campaign.state.as_str(), "campaign");
         tx.save_campaign(&campaign)?;
+        device_plans::follow_state(tx, before.state, &campaign, now)?;
     }
     Ok((wake, acted))
 }
@@ -87,6 +88,7 @@ fn act(
                     Form::Delta(number) => TargetEvent::DeltaQueued(order, number),
                 };
                 note(campaign, &made, event, now);
+                agents.iter().try_for_each(|agent| tx.plan_is_due(id, agent, now))?;
             }
         }
         Action::Query { agents } => {
@@ -162,7 +164,7 @@ fn note(
 }
 
 /// How long an order that is made now lives: no longer than the campaign's expiry (R11).
-fn life_of(campaign: &Campaign, now: UnixMillis) -> Duration {
+pub(super) fn life_of(campaign: &Campaign, now: UnixMillis) -> Duration {
     let life = campaign.settings.order_life;
     campaign.rollout.times.expires_at.map_or(life, |at| at.since(now).min(life))
 }

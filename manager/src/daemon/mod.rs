@@ -6,6 +6,7 @@
 mod alert_out;
 mod answers;
 mod carry;
+mod device_plans;
 mod devices_in;
 mod flights;
 mod forms;
@@ -23,6 +24,7 @@ mod taken;
 mod tick;
 mod undelivered;
 mod unseal;
+mod updates_in;
 mod watched;
 
 use std::future::Future;

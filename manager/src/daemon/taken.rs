@@ -15,7 +15,7 @@ use super::devices_in::{self, From};
 use super::opening::Tried;
 use super::undelivered::take_line;
 use super::unseal::{Opened, claimed_sender, open_report, open_stranger};
-use super::{Shared, carry, parts, rekey};
+use super::{Shared, carry, parts, rekey, updates_in};
 use crate::store::{NewReport, OrderKind, Sender, Tx, TxResult};
 
 /// An enrolment is answered at most so often: a repeated request must not make us a mail gun.
@@ -109,9 +109,10 @@ fn take_report(
     match &opened.report {
         Report::Standing(standing) => stands(tx, agent, sequence, standing, now)?,
         Report::Rekeyed(rekeyed) => rekey::take(tx, shared, sender, rekeyed, now)?,
-        // No campaign is about devices.
+        // No target's end depends on devices.
         Report::Faults(faults) => return devices_in::take_faults(tx, shared, from, faults),
         Report::Counters(counters) => return devices_in::take_counters(tx, from, counters),
+        Report::DeviceUpdates(updates) => return updates_in::take_updates(tx, from, updates),
         Report::Progress(Progress { order, step: Step::Received }) => parts::arrived(tx, agent, *order)?,
         Report::Ended(ended) => parts::arrived(tx, agent, ended.order)?,
         Report::Parts(ask) => parts::take_ask(tx, shared, agent, ask, now)?,
@@ -120,8 +121,7 @@ fn take_report(
         | Report::Versions(_)
         | Report::Cancelled(_)
         | Report::Fetch(_)
-        | Report::Tested(_)
-        | Report::DeviceUpdates(_) => {}
+        | Report::Tested(_) => {}
     }
     let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence };
     for id in tx.campaigns_of(agent, answers)? {
@@ -252,6 +252,9 @@ fn replaced(tx: &Tx<'_>, request: &EnrolRequest, now: UnixMillis) -> TxResult<()
         return Ok(());
     }
     tx.counters_of_replaced(&request.agent)?;
+    for id in tx.all_campaigns_of(&request.agent)? {
+        tx.updates_of_replaced(id, &request.agent)?;
+    }
     let ended = tx.end_faults_of_replaced(&request.agent, now)?;
     if ended > 0 {
         let text = format!("its box is another one: {ended} open faults of the old one are taken for over");

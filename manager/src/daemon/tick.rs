@@ -18,7 +18,7 @@ use super::carry::carry_out;
 use super::devices_in::{LEVELS_KEPT, day};
 use super::forms::Forms;
 use super::seal::{Batch, bundle_body, heartbeat, queue_batches, small_body};
-use super::{DaemonError, Shared, rekey};
+use super::{DaemonError, Shared, device_plans, rekey};
 use crate::store::{NewBody, OrderKind, Store, Tx, TxResult};
 use crate::system::now;
 
@@ -84,8 +84,21 @@ impl Tick {
             next = [next, wake].into_iter().flatten().min();
             ticked.acted |= acted;
         }
+        let (planned, due) = self.plan_devices(now)?;
+        ticked.acted |= planned;
+        next = [next, due].into_iter().flatten().min();
         ticked.next = next.map(|at| at.since(now));
         Ok(ticked)
+    }
+
+    /// Mails the plans for devices that are due. Gives when the next one is.
+    fn plan_devices(&mut self, now: UnixMillis) -> Result<(bool, Option<UnixMillis>), DaemonError> {
+        let mut planned = false;
+        while !self.store.read(|tx| tx.due_plans(now, 1))?.is_empty() {
+            let shared = &self.shared;
+            planned |= self.store.write(|tx| device_plans::mail_plans(tx, shared, now))?;
+        }
+        Ok((planned, self.store.read(|tx| tx.next_due_plan(now))?))
     }
 
     /// Says what is owed to agents, and writes the alerts that are due. Looks first: a write that has nothing to do would
