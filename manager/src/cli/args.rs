@@ -9,7 +9,11 @@ use shared::keys::VerifyingKey;
 use shared::time::parse_duration;
 use shared::{AgentId, Digest, KeyId, Label, MailAddress, UnixMillis};
 
-use super::device_args::{Devices, Faults, ReportDevices, ReportReadings, ReportSupplies, ReportVerify};
+use super::device_args::{
+    DeviceTermsArgs, Devices, Faults, ReportDeviceCampaign, ReportDevices, ReportReadings, ReportSupplies,
+    ReportVerify,
+};
+use super::device_list::DeviceRef;
 use super::rollout_args::RolloutArgs;
 
 /// Keep a fleet of remote agents up to date over e-mail alone.
@@ -457,7 +461,9 @@ pub(crate) enum Campaign {
     #[command(after_help = "Example:\n  mailfleet campaign list")]
     List(Doctor),
     /// Show a campaign's targets, with one reason for each that is not verified
-    #[command(after_help = "Example:\n  mailfleet campaign show 1 --json")]
+    #[command(
+        after_help = "Example:\n  mailfleet campaign show 1 --json\n  mailfleet campaign show 1 --devices"
+    )]
     Show(CampaignShow),
     /// Follow a campaign until it ends; does the daemon's work when none runs
     #[command(
@@ -470,9 +476,24 @@ pub(crate) enum Campaign {
     /// Stop, and call back what has not begun on an agent
     #[command(after_help = "Example:\n  mailfleet campaign halt 1 --reason 'customers call'")]
     Halt(CampaignHold),
+    /// Let nothing begin on single devices for now: what is under way there goes to its end
+    #[command(
+        after_help = "`campaign resume N --device` ends it; `campaign pause` and `halt` are for the whole campaign.\n\n\
+                      Example:\n  mailfleet campaign suspend 1 --device A0001/mfp-2nd-floor"
+    )]
+    Suspend(CampaignDevices),
     /// Go on after a pause or a halt: failures so far are accepted, what was called back is mailed again
-    #[command(after_help = "Example:\n  mailfleet campaign resume 1")]
-    Resume(CampaignId),
+    #[command(
+        after_help = "With --device, only these devices go on, after they were suspended or cancelled.\n\n\
+                      Example:\n  mailfleet campaign resume 1"
+    )]
+    Resume(CampaignOrDevices),
+    /// Permit another transfer of firmware to devices whose update has failed or is unknown
+    #[command(
+        after_help = "Look at the device first: what is sent to it while it flashes may destroy it.\n\n\
+                      Example:\n  mailfleet campaign permit 1 --device A0001/mfp-2nd-floor"
+    )]
+    Permit(CampaignDevices),
     /// Open the gate that is awaited, whatever it asks for
     #[command(after_help = "Example:\n  mailfleet campaign skip 1")]
     Skip(CampaignId),
@@ -480,8 +501,9 @@ pub(crate) enum Campaign {
     #[command(after_help = "Example:\n  mailfleet campaign retry 1")]
     Retry(CampaignId),
     /// Stop a campaign: what has not begun on an agent is called back
-    #[command(after_help = "Example:\n  mailfleet campaign cancel 1")]
-    Cancel(CampaignId),
+    #[command(after_help = "With --device, only these devices are taken out, and the campaign goes on.\n\n\
+                      Example:\n  mailfleet campaign cancel 1")]
+    Cancel(CampaignOrDevices),
 }
 
 #[derive(Debug, Args)]
@@ -490,7 +512,7 @@ pub(crate) struct CampaignStart {
     #[arg(value_name = "FILE.mfb", required_unless_present = "plan")]
     pub(crate) file: Option<PathBuf>,
     /// Start what `campaign plan` has laid out, exactly as it was shown
-    #[arg(long, value_name = "N", conflicts_with_all = ["file", "Selection", "RolloutArgs", "CampaignTerms"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["file", "Selection", "RolloutArgs", "CampaignTerms", "DeviceTermsArgs"])]
     pub(crate) plan: Option<u32>,
     #[command(flatten)]
     pub(crate) selection: Option<Selection>,
@@ -498,6 +520,8 @@ pub(crate) struct CampaignStart {
     pub(crate) terms: CampaignTerms,
     #[command(flatten)]
     pub(crate) rollout: RolloutArgs,
+    #[command(flatten)]
+    pub(crate) devices: DeviceTermsArgs,
     /// Stay until every target has an end state; does the daemon's work when none runs
     #[arg(long)]
     pub(crate) wait: bool,
@@ -514,6 +538,8 @@ pub(crate) struct CampaignPlan {
     pub(crate) terms: CampaignTerms,
     #[command(flatten)]
     pub(crate) rollout: RolloutArgs,
+    #[command(flatten)]
+    pub(crate) devices: DeviceTermsArgs,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -552,11 +578,36 @@ pub(crate) struct CampaignId {
     pub(crate) number: u32,
 }
 
+/// Devices of a campaign.
+#[derive(Debug, Args)]
+pub(crate) struct CampaignDevices {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+    /// These devices
+    #[arg(long = "device", value_name = "AGENT/DEVICE,...", value_delimiter = ',', required = true, value_parser = DeviceRef::parse)]
+    pub(crate) devices: Vec<DeviceRef>,
+}
+
+/// A campaign, or devices of it.
+#[derive(Debug, Args)]
+pub(crate) struct CampaignOrDevices {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+    /// Only these devices
+    #[arg(long = "device", value_name = "AGENT/DEVICE,...", value_delimiter = ',', value_parser = DeviceRef::parse)]
+    pub(crate) devices: Vec<DeviceRef>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CampaignShow {
     /// The campaign's number
     #[arg(value_name = "N")]
     pub(crate) number: u32,
+    /// Show how the firmware of its devices goes
+    #[arg(long)]
+    pub(crate) devices: bool,
     #[command(flatten)]
     pub(crate) format: Format,
 }
@@ -603,6 +654,11 @@ pub(crate) enum Report {
     /// A campaign's targets, one row each
     #[command(after_help = "Example:\n  mailfleet report campaign 1 -o campaign.csv")]
     Campaign(ReportCampaign),
+    /// The firmware of a campaign's devices, one row for each device and type
+    #[command(
+        after_help = "--since keeps what was heard since.\n\nExample:\n  mailfleet report devices-campaign 1 --site 'Tokyo*' -o updates.csv"
+    )]
+    DevicesCampaign(ReportDeviceCampaign),
     /// Faults of devices, one row each from beginning to end
     #[command(after_help = "--since keeps what was reported, or has ended, since.\n\nExample:\n  \
                       mailfleet report faults --since 2026-11-01 -o faults.csv")]

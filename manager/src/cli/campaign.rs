@@ -6,13 +6,15 @@ use std::path::Path;
 use mailfleet::store::AgentRecord;
 use mailfleet::system::now;
 use manager_core::rollout::HoldReason;
+use manager_core::updates::held_as;
 use manager_core::{Campaign, CampaignId, CampaignState, TargetState};
 use serde_json::{Value, json};
 use shared::AgentId;
 
-use super::args::{CampaignHold, CampaignId as CampaignArg, CampaignShow, Doctor};
+use super::args::{CampaignHold, CampaignId as CampaignArg, CampaignOrDevices, CampaignShow, Doctor};
 use super::fail::{Done, Fail, Outcome};
 use super::show::{Colour, Listing, cell};
+use super::updates_view::{Counts, Updates};
 use super::view::{View, daemon_text, title};
 use super::{audited, open, show};
 
@@ -31,13 +33,13 @@ pub(crate) fn list(home: Option<&Path>, args: &Doctor) -> Outcome {
     Ok(Done::All)
 }
 
-type Counts = BTreeMap<TargetState, u64>;
+type TargetCounts = BTreeMap<TargetState, u64>;
 
-fn total(counts: &Counts) -> u64 {
+fn total(counts: &TargetCounts) -> u64 {
     counts.values().fold(0, |sum, n| sum.saturating_add(*n))
 }
 
-fn json_of(campaign: &Campaign, counts: &Counts) -> Value {
+fn json_of(campaign: &Campaign, counts: &TargetCounts) -> Value {
     let by_name: BTreeMap<&str, u64> = counts.iter().map(|(state, n)| (state.as_str(), *n)).collect();
     json!({
         "campaign": campaign.id.0,
@@ -50,7 +52,7 @@ fn json_of(campaign: &Campaign, counts: &Counts) -> Value {
     })
 }
 
-fn table(campaigns: &[(Campaign, Counts)]) -> String {
+fn table(campaigns: &[(Campaign, TargetCounts)]) -> String {
     let mut listing =
         Listing::new(&[">N", "~NAME", "TARGET", "STATE", "STARTED", ">AGENTS", ">VERIFIED", ">FAILED"]);
     for (campaign, counts) in campaigns {
@@ -80,10 +82,27 @@ pub(crate) fn show(home: Option<&Path>, args: &CampaignShow) -> Outcome {
     let view = View::load(&mut store, CampaignId(i64::from(args.number)))?;
     let agents = store.read(|tx| tx.agents()).map_err(open::store_failed)?;
     let agents: BTreeMap<AgentId, AgentRecord> = agents.into_iter().map(|a| (a.id.clone(), a)).collect();
+    if args.devices {
+        let updates = Updates::load(&mut store, view.campaign.id)?;
+        match args.format.json {
+            true => show::print_json(&updates.json(view.campaign.id.0, &agents))?,
+            false => show::print(&updates.text(&view.campaign))?,
+        }
+        return Ok(Done::All);
+    }
+    let counts = store.read(|tx| Counts::read(tx, view.campaign.id)).map_err(open::store_failed)?;
     if args.format.json {
-        show::print_json(&view.json(&agents))?;
+        let mut json = view.json(&agents);
+        if let (Some(object), Some(counts)) = (json.as_object_mut(), counts) {
+            object.insert("devices".to_owned(), counts.json());
+        }
+        show::print_json(&json)?;
     } else {
         show::print(&view.text(&agents, daemon_text(&home)))?;
+        if let Some(counts) = counts {
+            let id = view.campaign.id;
+            show::say(&format!("Devices: {} (mailfleet campaign show {id} --devices)", counts.text()))?;
+        }
     }
     Ok(Done::All)
 }
@@ -136,7 +155,7 @@ pub(crate) fn halt(home: Option<&Path>, args: &CampaignHold) -> Outcome {
     Ok(Done::All)
 }
 
-pub(crate) fn resume(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+pub(crate) fn resume(home: Option<&Path>, args: &CampaignOrDevices) -> Outcome {
     let at = now();
     let campaign =
         hold(home, args.number, "resumed", "", |campaign| campaign.resume(at).then_some(Vec::new()))?;
@@ -179,7 +198,7 @@ fn hold(
     Ok(campaign)
 }
 
-pub(crate) fn cancel(home: Option<&Path>, args: &CampaignArg) -> Outcome {
+pub(crate) fn cancel(home: Option<&Path>, args: &CampaignOrDevices) -> Outcome {
     let home = open::home(home)?;
     let mut store = open::store(&home)?;
     let (campaign, ()) = change(&mut store, args.number, "cancelled", Campaign::cancel, |()| None)?;
@@ -227,6 +246,9 @@ fn change<T>(
         tx.drop_queued(id, unsent(&result).unwrap_or_default())?;
         if campaign.state != before.state || campaign.rollout != before.rollout {
             tx.save_campaign(&campaign)?;
+        }
+        if held_as(campaign.state) != held_as(before.state) {
+            tx.plans_may_change(id, None, now())?;
         }
         if campaign == before {
             return Ok((Some((campaign, result)), vec![]));

@@ -31,6 +31,33 @@ pub(crate) struct ReportDevices {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReportDeviceCampaign {
+    /// The campaign's number
+    #[arg(value_name = "N")]
+    pub(crate) number: u32,
+    #[command(flatten)]
+    pub(crate) out: ReportOutput,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+}
+
+/// How a campaign goes about devices, if its bundle has firmware for them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Firmware of devices")]
+pub(crate) struct DeviceTermsArgs {
+    /// Update only these devices: AGENT/DEVICE,... or a file with one a line, or CSV with the columns agent and device
+    /// [default: all that the firmware is for]
+    #[arg(long, value_name = "LIST|FILE")]
+    pub(crate) devices: Option<String>,
+    /// So many devices of an agent at a time, once the first of each type is done
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) devices_at_once: u16,
+    /// A device that cannot be updated when it is asked is asked again after this time
+    #[arg(long, value_name = "TIME", default_value = "30m", value_parser = parse_duration)]
+    pub(crate) device_step: Duration,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ReportSupplies {
     #[command(flatten)]
     pub(crate) out: ReportOutput,

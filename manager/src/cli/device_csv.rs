@@ -1,10 +1,11 @@
-//! `report faults, counters, devices, supplies, parts`: CSV of what is behind the agents. The rows are `manager-core`'s.
+//! `report faults, counters, devices, devices-campaign, supplies, parts`: CSV of what is behind the agents. The rows are `manager-core`'s.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use mailfleet::store::{AgentRecord, DeviceRecord, FaultRecord, Store, StoreError, Tx, TxResult};
 use mailfleet::system::now;
+use manager_core::CampaignId;
 use manager_core::chain::link;
 use manager_core::counter_rows::counter_rows;
 use manager_core::device_rows::{DeviceRow, FaultRow, Place, SupplyRow, part_row, runs_out, supply_row};
@@ -14,10 +15,11 @@ use shared::device::{Observation, Supply};
 use shared::{AgentId, UnixMillis};
 
 use super::csv::{Rows, write_csv};
-use super::device_args::{ReportDevices, ReportSupplies, Scope};
+use super::device_args::{ReportDeviceCampaign, ReportDevices, ReportSupplies, Scope};
 use super::fail::{Fail, Outcome};
 use super::open;
 use super::select::in_scope;
+use super::updates_view::{no_firmware, update_row};
 
 const FAULT_COLUMNS: &str = "agent,device,class,code,kind,fault_class,severity,location,text,raised_at,cleared_at,\
                              reported_at,acknowledged_at,site,model,serial,returns";
@@ -30,6 +32,10 @@ const DEVICE_COLUMNS: &str = "agent,site,device,class,vendor,model,serial,firmwa
 
 const SUPPLY_COLUMNS: &str = "agent,site,device,model,serial,kind,colour,supply,level,capacity,percent,unit,per_day,\
                               runs_out_at,part_number,supply_serial,taken_at";
+
+const UPDATE_COLUMNS: &str = "campaign,agent,site,device,vendor,model,serial,type,old_version,new_version,state,reason,\
+                              about,begins_at,ends_at,sent_bytes,bytes,bytes_per_second,transfers,transfers_allowed,\
+                              since,reported_at";
 
 const PART_COLUMNS: &str = "agent,site,device,part,used,life,percent,unit,taken_at";
 
@@ -148,6 +154,32 @@ pub(crate) fn devices(home: Option<&Path>, args: &ReportDevices) -> Outcome {
             }
             Ok(on(rows))
         })
+    })
+}
+
+pub(crate) fn updates(home: Option<&Path>, args: &ReportDeviceCampaign) -> Outcome {
+    let mut behind = Behind::ever(home, &args.scope)?;
+    let id = CampaignId(i64::from(args.number));
+    let known = |tx: &Tx<'_>| {
+        let choices = tx.device_terms(id)?.map(|_| tx.all_device_choices(id)).transpose()?;
+        Ok((tx.campaign(id)?.is_some(), choices))
+    };
+    let choices = match behind.store.read(known).map_err(open::store_failed)? {
+        (true, Some(choices)) => choices,
+        (true, None) => return Err(no_firmware(id)),
+        (false, _) => {
+            return Err(
+                Fail::usage(format!("there is no campaign {id}")).next("`mailfleet campaign list` shows all")
+            );
+        }
+    };
+    behind.write(UPDATE_COLUMNS, args.out.output.as_deref(), |tx, agent, rows| {
+        for row in tx.device_updates(id, &agent.id)? {
+            if args.out.since.is_none_or(|since| row.heard_at >= since) {
+                rows.put(&update_row(id.0, agent.site.as_str(), &row, &choices).for_csv());
+            }
+        }
+        Ok(())
     })
 }
 

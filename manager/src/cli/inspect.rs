@@ -18,7 +18,7 @@ use shared::{Digest, Hasher, KeyId};
 use super::args::BundleInspect;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome};
 use super::show::{Colour, Listing, cell, paint_stdout};
-use super::{open, show};
+use super::{firmware_inspect, open, show};
 
 /// What is known of a bundle's signature.
 #[derive(Clone, Debug)]
@@ -59,6 +59,7 @@ pub(crate) fn inspect(home: Option<&Path>, args: &BundleInspect) -> Outcome {
     } else {
         show::print(&looked.summary())?;
         show::print(&format!("\n{}", looked.modules()))?;
+        show::print(&firmware_inspect::text(&looked.manifest))?;
     }
     Ok(match looked.signature {
         Signature::Good(_) | Signature::NotChecked(_) => Done::All,
@@ -235,6 +236,7 @@ impl Looked {
                 "bytes": module.file.bytes,
                 "sha256": module.file.digest.to_hex(),
             })).collect::<Vec<_>>(),
+            "firmware": firmware_inspect::json(m),
             "compression": m.compression.to_string(),
             "unpacked_bytes": m.unpacked_bytes,
             "payload_bytes": m.payload_bytes,

@@ -10,18 +10,23 @@ mod audited;
 mod bundle;
 mod bundle_delta;
 mod campaign;
+mod campaign_devices;
 mod checks;
 mod counters;
 mod csv;
 mod daemon;
 mod device_args;
 mod device_csv;
+mod device_draft;
+mod device_list;
 mod devices;
 mod doctor;
 mod enlist;
 mod fail;
 mod faults;
 mod files;
+mod firmware_inspect;
+mod firmware_preview;
 mod follow;
 mod init;
 mod inspect;
@@ -39,12 +44,14 @@ mod savings;
 mod select;
 mod show;
 mod start;
+mod updates_view;
 mod verify;
 mod view;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use manager_core::updates::Wish;
 
 use args::{Agent, AuditCommand, Bundle, Campaign, Cli, Command, Keys, Query, Report};
 use fail::Outcome;
@@ -85,12 +92,20 @@ fn run(cli: Cli) -> Outcome {
             Campaign::Plan(args) => start::plan(home, &args),
             Campaign::Pause(args) => campaign::pause(home, &args),
             Campaign::Halt(args) => campaign::halt(home, &args),
+            Campaign::Resume(args) if !args.devices.is_empty() => {
+                campaign_devices::say(home, args.number, &args.devices, Wish::Resume)
+            }
             Campaign::Resume(args) => campaign::resume(home, &args),
             Campaign::Skip(args) => campaign::skip(home, &args),
             Campaign::List(args) => campaign::list(home, &args),
             Campaign::Show(args) => campaign::show(home, &args),
             Campaign::Watch(args) => follow::watch(home, &args),
             Campaign::Retry(args) => campaign::retry(home, &args),
+            Campaign::Suspend(args) => campaign_devices::say(home, args.number, &args.devices, Wish::Suspend),
+            Campaign::Permit(args) => campaign_devices::say(home, args.number, &args.devices, Wish::Permit),
+            Campaign::Cancel(args) if !args.devices.is_empty() => {
+                campaign_devices::say(home, args.number, &args.devices, Wish::Cancel)
+            }
             Campaign::Cancel(args) => campaign::cancel(home, &args),
         },
         Command::Query(query) => match query {
@@ -114,6 +129,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Report(command) => match command {
             Report::Versions(args) => report::versions(home, &args),
             Report::Campaign(args) => report::campaign(home, &args),
+            Report::DevicesCampaign(args) => device_csv::updates(home, &args),
             Report::Faults(args) => device_csv::faults(home, &args),
             Report::Counters(args) => device_csv::counters(home, &args),
             Report::Devices(args) => device_csv::devices(home, &args),

@@ -69,6 +69,14 @@ impl Preview<'_> {
         }
     }
 
+    /// The targets that get the bundle, each with the moment from which on its devices may get their firmware, as far as that is known.
+    pub(crate) fn begins(&self) -> Vec<(&AgentId, Option<UnixMillis>)> {
+        let outlooks = self.outlooks();
+        let got = outlooks.into_iter().filter(|(_, outlook)| outlook.reason.is_none());
+        got.map(|(id, outlook)| (id, outlook.arrives.max(outlook.install.map(|install| install.from))))
+            .collect()
+    }
+
     fn outlooks(&self) -> BTreeMap<&AgentId, Outlook> {
         let fleet: Fleet = self.agents.iter().map(|(id, record)| (id.clone(), Self::facts(record))).collect();
         let targets = self.campaign.targets.iter();

@@ -18,6 +18,8 @@ use shared::time::format_duration;
 use shared::{AgentId, Hasher};
 
 use super::args::{CampaignPlan, CampaignStart, CampaignTerms, Selection};
+use super::device_args::DeviceTermsArgs;
+use super::device_draft::DeviceDraft;
 use super::fail::{Done, Fail, Kind, OrFail as _, Outcome, cannot_write};
 use super::files::{NewFile, clear_leftovers};
 use super::inspect::{Looked, Signature, look, mail_bytes, mails, signing};
@@ -37,7 +39,8 @@ pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
     let id = match (&args.plan, &args.file, &args.selection) {
         (Some(number), ..) => start_planned(&mut store, *number)?,
         (None, Some(file), Some(selection)) => {
-            let draft = Draft::new(&home, &mut store, file, selection, &args.terms, &args.rollout)?;
+            let terms = (&args.terms, &args.rollout, &args.devices);
+            let draft = Draft::new(&home, &mut store, file, selection, terms)?;
             keep(&home, &draft.looked)?;
             let (id, overtaken) = enter(&mut store, &draft, false)?;
             tell(id, &draft)?;
@@ -60,7 +63,8 @@ pub(crate) fn start(home: Option<&Path>, args: &CampaignStart) -> Outcome {
 pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
     let home = open::commander(home)?;
     let mut store = open::store(&home)?;
-    let draft = Draft::new(&home, &mut store, &args.file, &args.selection, &args.terms, &args.rollout)?;
+    let terms = (&args.terms, &args.rollout, &args.devices);
+    let draft = Draft::new(&home, &mut store, &args.file, &args.selection, terms)?;
     keep(&home, &draft.looked)?;
     let (id, _) = enter(&mut store, &draft, true)?;
     let campaign = store.read(|tx| tx.campaign(id)).map_err(open::store_failed)?;
@@ -76,21 +80,28 @@ pub(crate) fn plan(home: Option<&Path>, args: &CampaignPlan) -> Outcome {
         now: now(),
         beside: draft.beside.clone(),
     };
+    let devices = draft.devices.as_ref();
+    let devices =
+        devices.map(|devices| devices.preview(&mut store, &preview, &draft.looked.manifest)).transpose()?;
     if args.format.json {
         let mut json = preview.json();
         if let Some(object) = json.as_object_mut() {
             object.insert("campaign".to_owned(), id.0.into());
             object.insert("deltas".to_owned(), savings::json(&draft.savings));
+            if let Some(devices) = &devices {
+                object.insert("devices".to_owned(), devices.json());
+            }
         }
         show::print_json(&json)?;
     } else {
         show::print(&format!(
-            "{} to {}: {}, not started.\n\n{}{}\nStart exactly this: mailfleet campaign start --plan {id}\n",
+            "{} to {}: {}, not started.\n\n{}{}{}\nStart exactly this: mailfleet campaign start --plan {id}\n",
             title(&campaign),
             campaign.bundle.software_version,
             show::count(campaign.targets.len(), "agent"),
             preview.text(),
-            savings::text(&draft.savings)
+            savings::text(&draft.savings),
+            devices.map_or(String::new(), |devices| devices.text())
         ))?;
     }
     Ok(Done::All)
@@ -140,6 +151,8 @@ struct Draft {
     beside: Vec<(AgentId, String)>,
     not_enrolled: usize,
     savings: Vec<Saving>,
+    /// `None`: the bundle has no firmware.
+    devices: Option<DeviceDraft>,
 }
 
 impl Draft {
@@ -148,8 +161,7 @@ impl Draft {
         store: &mut Store,
         file: &Path,
         selection: &Selection,
-        terms: &CampaignTerms,
-        rollout: &RolloutArgs,
+        (terms, rollout, devices): (&CampaignTerms, &RolloutArgs, &DeviceTermsArgs),
     ) -> Result<Self, Fail> {
         let config = home.config().map_err(open::home_failed)?;
         let trust = home.trust().map_err(open::home_failed)?;
@@ -174,7 +186,8 @@ impl Draft {
         let course = rollout.course(&ids, &never, &looked.digest.0, now())?;
         let (not_enrolled, savings) = (chosen.not_enrolled, savings(&looked, &chosen.agents));
         let new = campaign(terms, course, &looked, &chosen);
-        Ok(Self { looked, config, new, beside, not_enrolled, savings })
+        let devices = DeviceDraft::new(devices, &looked, &ids)?;
+        Ok(Self { looked, config, new, beside, not_enrolled, savings, devices })
     }
 }
 
@@ -352,6 +365,7 @@ fn enter(store: &mut Store, draft: &Draft, planned: bool) -> Result<(CampaignId,
         tx.add_bundle(&bundle)?;
         tx.add_deltas(looked.digest, &looked.deltas)?;
         let id = tx.start_campaign(&new, at)?;
+        draft.devices.as_ref().map_or(Ok(()), |devices| devices.enter(tx, id))?;
         let agents: Vec<AgentId> = new.targets.iter().map(|target| target.agent.clone()).collect();
         let did = if planned { "planned" } else { "started" };
         let (version, digest) = (&new.bundle.software_version, new.bundle.digest);
@@ -425,5 +439,6 @@ fn tell(id: CampaignId, draft: &Draft) -> Result<(), Fail> {
         format_duration(settings.reply_timeout),
         retries(settings.retries),
         savings::text(&draft.savings),
-    ))
+    ))?;
+    draft.devices.as_ref().map_or(Ok(()), |devices| show::say(&devices.text(&draft.looked.manifest)))
 }
