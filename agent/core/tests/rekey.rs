@@ -363,16 +363,16 @@ fn a_state_from_before_there_were_new_keys_has_the_enrolments() {
         trust(),
     );
     assert_eq!(State::decode(&state.encode()).unwrap().keys, agent_core::OwnKeys::default());
-    // Field 20 of the map is cut out, and the map's head says one less.
+    // Fields 20 and 21 of the map are cut off, and the map's head says two less.
     let bytes = state.encode();
-    let keys = minicbor_tail(&bytes);
-    let mut older = bytes[..bytes.len() - keys].to_vec();
-    older[1] -= 1;
+    let newer = tail_from_keys(&bytes);
+    let mut older = bytes[..bytes.len() - newer].to_vec();
+    older[1] -= 2;
     assert_eq!(State::decode(&older).unwrap(), state);
 }
 
-/// Bytes of the last field with its number: it is the one that older programs do not write.
-fn minicbor_tail(bytes: &[u8]) -> usize {
+/// Bytes from the keys on: older programs wrote neither them nor what comes after.
+fn tail_from_keys(bytes: &[u8]) -> usize {
     let at = bytes.iter().rposition(|byte| *byte == 20).unwrap();
     bytes.len() - at
 }
