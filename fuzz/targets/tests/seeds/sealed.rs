@@ -207,8 +207,9 @@ fn delta(manifest: &Manifest) -> Vec<u8> {
         },
         &mut payload,
     );
-    manifest.deltas.extend(made.unwrap());
-    assert_eq!(manifest.deltas[0].patches.len(), 2);
+    let delta = made.unwrap().unwrap();
+    assert_eq!(delta.patches.len(), 2);
+    manifest.deltas.push(delta);
     let head = write_head(&manifest, &[&release_key()]).unwrap();
     let bundle = BundleReader::open(Cursor::new([head, full, payload].concat())).unwrap();
     let mut delta = Vec::new();
