@@ -17,6 +17,7 @@ install_tools() {
     need zstd zstd
     need xdelta3 xdelta3
     need bsdiff bsdiff
+    need time time
     ((${#missing[@]})) || return 0
     echo "== installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive

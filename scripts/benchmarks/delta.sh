@@ -2,7 +2,7 @@
 
 row_delta() {
     folder delta
-    local package file
+    local package file head
     while read -r package file; do
         delta_of "$package" "$file"
     done <<'FILES'
@@ -10,8 +10,8 @@ openssh-server usr/sbin/sshd
 libssl3 usr/lib/x86_64-linux-gnu/libcrypto.so.3
 php8.2-cli usr/bin/php8.2
 FILES
-    note "**Deltas.** Two builds of a program, as Debian has published them. Ours is all that is mailed of the bundle, with its signed head;" \
-        "theirs is the smallest of \`xdelta3 -9\`, \`bsdiff\` and \`zstd -19 --patch-from\`. Memory is the most that a process needs that does nothing but apply it;" \
+    note "**Deltas.** Two builds of a program, as Debian has published them. Ours is the bundle's delta, without the signed head that a bundle" \
+        "always has (about $head bytes); theirs is the smallest of \`xdelta3 -9\`, \`bsdiff\` and \`zstd -19 --patch-from\`. Memory is the most that a process needs that does nothing but apply it;" \
         "the goal is the size of the older file and 16 MB."
 }
 
@@ -27,10 +27,11 @@ delta_of() { # package, file in it
     done
     local old=$of/old/$2 new=$of/new/$2
     out=$("$(dirname "$crowd")/delta" "$old" "$new") || fail "no delta of $2"
-    bytes=$(sed -n 's/.* delta \([0-9]*\) .*/\1/p' <<<"$out")
+    bytes=$(sed -n 's/.* payload \([0-9]*\) .*/\1/p' <<<"$out")
+    head=$(($(sed -n 's/.* delta \([0-9]*\) .*/\1/p' <<<"$out") - bytes))
     xdelta3 -9 -e -s "$old" "$new" "$of/xdelta3"
     bsdiff "$old" "$new" "$of/bsdiff"
-    zstd -q -19 --patch-from="$old" "$new" -o "$of/zstd"
+    zstd -q -19 --patch-from="$old" "$new" -o "$of/zstd" 2>"$of/zstd.log"    # advice on its settings
     for name in xdelta3 bsdiff zstd; do
         n=$(stat -c %s "$of/$name")
         ((least > 0 && least <= n)) || least=$n tool=$name

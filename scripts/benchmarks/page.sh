@@ -16,6 +16,8 @@ servers share with whatever is measured; what holds elsewhere are the ratios.
 $(table)
 
 $(sed 's/$/\n/' "$dir/notes")
+
+$(cat "$dir/scale")
 PAGE
 }
 
