@@ -296,6 +296,11 @@ impl Site {
             | Effect::DropReadings { .. } => return None,
             Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
             Effect::RunTest { .. }
+            | Effect::AskDevice { .. }
+            | Effect::PushFirmware { .. }
+            | Effect::ActivateFirmware { .. }
+            | Effect::ReadFirmware { .. }
+            | Effect::DropDeviceWish { .. }
             | Effect::DropWish { .. }
             | Effect::KeepPart { .. }
             | Effect::Join { .. } => panic!("nobody has asked for this"),
