@@ -237,5 +237,6 @@ fn facts_of(manifest: &Manifest) -> BundleFacts {
         modules: manifest.modules.iter().map(module).collect(),
         unpacked_bytes: manifest.unpacked_bytes,
         test: manifest.test.clone(),
+        firmware: manifest.firmware.clone(),
     }
 }

@@ -326,7 +326,8 @@ impl Inbox {
             | Order::Acknowledge(_)
             | Order::QueryCounters
             | Order::Schedule(_)
-            | Order::Test(_) => {
+            | Order::Test(_)
+            | Order::DevicePlan(_) => {
                 // PROTOCOL 5.3: bytes where no payload belongs make the message invalid.
                 match payload.read(&mut [0u8; 1]) {
                     Ok(0) => Ok((order, Payload::Absent, key)),

@@ -171,6 +171,7 @@ impl Post {
             Report::Fetch(fetch) => ("bundle request", Some(fetch.schedule)),
             Report::Parts(ask) => ("parts request", Some(ask.order)),
             Report::Tested(tested) => ("test result", Some(tested.order)),
+            Report::DeviceUpdates(updates) => ("device updates", Some(updates.plan)),
         };
         Outgoing {
             from: self.from.clone(),

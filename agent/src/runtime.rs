@@ -5,6 +5,7 @@
 //! loses anything: to the saved state it is a power cut, and the next start goes on from there.
 
 mod effects;
+mod firmware;
 mod outcome;
 
 use std::collections::VecDeque;
@@ -161,7 +162,8 @@ impl Shell {
             tracing::warn!(%err, "The last readings cannot be read; the next ones are compared with nothing");
             Vec::new()
         });
-        self.feed(Event::Watching { devices, head, last }).await
+        self.feed(Event::Watching { devices, head, last }).await?;
+        self.feed(Event::OpenForFirmware { devices: self.open_for_firmware() }).await
     }
 
     /// Tells the core what the devices have said.

@@ -55,7 +55,8 @@ fn a_daemon_that_is_killed_again_and_again_ends_its_campaign_with_one_order_per_
                     | Order::Acknowledge(_)
                     | Order::QueryCounters
                     | Order::Schedule(_)
-                    | Order::Test(_) => {}
+                    | Order::Test(_)
+                    | Order::DevicePlan(_) => {}
                 }
             }
         }

@@ -42,6 +42,7 @@ fn kinds(office: &Office, agent: &Box7) -> Vec<&'static str> {
         }
         Order::Acknowledge(_) => "acknowledge",
         Order::QueryCounters => "counters",
+        Order::DevicePlan(_) => "device-plan",
     };
     agent.orders(office).iter().map(|(_, order, _)| kind(order)).collect()
 }

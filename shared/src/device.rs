@@ -4,8 +4,6 @@
 //!
 //! Not here: how a device is asked (the agent's drivers), and what follows from two observations (the cores).
 
-#[macro_use]
-mod names;
 mod fault;
 mod supply;
 #[cfg(test)]
@@ -214,6 +212,15 @@ pub struct Identity {
     /// Versions of its control programs.
     #[cbor(n(5), decode_with = "bounded::list::<_, _, FIRMWARES_MAX_COUNT>")]
     pub firmware: Vec<Firmware>,
+}
+
+impl Identity {
+    /// The version of one of its control programs, by the name that the device gives it. Case is ignored.
+    #[must_use]
+    pub fn version_of(&self, component: &str) -> Option<&Label> {
+        let found = self.firmware.iter().find(|one| one.component.as_str().eq_ignore_ascii_case(component));
+        found.map(|one| &one.version)
+    }
 }
 
 /// One control program of a device.

@@ -5,12 +5,16 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, clippy::string_slice, reason = "tests may panic"))]
 #![warn(clippy::wildcard_enum_match_arm)]
 
+#[macro_use]
+mod names;
+
 pub mod address;
 pub mod bounded;
 pub mod bundle;
 pub mod device;
 pub mod envelope;
 pub mod error;
+pub mod glob;
 pub mod hex;
 pub mod id;
 pub mod invitation;

@@ -195,6 +195,19 @@ pub const TEST_LIMIT_MAX: Duration = Duration::from_secs(3600);
 /// Times in one schedule in which an install may begin: a window a day, for as long as an order may live, with room.
 pub const INTERVALS_MAX_COUNT: usize = 100;
 
+/// Firmware entries of one bundle: each type of each model of a large customer. 1 kB each.
+pub const FIRMWARE_ENTRIES_MAX_COUNT: usize = 256;
+
+/// Settings of one firmware entry for its handler: a port, a path, a page of a web interface, what it answers.
+pub const FIRMWARE_SETTINGS_MAX_COUNT: usize = 32;
+
+/// How long a device may be away for an update. What takes longer cannot be told from a device that was destroyed.
+pub const FIRMWARE_BACK_BY_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Firmwares that one agent brings to its devices at a time: those of two types of all, or of more of some. One of them is 1.7 kB in a
+/// report if every text in it is as long as it may be.
+pub const DEVICE_UPDATES_MAX_COUNT: usize = 2 * DEVICES_MAX_COUNT;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,13 +7,16 @@
 //! message = order / report            ; told apart by who signed the envelope (PROTOCOL 5.1)
 //! order   = [0, {…}] enrolled / [1, {…}] install / [2, {}] query-versions / [3, {…}] cancel / [4, {…}] heartbeat
 //!         / [5, {}] rekey / [6, {…}] acknowledge / [7, {}] query-counters / [8, {…}] schedule / [9, {…}] test
+//!         / [10, {…}] device plan
 //! report  = [0, {…}] enrol / [1, {…}] progress / [2, {…}] ended / [3, {…}] versions / [4, {…}] cancelled
 //!         / [5, {…}] standing / [6, {…}] rekeyed / [7, {…}] faults / [8, {…}] counters
-//!         / [9, {…}] fetch / [10, {…}] tested / [11, {…}] parts
+//!         / [9, {…}] fetch / [10, {…}] tested / [11, {…}] parts / [12, {…}] device updates
 //! ```
 //!
 //! Why not JSON: every byte is paid for on some line, and binary digests would grow by half.
 
+mod device_plan;
+mod device_updates;
 mod ended;
 mod line;
 mod observed;
@@ -30,6 +33,8 @@ use minicbor::{Decode, Encode};
 
 use crate::limits::MESSAGE_MAX_BYTES;
 
+pub use device_plan::{DeviceAction, DeviceChoice, DevicePlan, Rest};
+pub use device_updates::{DeviceUpdate, DeviceUpdates, UpdateReason, UpdateState};
 pub use ended::{Cause, EXIT_NOT_NOW, EXIT_RESTART, Ended, Failure, Outcome, OutputTail, Phase, Refusal};
 pub use line::{Budget, Hours, Line};
 pub use observed::{Acknowledge, CounterReport, FaultChange, FaultReport, Linked, ReadingMark};
@@ -73,6 +78,9 @@ pub enum Order {
     /// Run the installed bundle's test (PROTOCOL 16).
     #[n(9)]
     Test(#[n(0)] TestOrder),
+    /// When the devices get the firmware of a bundle (PROTOCOL 18).
+    #[n(10)]
+    DevicePlan(#[n(0)] DevicePlan),
 }
 
 /// A statement of an agent.
@@ -114,6 +122,9 @@ pub enum Report {
     /// Parts of an order's body are missing (PROTOCOL 17).
     #[n(11)]
     Parts(#[n(0)] PartsWanted),
+    /// How the updates of devices go (PROTOCOL 18).
+    #[n(12)]
+    DeviceUpdates(#[n(0)] DeviceUpdates),
 }
 
 /// A message that cannot be read.

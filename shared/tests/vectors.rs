@@ -125,7 +125,7 @@ fn vectors() -> String {
 fn the_vectors_in_the_protocol_text_are_what_the_code_makes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../PROTOCOL.md");
     let text = std::fs::read_to_string(path).unwrap();
-    let heading = "## 18. Test vectors";
+    let heading = "## 19. Test vectors";
     let start = text.find(heading).unwrap();
     let expected = format!("```text\n{}```\n", vectors());
     let after_heading = &text[start..];

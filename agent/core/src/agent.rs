@@ -10,6 +10,7 @@ use crate::busy::BootId;
 use crate::effect::{Effect, ReadFor};
 use crate::event::{Event, MailboxStand, PostResult};
 use crate::facts::{JunkReason, ModulesFound};
+use crate::firmware::Known;
 use crate::install::{End, Install, Signal, Surroundings, Turn};
 use crate::limits::{ENROL_FIRST, ENROL_LONGEST, OWED_MAX_COUNT, back_off};
 use crate::outbox::{ReportSeq, is_due};
@@ -48,6 +49,8 @@ pub struct AgentCore {
     posting: Option<ReportSeq>,
     /// What is known of the devices for as long as the agent runs.
     pub(crate) memory: Memory,
+    /// What is known of them for their updates.
+    pub(crate) known: Known,
 }
 
 impl AgentCore {
@@ -69,6 +72,7 @@ impl AgentCore {
             carried: 0,
             posting: None,
             memory: Memory::default(),
+            known: Known::default(),
         }
     }
 
@@ -96,7 +100,8 @@ impl AgentCore {
         let queue = self.queue_wake(now).map(|at| (at, "an install may begin"));
         let fetch = self.fetch_wake(now).map(|at| (at, "a bundle is asked for"));
         let parts = self.transfer_wake().map(|at| (at, "parts of a bundle are missing, or all here"));
-        let all = [wait, post, enrol, unheard, asked, queue, fetch, parts, self.watch_wake()];
+        let updates = self.updates_wake(now).map(|at| (at, "an update of a device goes on"));
+        let all = [wait, post, enrol, unheard, asked, queue, fetch, parts, updates, self.watch_wake()];
         all.into_iter().flatten().min()
     }
 
@@ -140,6 +145,9 @@ impl AgentCore {
             Event::ModulesRead { read: ReadFor::Test(order), found } => {
                 self.begin_test(now, order, &found, &mut effects);
             }
+            Event::ModulesRead { read: ReadFor::Firmware(digest), found } => {
+                self.image_read(now, digest, &found, &mut effects);
+            }
             Event::TestEnded { order, end, output } => self.end_test(now, order, end, output),
             Event::Wishes { wishes } => self.wishes(now, wishes, &mut effects),
             Event::Staged { order, result } => {
@@ -166,13 +174,28 @@ impl AgentCore {
             Event::MailboxStands { stand } => self.stands_at(stand),
             Event::KeysMade { order, result } => self.keys_made(now, order, result),
             Event::Watching { devices, head, last } => {
+                self.site_has(&devices, &last);
                 self.watching(now, &devices, head, last);
                 self.follow(head, &mut effects);
             }
-            Event::Looked { device, look, result } => self.looked(now, device, look, result, &mut effects),
+            Event::Looked { device, look, result } => {
+                if let Ok(seen) = &result {
+                    self.identified(now, &device, &seen.identity);
+                }
+                self.looked(now, device, look, result, &mut effects);
+            }
             Event::ReadingKept { device, mark } => self.kept(now, &device, mark),
             Event::ReadingCompared { mark, compared } => self.compared(now, mark, compared, &mut effects),
             Event::ChainBegun { head } => self.chain_begun(now, head),
+            Event::OpenForFirmware { devices } => self.open_for_firmware(devices),
+            Event::DeviceAnswered { update, answer } => {
+                self.device_answered(now, &update, answer, &mut effects);
+            }
+            Event::PushGoes { update, sent_bytes } => self.push_goes(update, sent_bytes),
+            Event::Pushed { update, end } => self.pushed(now, &update, end, &mut effects),
+            Event::Activated { update, result } => self.activated(now, &update, result),
+            Event::FirmwareRead { update, result } => self.firmware_read(now, update, result),
+            Event::DeviceWishes { wishes } => self.device_wishes(now, wishes, &mut effects),
             Event::Posted { report, result } => self.posted(now, report, result, &mut effects),
         }
         // An order may have raised the floor.
@@ -199,6 +222,7 @@ impl AgentCore {
         self.mailbox = MailboxStand::Read;
         self.left.clear();
         self.open_meter();
+        self.restart_updates(now);
         self.tidy_parts(out);
         let jobs = self.state.jobs().map(|job| job.order);
         out.push(Effect::Tidy {
@@ -220,6 +244,7 @@ impl AgentCore {
         self.begin_next_job(now, out);
         self.read_for_owed(out);
         self.tend_keys(now, out);
+        self.tend_updates(now, out);
         self.pump_watch(now);
         for report in self.state.outbox.thin(now) {
             self.dirty = true;

@@ -111,7 +111,9 @@ pub(crate) fn hindrance(
             (ModuleKind::Resident, Before::Switch) | (ModuleKind::OnDemand, _) => "runs as",
             (ModuleKind::Library, Before::Switch) => "is used by",
             // A file that is read may be replaced: its reader keeps the old one. An agent replaces itself.
-            (ModuleKind::Script | ModuleKind::Data | ModuleKind::Agent, _) => return None,
+            (ModuleKind::Script | ModuleKind::Data | ModuleKind::Agent | ModuleKind::Firmware, _) => {
+                return None;
+            }
         };
         let about = Label::lossy(&format!("{} {verb} process {}", running.module, running.pid));
         Some(Hindrance { reason: WaitReason::ModuleRunning, about: Some(about) })
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_runs_is_in_the_way_by_its_kind_and_by_what_comes_next() {
-        use ModuleKind::{Agent, Data, Library, OnDemand, Resident, Script};
+        use ModuleKind::{Agent, Data, Firmware, Library, OnDemand, Resident, Script};
         for (kind, pre, switch) in [
             (Resident, false, true),
             (OnDemand, true, true),
@@ -194,6 +196,7 @@ mod tests {
             (Script, false, false),
             (Data, false, false),
             (Agent, false, false),
+            (Firmware, false, false),
         ] {
             let modules = [module("abcd", kind)];
             let running = vec![Running { module: Label::lossy("abcd"), pid: 12 }];

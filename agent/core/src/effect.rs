@@ -9,6 +9,7 @@ use shared::reading::Anomaly;
 use shared::{Digest, EnvelopeId, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::facts::{JunkReason, MailHandle, Module};
+use crate::firmware::{Image, UpdateName};
 use crate::outbox::ReportSeq;
 use crate::rekey::KeyName;
 
@@ -223,6 +224,41 @@ pub enum Effect {
         /// The newest one that it has.
         upto: ReadingMark,
     },
+    /// Ask the device whether it takes this firmware now: it answers, does no work, has no fault that forbids it, is of the image's model
+    /// and takes firmware this way (R7, R8). Nothing of the image is sent. Answer: `DeviceAnswered`.
+    AskDevice {
+        /// The update.
+        update: UpdateName,
+        /// The image.
+        image: Box<Image>,
+    },
+    /// Send the image to the device, beside whatever else happens. Its file was compared with its digest a moment ago. Never done twice for
+    /// one effect, whatever goes wrong. Answer: `Pushed`, and `PushGoes` on the way.
+    PushFirmware {
+        /// The update.
+        update: UpdateName,
+        /// The image.
+        image: Box<Image>,
+    },
+    /// Tell the device to take what it has, if its handler has a word for that. Never done twice for one effect. Answer: `Activated`.
+    ActivateFirmware {
+        /// The update.
+        update: UpdateName,
+        /// The image.
+        image: Box<Image>,
+    },
+    /// Ask the device which version of the firmware it has, and whether it is at work. Answer: `FirmwareRead`.
+    ReadFirmware {
+        /// The update.
+        update: UpdateName,
+        /// The image.
+        image: Box<Image>,
+    },
+    /// A person's wish about a device was granted or not: forget it.
+    DropDeviceWish {
+        /// The device.
+        device: DeviceName,
+    },
 }
 
 impl Effect {
@@ -262,6 +298,11 @@ impl Effect {
             Self::CompareReading { .. } => "compare-reading",
             Self::BeginChain { .. } => "begin-chain",
             Self::DropReadings { .. } => "drop-readings",
+            Self::AskDevice { .. } => "ask-device",
+            Self::PushFirmware { .. } => "push-firmware",
+            Self::ActivateFirmware { .. } => "activate-firmware",
+            Self::ReadFirmware { .. } => "read-firmware",
+            Self::DropDeviceWish { .. } => "drop-device-wish",
         }
     }
 }
@@ -284,6 +325,8 @@ pub enum ReadFor {
     Install(EnvelopeId),
     /// A test that is to be run.
     Test(EnvelopeId),
+    /// A firmware that is to be sent to a device, by its digest.
+    Firmware(Digest),
 }
 
 /// A report on its way.

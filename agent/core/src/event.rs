@@ -10,6 +10,7 @@ use shared::{EnvelopeId, Label};
 use crate::busy::{BootId, InUse};
 use crate::effect::ReadFor;
 use crate::facts::{BundleFacts, EnvelopeFacts, JunkReason, MailHandle, ModulesFound, PartFacts, Payload};
+use crate::firmware::{DeviceWish, PushEnd, Readiness, Shown, UpdateName};
 use crate::outbox::ReportSeq;
 use crate::program::Program;
 use crate::rekey::KeyName;
@@ -250,6 +251,52 @@ pub enum Event {
     ChainBegun {
         /// The newest reading in it.
         head: Option<ReadingMark>,
+    },
+    /// These devices are open for firmware: their site says so. Comes after `Watching`; until then none is.
+    OpenForFirmware {
+        /// The devices.
+        devices: Vec<DeviceName>,
+    },
+    /// Answers [`Effect::AskDevice`](crate::Effect::AskDevice).
+    DeviceAnswered {
+        /// The update.
+        update: UpdateName,
+        /// What the device says.
+        answer: Readiness,
+    },
+    /// A transfer goes on.
+    PushGoes {
+        /// The update.
+        update: UpdateName,
+        /// Bytes that have left.
+        sent_bytes: u64,
+    },
+    /// Answers [`Effect::PushFirmware`](crate::Effect::PushFirmware).
+    Pushed {
+        /// The update.
+        update: UpdateName,
+        /// How the transfer ended.
+        end: PushEnd,
+    },
+    /// Answers [`Effect::ActivateFirmware`](crate::Effect::ActivateFirmware).
+    Activated {
+        /// The update.
+        update: UpdateName,
+        /// Whether the device was told, or needs no word.
+        result: Result<(), Label>,
+    },
+    /// Answers [`Effect::ReadFirmware`](crate::Effect::ReadFirmware).
+    FirmwareRead {
+        /// The update.
+        update: UpdateName,
+        /// What the device shows, or that it does not answer.
+        result: Result<Shown, Label>,
+    },
+    /// People at the site want something of devices' updates. Each is answered with
+    /// [`Effect::DropDeviceWish`](crate::Effect::DropDeviceWish); until then it is told again.
+    DeviceWishes {
+        /// What they want.
+        wishes: Vec<DeviceWish>,
     },
     /// Answers [`Effect::Post`](crate::Effect::Post).
     Posted {

@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
-use shared::bundle::{ModuleKind, TestEntry};
+use shared::bundle::{FirmwareEntry, ModuleKind, TestEntry};
 use shared::{Digest, EnvelopeId, KeyId, Label, ModulePath, SoftwareVersion, Span, UnixMillis};
 
 /// Names a mail in the mailbox until the shell has disposed of it. Means nothing after a restart.
@@ -117,6 +117,9 @@ pub struct BundleFacts {
     /// How to see that it works.
     #[n(6)]
     pub test: Option<TestEntry>,
+    /// Which devices its firmware is for.
+    #[cbor(n(7), default)]
+    pub firmware: Vec<FirmwareEntry>,
 }
 
 impl BundleFacts {

@@ -136,6 +136,7 @@ impl AgentCore {
             Order::QueryCounters => self.query_counters(now, facts.id),
             Order::Schedule(schedule) => self.scheduled(facts, schedule),
             Order::Test(test) => self.order_test(now, facts, test),
+            Order::DevicePlan(plan) => self.device_plan(now, facts, plan),
         }
         self.contact(now);
     }

@@ -10,7 +10,8 @@
 //! 3. An effect that names an event as its answer is answered once; a crash in between is answered by
 //!    `Event::Started` on the state that was saved last.
 //! 4. `Fetch`, `KeepPart`, `Join`, `TidyParts`, `Stage`, `Switch`, `Try`, `Adopt`, `Restore`, `RestartBox`, `MakeKeys`, `DropKeys`, `DropWish`, `Cleanup`,
-//!    `Tidy` may be done again and then change nothing more. A test may be run again.
+//!    `Tidy`, `AskDevice`, `ReadFirmware`, `DropDeviceWish` may be done again and then change nothing more. A test may be run again.
+//!    `PushFirmware` and `ActivateFirmware` never may.
 //! ```
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may overflow and fail"))]
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -21,6 +22,7 @@ mod busy;
 mod effect;
 mod event;
 mod facts;
+mod firmware;
 mod fresh;
 mod install;
 mod intake;
@@ -47,6 +49,10 @@ pub use event::{
 };
 pub use facts::{
     BundleFacts, EnvelopeFacts, JunkReason, MailHandle, Module, ModulesFound, PartFacts, Payload,
+};
+pub use firmware::{
+    Catalogue, DeviceWant, DeviceWish, Image, KeptPlan, PushEnd, Readiness, Shown, Stage, Trial, Update,
+    UpdateName, Updates, Why,
 };
 pub use fresh::{Freshness, Seen};
 pub use install::{After, Install, Job, Planned, Restart, Resume, Then, Trials, Wait};

@@ -180,6 +180,34 @@ pub(crate) const TELL_AGAIN: Duration = Duration::from_secs(6 * 3_600);
 /// Fault changes that are kept until the manager has them: 1 kB each.
 pub(crate) const CHANGES_MAX_COUNT: usize = 4_000;
 
+/// Plans for devices that are kept: for the bundle that is installed, the one that comes, and room.
+pub(crate) const PLANS_MAX_COUNT: usize = 4;
+
+/// Bytes a second to a device, as long as nothing was measured: a slow print server. Too low only means that the last device of a night
+/// waits for the next one.
+pub(crate) const DEVICE_RATE_GUESS: u64 = 100_000;
+
+/// Shortest and longest time by which a device's own word, or a plan's, moves its update: a minute would fill the log, and what is put
+/// off by more than a day is rather a question for a person.
+pub(crate) const DEVICE_STEP_MIN: Duration = Duration::from_secs(60);
+pub(crate) const DEVICE_HOLD_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// Transfers to one device in a row that broke off and did no harm. What fails ten times fails.
+pub(crate) const REPEATS_MAX_COUNT: u32 = 10;
+
+/// First and longest pause before a transfer that broke off is tried again.
+pub(crate) const REPEAT_FIRST: Duration = Duration::from_secs(300);
+pub(crate) const REPEAT_LONGEST: Duration = Duration::from_secs(4 * 3_600);
+
+/// How often a device is asked for its version after a transfer: it is back within minutes, and each question is a packet or two.
+pub(crate) const FIRMWARE_READ_EVERY: Duration = Duration::from_secs(60);
+
+/// How long an answer to that question is waited for before it is asked again.
+pub(crate) const FIRMWARE_READ_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// How long a change of an update waits for others: one mail for each device and minute is enough.
+pub(crate) const UPDATES_GATHER: Duration = Duration::from_secs(60);
+
 /// `first`, doubled `attempts` times, at most `longest`.
 pub(crate) fn back_off(first: Duration, longest: Duration, attempts: u32) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(attempts.min(20))).min(longest)

@@ -217,7 +217,8 @@ impl AgentCore {
         let budget = self.profile.rules.budget;
         self.state.meter.said = budget;
         // Nothing is sent to devices in a size that could be measured.
-        let line = Line { from_manager: self.state.meter.from_manager, to_devices: None, budget };
+        let line =
+            Line { from_manager: self.state.meter.from_manager, to_devices: self.state.updates.rate, budget };
         VersionReport { line: Some(line), ..report(self.state.installed.as_ref(), found, now) }
     }
 }

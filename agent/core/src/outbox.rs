@@ -53,6 +53,7 @@ impl Queued {
             Report::Progress(_) => 0,
             Report::Versions(_) | Report::Counters(_) => 1,
             Report::Cancelled(_) | Report::Standing(_) | Report::Fetch(_) | Report::Parts(_) => 2,
+            Report::DeviceUpdates(_) => 3,
             Report::Enrol(_) | Report::Rekeyed(_) => 3,
             Report::Ended(_) | Report::Faults(_) | Report::Tested(_) => 4,
         }
@@ -178,6 +179,11 @@ impl Outbox {
     /// True if counters wait to be sent.
     pub(crate) fn holds_counters(&self) -> bool {
         self.waiting.iter().any(|q| matches!(q.report, Report::Counters(_)))
+    }
+
+    /// True if a word on updates of devices waits.
+    pub(crate) fn holds_updates(&self) -> bool {
+        self.waiting.iter().any(|q| matches!(q.report, Report::DeviceUpdates(_)))
     }
 
     /// True if a request for parts of this order waits.

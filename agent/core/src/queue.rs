@@ -47,9 +47,14 @@ impl AgentCore {
         self.say(now, Report::Progress(Progress { order, step: Step::Waiting(waiting) }));
     }
 
-    /// Starts the oldest job that may begin, if none runs and no test. What is owed about the files is read first.
+    /// Starts the oldest job that may begin, if none runs and no test, and no device is sent anything. What is owed about the files is read first.
     pub(crate) fn begin_next_job(&mut self, now: UnixMillis, out: &mut Vec<Effect>) {
-        while self.state.active.is_none() && self.state.owed.is_empty() && self.state.tests.is_empty() {
+        // An install may end with another program, or a restart of the box: it would break off what goes to a device.
+        while !self.state.updates.is_sending()
+            && self.state.active.is_none()
+            && self.state.owed.is_empty()
+            && self.state.tests.is_empty()
+        {
             let mut queue = self.state.queue.iter();
             let Some(place) = queue.position(|job| self.state.gate(job, now) == Gate::Open) else { return };
             let mut job = self.state.queue.remove(place);

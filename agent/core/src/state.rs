@@ -10,6 +10,7 @@ use shared::{Digest, EnvelopeId, ModulePath, UnixMillis};
 use thiserror::Error;
 
 use crate::facts::{JunkReason, ModulesFound};
+use crate::firmware::Updates;
 use crate::fresh::Freshness;
 use crate::install::{Install, Job};
 use crate::meter::Meter;
@@ -92,6 +93,9 @@ pub struct State {
     /// What the line has carried, and how fast.
     #[cbor(n(21), default)]
     pub meter: Meter,
+    /// Updates of devices.
+    #[cbor(n(22), default)]
+    pub updates: Updates,
 }
 
 /// Whether the manager knows this agent.
@@ -191,6 +195,7 @@ impl State {
             tests: Vec::new(),
             transfers: Vec::new(),
             meter: Meter::default(),
+            updates: Updates::default(),
         }
     }
 

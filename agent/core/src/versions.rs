@@ -7,6 +7,7 @@ use shared::message::{FileState, ModuleVersion, Reported, VersionReport};
 use shared::{ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::facts::{Module, ModulesFound};
+use crate::firmware::Catalogue;
 
 /// The modules that belong to a Software Version on this box.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -21,6 +22,9 @@ pub struct Combination {
     /// How to see that it works, as the bundle that made it says.
     #[n(2)]
     pub test: Option<TestEntry>,
+    /// The firmware for devices that is among them, by the newest bundle that brought some.
+    #[n(3)]
+    pub catalogue: Option<Catalogue>,
 }
 
 impl Combination {
@@ -32,7 +36,8 @@ impl Combination {
         let replaced = |m: &&Module| !new.iter().any(|n| n.name == m.name || n.path == m.path);
         let mut modules: Vec<Module> = kept.iter().filter(replaced).chain(new).cloned().collect();
         modules.sort_by(|a, b| a.name.cmp(&b.name).then_with(|| a.path.cmp(&b.path)));
-        Self { software_version: version, modules, test: None }
+        let catalogue = old.and_then(|old| old.catalogue.as_ref()?.among(&modules));
+        Self { software_version: version, modules, test: None, catalogue }
     }
 }
 

@@ -132,9 +132,13 @@ impl AgentCore {
         let watched = self.state.watch.devices.entry(device.clone()).or_default();
         let looks = self.memory.looks.entry(device.clone()).or_default();
         let mut changes = Vec::new();
+        // PROTOCOL 18.10
+        let muted = self.state.updates.mutes(&device);
         match result {
             Ok(mut seen) => {
-                self.dirty |= watched.seen(&device, looks, &seen, &mut changes);
+                if !muted {
+                    self.dirty |= watched.seen(&device, looks, &seen, &mut changes);
+                }
                 if let Some(uptime) = seen.uptime {
                     self.dirty |= Starts::take(&mut watched.starts, seen.taken_at, uptime);
                 }
@@ -145,10 +149,22 @@ impl AgentCore {
                     self.read_for_bill(&device, out);
                 }
             }
+            Err(_) if muted => {}
             Err(fault) => self.dirty |= watched.missed(&device, looks, now, &fault, &mut changes),
         }
         for change in changes {
             self.dirty = true;
+            self.state.watch.telling.take(now, change);
+        }
+    }
+
+    /// A device did not come back after its update: a fault of its own, which ends when it answers.
+    pub(crate) fn not_back(&mut self, now: UnixMillis, device: &DeviceName) {
+        let Some(watched) = self.state.watch.devices.get_mut(device) else { return };
+        let looks = self.memory.looks.entry(device.clone()).or_default();
+        let mut changes = Vec::new();
+        watched.not_back(device, looks, now, &mut changes);
+        for change in changes {
             self.state.watch.telling.take(now, change);
         }
     }

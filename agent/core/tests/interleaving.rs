@@ -102,7 +102,8 @@ impl Hand {
             | Order::Acknowledge(_)
             | Order::QueryCounters
             | Order::Schedule(_)
-            | Order::Test(_) => Payload::Absent,
+            | Order::Test(_)
+            | Order::DevicePlan(_) => Payload::Absent,
         };
         self.feed(Event::Order {
             mail: MailHandle(self.sequence),
@@ -147,6 +148,7 @@ impl Hand {
                 modules: vec![module()],
                 unpacked_bytes: 1,
                 test: None,
+                firmware: vec![],
             })),
         });
         self.read(ReadFor::Install(order), b"old");
@@ -235,7 +237,8 @@ fn a_query_in_the_middle_of_an_install_is_answered_after_it() {
         | Report::Counters(_)
         | Report::Fetch(_)
         | Report::Parts(_)
-        | Report::Tested(_) => None,
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => None,
     });
     assert_eq!(answer, Some(Reported::Exact(version())));
 }

@@ -259,9 +259,11 @@ impl Site {
             modules: self.modules(n),
             unpacked_bytes: 3,
             test: None,
+            firmware: vec![],
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm for each effect")]
     fn execute(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
             Effect::Save(bytes) => {
@@ -293,8 +295,14 @@ impl Site {
             | Effect::BeginChain { .. }
             | Effect::TidyParts { .. }
             | Effect::DropReadings { .. } => return None,
-            Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
-            Effect::RunTest { .. }
+            Effect::MakeKeys { .. }
+            | Effect::DropKeys { .. }
+            | Effect::RunTest { .. }
+            | Effect::AskDevice { .. }
+            | Effect::PushFirmware { .. }
+            | Effect::ActivateFirmware { .. }
+            | Effect::ReadFirmware { .. }
+            | Effect::DropDeviceWish { .. }
             | Effect::DropWish { .. }
             | Effect::KeepPart { .. }
             | Effect::Join { .. } => panic!("nobody has asked for this"),
@@ -404,7 +412,8 @@ impl Site {
             | Order::Acknowledge(_)
             | Order::QueryCounters
             | Order::Schedule(_)
-            | Order::Test(_) => Payload::Absent,
+            | Order::Test(_)
+            | Order::DevicePlan(_) => Payload::Absent,
         };
         Event::Order { mail, facts, order, payload, key: KeyName::First }
     }
@@ -436,7 +445,8 @@ impl Site {
             | Report::Counters(_)
             | Report::Fetch(_)
             | Report::Parts(_)
-            | Report::Tested(_) => None,
+            | Report::Tested(_)
+            | Report::DeviceUpdates(_) => None,
         };
         self.sent.values().filter_map(ended).collect()
     }
@@ -455,7 +465,8 @@ impl Site {
             | Report::Counters(_)
             | Report::Fetch(_)
             | Report::Parts(_)
-            | Report::Tested(_) => None,
+            | Report::Tested(_)
+            | Report::DeviceUpdates(_) => None,
         };
         self.sent.values().filter_map(answer).collect()
     }

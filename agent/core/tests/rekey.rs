@@ -251,7 +251,8 @@ fn kinds(site: &Site) -> Vec<(KeyName, &'static str)> {
         | Report::Counters(_)
         | Report::Fetch(_)
         | Report::Parts(_)
-        | Report::Tested(_) => "other",
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => "other",
     };
     site.sent.iter().map(|(_, signer, report)| (*signer, name(report))).collect()
 }
@@ -363,16 +364,16 @@ fn a_state_from_before_there_were_new_keys_has_the_enrolments() {
         trust(),
     );
     assert_eq!(State::decode(&state.encode()).unwrap().keys, agent_core::OwnKeys::default());
-    // Fields 20 and 21 of the map are cut off, and the map's head says two less.
+    // Field 20 of the map and the two behind it are cut out, and the map's head says so.
     let bytes = state.encode();
-    let newer = tail_from_keys(&bytes);
-    let mut older = bytes[..bytes.len() - newer].to_vec();
-    older[1] -= 2;
+    let keys = minicbor_tail(&bytes);
+    let mut older = bytes[..bytes.len() - keys].to_vec();
+    older[1] -= 3;
     assert_eq!(State::decode(&older).unwrap(), state);
 }
 
-/// Bytes from the keys on: older programs wrote neither them nor what comes after.
-fn tail_from_keys(bytes: &[u8]) -> usize {
+/// Bytes of field 20 and all behind it: older programs do not write them.
+fn minicbor_tail(bytes: &[u8]) -> usize {
     let at = bytes.iter().rposition(|byte| *byte == 20).unwrap();
     bytes.len() - at
 }

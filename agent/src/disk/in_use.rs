@@ -44,7 +44,7 @@ impl Disk {
                 ModuleKind::Library => {
                     libraries.push(Library { name: module.name.clone(), identity, path });
                 }
-                ModuleKind::Script | ModuleKind::Data | ModuleKind::Agent => {}
+                ModuleKind::Script | ModuleKind::Data | ModuleKind::Agent | ModuleKind::Firmware => {}
             }
         }
         if programs.is_empty() && libraries.is_empty() {

@@ -13,7 +13,7 @@ use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
 
-use super::{RunError, Shell};
+use super::{RunError, Shell, firmware};
 use crate::disk::inspect;
 use crate::files::{now, remove_if_there};
 use crate::lease::Leases;
@@ -280,20 +280,35 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         Effect::DropKeys { keys } => return logged("keys", shell.keys.drop_pair(keys)),
         Effect::Post(outgoing) => shell.send(&outgoing).await?,
         Effect::Forget { report } => return logged("a sealed report", shell.post.forget(report)),
-        Effect::KeepReading { device, seen, anomalies } => {
-            return Ok(shell.keep_reading(device, *seen, anomalies));
-        }
+        about @ (Effect::KeepReading { .. }
+        | Effect::LookAgain { .. }
+        | Effect::CompareReading { .. }
+        | Effect::BeginChain { .. }
+        | Effect::DropReadings { .. }
+        | Effect::AskDevice { .. }
+        | Effect::PushFirmware { .. }
+        | Effect::ActivateFirmware { .. }
+        | Effect::ReadFirmware { .. }
+        | Effect::DropDeviceWish { .. }) => return Ok(about_devices(shell, about)),
+    }))
+}
+
+/// Does an effect about the devices beside the box.
+fn about_devices(shell: &mut Shell, effect: Effect) -> Option<Event> {
+    match effect {
+        Effect::KeepReading { device, seen, anomalies } => shell.keep_reading(device, *seen, anomalies),
         Effect::LookAgain { device } => {
             shell.watcher.again(device);
-            return Ok(None);
+            None
         }
-        Effect::CompareReading { mark, there } => return Ok(shell.compare_reading(mark, there)),
-        Effect::BeginChain { after } => return Ok(shell.begin_chain(after)),
+        Effect::CompareReading { mark, there } => shell.compare_reading(mark, there),
+        Effect::BeginChain { after } => shell.begin_chain(after),
         Effect::DropReadings { upto } => {
             shell.readings.delivered(Some(upto));
-            return Ok(None);
+            None
         }
-    }))
+        other => firmware::execute(&other),
+    }
 }
 
 fn read_modules(shell: &Shell, read: ReadFor, paths: &[ModulePath]) -> Event {

@@ -3,7 +3,7 @@
 use manager_core::probe::Expectation;
 use manager_core::rows::{AgentCells, version_rows};
 use shared::AgentId;
-use shared::limits::{MODULES_MAX_COUNT, SCRIPT_OUTPUT_MAX_BYTES};
+use shared::limits::{DEVICE_UPDATES_MAX_COUNT, MODULES_MAX_COUNT, SCRIPT_OUTPUT_MAX_BYTES};
 use shared::message::{
     Outcome, OutputTail, Report, Step, TestResult, VersionReport, decode_order, decode_report, encode,
 };
@@ -68,6 +68,14 @@ fn shown(report: &Report) {
         | Report::Faults(_)
         | Report::Counters(_)
         | Report::Fetch(_) => {}
+        Report::DeviceUpdates(report) => {
+            assert!(report.updates.len() <= DEVICE_UPDATES_MAX_COUNT);
+            for update in &report.updates {
+                let about = [&update.old, &update.new, &update.about].into_iter().flatten();
+                about.for_each(|text| harmless(text.as_str()));
+                harmless(update.kind.as_str());
+            }
+        }
     }
 }
 

@@ -488,7 +488,8 @@ impl Target {
             | Report::Counters(_)
             | Report::Fetch(_)
             | Report::Parts(_)
-            | Report::Tested(_) => {}
+            | Report::Tested(_)
+            | Report::DeviceUpdates(_) => {}
         }
     }
 

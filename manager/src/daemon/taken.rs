@@ -120,7 +120,8 @@ fn take_report(
         | Report::Versions(_)
         | Report::Cancelled(_)
         | Report::Fetch(_)
-        | Report::Tested(_) => {}
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => {}
     }
     let event = TargetEvent::Report { report: Box::new(opened.report.clone()), sequence };
     for id in tx.campaigns_of(agent, answers)? {
@@ -180,6 +181,7 @@ fn answers(report: &Report) -> Option<EnvelopeId> {
         Report::Fetch(fetch) => Some(fetch.schedule),
         Report::Tested(tested) => Some(tested.order),
         Report::Parts(ask) => Some(ask.order),
+        Report::DeviceUpdates(updates) => Some(updates.plan),
         Report::Standing(_) | Report::Faults(_) => None,
     }
 }
@@ -197,7 +199,8 @@ fn versions(report: &Report) -> Option<&VersionReport> {
         | Report::Counters(_)
         | Report::Fetch(_)
         | Report::Parts(_)
-        | Report::Tested(_) => None,
+        | Report::Tested(_)
+        | Report::DeviceUpdates(_) => None,
     }
 }
 

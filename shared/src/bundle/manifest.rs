@@ -18,6 +18,7 @@
 //!   ? 13: [text, text]     vendor: name, mail address
 //!   ? 14: text             release notes, for people
 //!   ? 15: [+ delta]        other payloads, for agents that have an older version (see `delta`)
+//!   ? 16: [+ firmware]     which devices the modules of the kind firmware are for (see `firmware`)
 //! }
 //! test = { 0: module name, 1: [* argument], 2: exit code, 3: output / null, 4: limit, milliseconds }
 //! module = { 0: name, 1: version, 2: date, 3: path, 4: mode, 5: kind, 6: [size, SHA-256] }
@@ -31,12 +32,13 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 use super::delta::Delta;
+use super::firmware::{self, FirmwareEntry, FirmwareError};
 use crate::address::MailAddress;
 use crate::bounded;
 use crate::id::{Digest, Label};
 use crate::limits::{
-    BUNDLE_UNPACKED_MAX_BYTES, DELTAS_MAX_COUNT, MANIFEST_LIST_MAX_COUNT, MODULES_MAX_COUNT, NOTES_MAX_BYTES,
-    TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX,
+    BUNDLE_UNPACKED_MAX_BYTES, DELTAS_MAX_COUNT, FIRMWARE_ENTRIES_MAX_COUNT, MANIFEST_LIST_MAX_COUNT,
+    MODULES_MAX_COUNT, NOTES_MAX_BYTES, TEST_ARGUMENTS_MAX_COUNT, TEST_LIMIT_MAX,
 };
 use crate::path::ModulePath;
 use crate::time::UnixMillis;
@@ -105,6 +107,14 @@ pub struct Manifest {
         decode_with = "bounded::list::<_, _, DELTAS_MAX_COUNT>"
     )]
     pub deltas: Vec<Delta>,
+    /// Which devices its firmware is for; the first that is for a device counts.
+    #[cbor(
+        n(16),
+        default,
+        skip_if = "Vec::is_empty",
+        decode_with = "bounded::list::<_, _, FIRMWARE_ENTRIES_MAX_COUNT>"
+    )]
+    pub firmware: Vec<FirmwareEntry>,
 }
 
 /// A test of an installed bundle (N7): one of its modules is run, and says what is expected, or not.
@@ -206,17 +216,21 @@ pub enum ModuleKind {
     /// The agent itself: it has to prove itself before it takes the place of the one that runs (PROTOCOL 6.8).
     #[n(5)]
     Agent,
+    /// A control program of devices: kept here, and brought to them when they are to have it (PROTOCOL 18).
+    #[n(6)]
+    Firmware,
 }
 
 impl ModuleKind {
     /// All kinds with their names in `bundle.toml`.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Resident, "resident"),
         (Self::OnDemand, "on-demand"),
         (Self::Library, "library"),
         (Self::Script, "script"),
         (Self::Data, "data"),
         (Self::Agent, "agent"),
+        (Self::Firmware, "firmware"),
     ];
 
     /// The kind of a name in `bundle.toml`.
@@ -292,6 +306,7 @@ impl Manifest {
         }
         self.check_modules()?;
         self.check_test()?;
+        firmware::check(&self.firmware, &self.modules)?;
         self.deltas.iter().try_for_each(|delta| delta.check(&self.modules))
     }
 
@@ -426,6 +441,9 @@ pub enum ManifestError {
         /// The module's name.
         name: Label,
     },
+    /// What is said of firmware is wrong.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
     /// A delta without patches.
     #[error("a delta changes nothing, expected at least one patch")]
     NoPatches,

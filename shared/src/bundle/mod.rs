@@ -24,6 +24,7 @@
 //! Not here: opening files. Whoever builds or unpacks passes readers and writers in.
 
 mod delta;
+pub mod firmware;
 mod form;
 pub mod manifest;
 mod pack;
@@ -32,6 +33,7 @@ mod read;
 pub mod spec;
 
 pub use delta::{BaseFile, Delta, Patch, pack_delta, successors};
+pub use firmware::{FirmwareEntry, FirmwareHandler, same_version};
 pub use form::{Form, FormReader};
 pub use manifest::{
     Compression, FileEntry, Manifest, ModuleEntry, ModuleKind, SPECIAL_MODE_BITS, TestEntry, Vendor,

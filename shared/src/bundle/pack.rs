@@ -83,6 +83,7 @@ pub fn pack<R: Read>(
         vendor: spec.vendor.clone(),
         notes: spec.notes.clone(),
         deltas: Vec::new(),
+        firmware: spec.firmware.clone(),
     };
     manifest.check().map_err(PackError::Manifest)?;
     Ok(manifest)

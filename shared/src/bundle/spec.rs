@@ -1,6 +1,8 @@
 //! `bundle.toml`: what an operator writes. Reads and checks the text; the files it names are opened by the
 //! builder's shell.
 
+mod firmware;
+
 use core::ops::Range;
 use core::time::Duration;
 
@@ -8,6 +10,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
+use super::firmware::FirmwareEntry;
 use super::manifest::{MODE_MASK, ModuleKind, TestEntry, Vendor};
 use crate::address::MailAddress;
 use crate::error::TomlFault;
@@ -38,6 +41,8 @@ pub struct BundleSpec {
     pub vendor: Option<Vendor>,
     /// What is new.
     pub notes: Option<String>,
+    /// Which devices its firmware is for.
+    pub firmware: Vec<FirmwareEntry>,
 }
 
 /// A file inside the bundle's folder, and the line that names it.
@@ -93,6 +98,8 @@ struct RawSpec {
     test: Option<Spanned<RawTest>>,
     vendor: Option<RawVendor>,
     notes: Option<Spanned<String>>,
+    #[serde(default)]
+    firmware: Vec<Spanned<firmware::RawFirmware>>,
 }
 
 #[derive(Deserialize)]
@@ -183,6 +190,7 @@ impl BundleSpec {
             test: raw.test.as_ref().map(|raw_test| test(&lines, raw_test, &raw.module)).transpose()?,
             vendor: raw.vendor.as_ref().map(|raw| vendor(&lines, raw)).transpose()?,
             notes: raw.notes.as_ref().map(|v| lines.read(v, notes)).transpose()?,
+            firmware: firmware::read(&lines, &raw.firmware, &raw.module)?,
         })
         .and_then(|spec: Self| spec.without_doubles(&lines, &raw))
     }

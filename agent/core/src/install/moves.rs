@@ -15,6 +15,7 @@ use super::{After, End, Install, Job, Planned, Resume, Surroundings, Turn};
 use crate::busy::{Before, InUse};
 use crate::event::{InspectFault, ScriptEnd, StageFault};
 use crate::facts::{BundleFacts, ModulesFound};
+use crate::firmware::Catalogue;
 use crate::limits::INTERRUPTIONS_MAX_COUNT;
 use crate::versions::{Combination, first_bad, reported};
 
@@ -171,7 +172,8 @@ fn inspected(job: Job, around: &Surroundings<'_>, result: Result<Box<BundleFacts
 /// What is installed once the bundle is.
 fn together(p: &Planned, around: &Surroundings<'_>) -> Combination {
     let together = Combination::overlaid(around.installed, p.job.target.clone(), &p.facts.modules);
-    Combination { test: p.facts.test.clone(), ..together }
+    let brought = p.job.bundle.and_then(|bundle| Catalogue::of(bundle, &p.facts.firmware, &p.facts.modules));
+    Combination { test: p.facts.test.clone(), catalogue: brought.or(together.catalogue), ..together }
 }
 
 /// Precheck, then act: nothing to do, not over this version, or go on.

@@ -60,6 +60,7 @@ fn facts() -> BundleFacts {
         modules: vec![module],
         unpacked_bytes: 1,
         test: None,
+        firmware: vec![],
     }
 }
 
@@ -414,8 +415,13 @@ fn a_failure_after_the_switch_needs_what_the_switch_has_kept() {
 
 #[test]
 fn from_versions_are_compared_with_the_files_and_a_damaged_target_is_mended() {
-    let old = Combination { software_version: version("1-0"), modules: vec![], test: None };
-    let same = Combination { software_version: version("2-0"), modules: facts().modules, test: None };
+    let old = Combination { software_version: version("1-0"), modules: vec![], test: None, catalogue: None };
+    let same = Combination {
+        software_version: version("2-0"),
+        modules: facts().modules,
+        test: None,
+        catalogue: None,
+    };
     let mut only_over = planned();
     only_over.facts.from = vec![version("1-0")];
     let turn = |installed: Option<&Combination>| {

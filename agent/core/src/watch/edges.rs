@@ -92,6 +92,7 @@ struct Ended {
 
 const UNREACHABLE: &str = "agent:no-answer";
 const UNREADABLE: &str = "agent:not-readable";
+const NOT_BACK: &str = "agent:not-back";
 
 impl Watched {
     /// Takes an observation; gives the changes that are worth a report. True: something to be saved has changed.
@@ -132,7 +133,7 @@ impl Watched {
         now: UnixMillis,
         changes: &mut Vec<FaultChange>,
     ) -> bool {
-        let is_silence = |open: &Open| open.fault.code.as_str() == UNREACHABLE;
+        let is_silence = |open: &Open| [UNREACHABLE, NOT_BACK].contains(&open.fault.code.as_str());
         let (silent, open): (Vec<Open>, Vec<Open>) =
             std::mem::take(&mut self.open).into_iter().partition(is_silence);
         self.open = open;
@@ -166,6 +167,27 @@ impl Watched {
         let fault = self.silence(looks.status, fault);
         // What the device itself has shown may last or not: nobody can say.
         self.shows(name, looks, now, &fault, changes)
+    }
+
+    /// It was updated, and does not answer when it should have come back.
+    pub(crate) fn not_back(
+        &mut self,
+        name: &DeviceName,
+        looks: &Looks,
+        now: UnixMillis,
+        changes: &mut Vec<FaultChange>,
+    ) {
+        let fault = Fault {
+            key: FaultKey(Label::lossy(NOT_BACK)),
+            code: Label::lossy(NOT_BACK),
+            kind: FaultKind::Offline,
+            class: FaultClass::A,
+            severity: Severity::Critical,
+            location: Label::default(),
+            text: Label::lossy("did not come back after its update"),
+            never_cleared: false,
+        };
+        self.shows(name, looks, now, &fault, changes);
     }
 
     /// The device is not watched any more: its faults end for whoever waits for that.
@@ -240,7 +262,7 @@ impl Watched {
             return ages;
         }
         // It answers: that it did not is over.
-        let ours = [UNREACHABLE, UNREADABLE].contains(&open.fault.code.as_str());
+        let ours = [UNREACHABLE, UNREADABLE, NOT_BACK].contains(&open.fault.code.as_str());
         let first = open.away_since.is_none();
         let away = *open.away_since.get_or_insert(now);
         // PROTOCOL 14.8: one look may have missed it; what has come back before must stay away for longer.

@@ -358,6 +358,7 @@ impl Site {
             modules: vec![module],
             unpacked_bytes: 1,
             test: self.test.clone(),
+            firmware: vec![],
         }
     }
 

@@ -1,5 +1,6 @@
 //! Envelopes, messages, bundles.
 
+use core::time::Duration;
 use std::io::{Cursor, Read as _};
 
 use fuzz_targets::{Counting, known_trust, old_file, opening_key, release_key, sender_key};
@@ -8,12 +9,14 @@ use shared::bundle::{
     BaseFile, BundleReader, BundleSpec, Compression, Entry, FileEntry, Form, Manifest, pack, pack_delta,
     patch, write_head,
 };
+use shared::device::DeviceName;
 use shared::envelope::{NewSmall, seal_small};
 use shared::keys::SigningKey;
 use shared::message::{
-    CancelAnswer, CancelOrder, CancelResult, Cause, Ended, EnrolRequest, Enrolled, Failure, Fetch, FileState,
-    Heartbeat, InstallOrder, Interval, ModuleVersion, Order, Outcome, OutputTail, PartsWanted, Phase,
-    Progress, Refusal, Report, Reported, Schedule, Standing, Step, TestOrder, TestResult, Tested,
+    CancelAnswer, CancelOrder, CancelResult, Cause, DeviceAction, DeviceChoice, DevicePlan, DeviceUpdate,
+    DeviceUpdates, Ended, EnrolRequest, Enrolled, Failure, Fetch, FileState, Heartbeat, InstallOrder,
+    Interval, ModuleVersion, Order, Outcome, OutputTail, PartsWanted, Phase, Progress, Refusal, Report,
+    Reported, Schedule, Standing, Step, TestOrder, TestResult, Tested, UpdateReason, UpdateState,
     VersionReport, Versions, WaitReason, Waiting, encode,
 };
 use shared::trust::{Statement, Trust};
@@ -79,7 +82,7 @@ fn orders() -> [(&'static str, Order); 5] {
 }
 
 /// Orders that say when, and whether it works.
-fn planned() -> [(&'static str, Order); 3] {
+fn planned() -> [(&'static str, Order); 4] {
     let software_version = SoftwareVersion::parse("1.0.02-0").unwrap();
     let at = |hours: i64| UnixMillis(1_795_000_000_000 + hours * 3_600_000);
     let (bundle, bundle_bytes) = (Digest([6; 32]), 1234);
@@ -98,7 +101,39 @@ fn planned() -> [(&'static str, Order); 3] {
         ("schedule", Order::Schedule(schedule)),
         ("scheduled", Order::Install(install)),
         ("test", Order::Test(test)),
+        ("device-plan", Order::DevicePlan(device_plan(bundle, at(0), at(300)))),
     ]
+}
+
+fn device_plan(bundle: Digest, from: UnixMillis, until: UnixMillis) -> DevicePlan {
+    let mut plan = DevicePlan::for_all(bundle, from, until, Duration::from_secs(1_800));
+    let choice =
+        DeviceChoice { action: DeviceAction::Suspend, not_before: Some(until), transfers_allowed: 2 };
+    plan.devices.insert(DeviceName::parse("mfp-1").unwrap(), choice);
+    plan.intervals = vec![Interval { from, until }];
+    plan
+}
+
+fn device_update() -> DeviceUpdate {
+    DeviceUpdate {
+        device: DeviceName::parse("mfp-1").unwrap(),
+        kind: Label::lossy("main"),
+        vendor: None,
+        model: Some(Label::lossy("Alpha 2500")),
+        serial: Some(Label::lossy("=cmd()")),
+        old: Some(Label::lossy("2.05")),
+        new: Some(Label::lossy("2.07")),
+        state: UpdateState::Unknown,
+        reason: Some(UpdateReason::StillOld),
+        about: None,
+        begins: Some(UnixMillis(1_795_000_000_000)),
+        ends: None,
+        sent_bytes: 30_000_000,
+        bytes: 30_000_000,
+        rate: Some(1_000_000),
+        transfers: 1,
+        since: UnixMillis(1_795_000_060_000),
+    }
 }
 
 fn versions() -> VersionReport {
@@ -128,7 +163,7 @@ pub(crate) fn enrol_request() -> EnrolRequest {
     }
 }
 
-fn reports() -> [(&'static str, Report); 10] {
+fn reports() -> [(&'static str, Report); 11] {
     let order = EnvelopeId([7; 16]);
     let about = Some(Label::lossy("billing: metering run"));
     let waiting = Waiting { reason: WaitReason::Leased, until: UnixMillis(1_795_000_060_000), about };
@@ -154,6 +189,15 @@ fn reports() -> [(&'static str, Report); 10] {
                 body_bytes: 50_000_000,
                 missing: Spans::all(7_000_000),
                 here: None,
+            }),
+        ),
+        (
+            "device-updates",
+            Report::DeviceUpdates(DeviceUpdates {
+                plan: order,
+                bundle: Digest([6; 32]),
+                all: true,
+                updates: vec![device_update()],
             }),
         ),
         ("cancelled", Report::Cancelled(CancelAnswer { order, result: CancelResult::TooLate })),

@@ -49,6 +49,7 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
         modules: vec![module.clone()],
         unpacked_bytes: 6,
         test: None,
+        firmware: vec![],
     };
     let job = Job {
         order,
@@ -75,8 +76,12 @@ fn state(goes_on: impl FnOnce(Box<Planned>) -> Install) -> State {
     };
     let mut state = State::enrolling(enrol_request(), UnixMillis(1_000), known_trust());
     state.enrolment = Enrolment::Accepted;
-    state.installed =
-        Some(Combination { software_version: version.clone(), modules: vec![module], test: None });
+    state.installed = Some(Combination {
+        software_version: version.clone(),
+        modules: vec![module],
+        test: None,
+        catalogue: None,
+    });
     state.schedules = [(Digest([6; 32]), schedule(order, &version))].into();
     state.tests = vec![TestRun { order, software_version: version, expires: UnixMillis(3_000), starts: 1 }];
     state.queue = vec![job];
