@@ -89,6 +89,7 @@ fn says_versions(_: &Invitation) -> Report {
             rom_version: Label::lossy("2.1"),
             modules: (0..MODULES).map(module).collect(),
             taken_at: now(),
+            line: None,
         },
     })
 }
