@@ -243,7 +243,7 @@ fn named(orders: Vec<Named>, text: &str) -> Result<Named, Usage> {
 }
 
 /// Who asks: behind `sudo` it is not root.
-fn who() -> Label {
+pub(crate) fn who() -> Label {
     let own = rustix::process::getuid().as_raw();
     let behind = std::env::var("SUDO_USER").ok().filter(|name| own == 0 && !name.is_empty());
     Label::lossy(&behind.or_else(|| name_of(own)).unwrap_or_else(|| format!("user {own}")))

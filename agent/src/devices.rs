@@ -5,6 +5,7 @@ mod discover;
 mod range;
 mod secret;
 mod show;
+mod updates;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::watch;
 use change::{AddArgs, RemoveArgs};
 use discover::DiscoverArgs;
 use show::{print_json, show};
+use updates::UpdatesArgs;
 
 /// What `devices` is told.
 #[derive(Args)]
@@ -59,6 +61,12 @@ enum DevicesCommand {
     /// Take a device out of devices.toml.
     #[command(after_help = "Example:\n  mailfleet-agent devices remove mfp-2nd-floor")]
     Remove(RemoveArgs),
+    /// Show which firmware each device has and is to have, and put an update off or cancel it.
+    #[command(after_help = "Examples:\n  \
+        mailfleet-agent devices updates\n  \
+        mailfleet-agent devices updates --defer mfp-2nd-floor 2h\n  \
+        mailfleet-agent devices updates --cancel mfp-2nd-floor")]
+    Updates(UpdatesArgs),
     /// Ask every address of a network, by SNMP and then by IPP, and show what could be added.
     #[command(after_help = "Example:\n  mailfleet-agent devices discover 192.0.2.0/24\n\n\
         Sends a few small packets to each address, and only when it is called. Changes nothing.")]
@@ -74,6 +82,11 @@ struct Listed<'a> {
 
 /// Does it.
 pub(crate) async fn run(home: &Home, args: DevicesArgs) -> anyhow::Result<ExitCode> {
+    // Needs no list that can be read.
+    if let Some(DevicesCommand::Updates(args)) = &args.command {
+        updates::run(home, args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let devices = watch::list(&home.devices()).map_err(Usage::because)?;
     let drivers = || -> anyhow::Result<Arc<Drivers>> {
         let profiles = watch::profiles(&home.profiles()).map_err(Usage::because)?;
@@ -93,6 +106,7 @@ pub(crate) async fn run(home: &Home, args: DevicesArgs) -> anyhow::Result<ExitCo
             change::remove(home, &args)?;
             Ok(ExitCode::SUCCESS)
         }
+        DevicesCommand::Updates(_) => Ok(ExitCode::SUCCESS),
         DevicesCommand::Discover(args) => discover::discover(drivers()?, &devices, &args).await,
     }
 }

@@ -12,7 +12,7 @@
 //! devices.toml         the devices beside the box, and what makes them answer; mode 0600
 //! profiles/*.toml      what makers' own objects mean, beside the built-in ones
 //! readings/            readings of counters, signed and chained
-//! wishes/ORDER.toml    what people at the site want of an update; see `wish`
+//! wishes/ORDER.toml    what people at the site want of an update; see `wish`; of a device's: wishes/device-NAME.toml
 //! ```
 
 use std::fs::{File, OpenOptions};

@@ -36,6 +36,7 @@ use crate::script::{ScriptUser, reap};
 use crate::stop::Stop;
 use crate::system::boot_id;
 use crate::watch::Watcher;
+use firmware::Flashing;
 pub(crate) use outcome::{Mode, RunError, Summary};
 
 /// How long to wait before a state that could not be saved is saved again.
@@ -65,6 +66,7 @@ pub(crate) struct Shell {
     recovered: bool,
     script_user: Option<ScriptUser>,
     watcher: Watcher,
+    flashing: Flashing,
     readings: Readings,
     summary: Summary,
     #[cfg(debug_assertions)]
@@ -123,6 +125,7 @@ impl Shell {
             disk: disk.watched(alive.clone()),
             script_user,
             watcher,
+            flashing: Flashing::default(),
             readings,
             core: AgentCore::new(profile_of(&config), loaded.state),
             inbox: Inbox::new(mailbox, second, home.clone(), config.max_bundle_bytes, alive.clone()),
@@ -166,9 +169,10 @@ impl Shell {
         self.feed(Event::OpenForFirmware { devices: self.open_for_firmware() }).await
     }
 
-    /// Tells the core what the devices have said.
+    /// Tells the core what the devices have said, and what became of what was begun with them.
     async fn looked(&mut self) -> Result<(), RunError> {
-        for event in self.watcher.take() {
+        let events = self.flashing.take();
+        for event in events.into_iter().chain(self.watcher.take()) {
             self.alive.step();
             self.feed(event).await?;
         }
@@ -226,6 +230,7 @@ impl Shell {
             }
         }
         self.feed(Event::Tick).await?;
+        self.see_devices_through().await?;
         self.hang_up().await;
         self.account().await?;
         self.feed(Event::Closing).await?;
@@ -287,7 +292,7 @@ impl Shell {
                 pause = at.since(now()).max(Duration::from_secs(1)).min(left);
                 tracing::debug!(wake_at = %at, reason, "Resting");
             }
-            if self.core.state().has_waiting() {
+            if self.core.state().has_waiting() || self.core.state().updates.has_waiting() {
                 pause = pause.min(WISH_POLL);
             }
             self.alive.show(self.core.state(), self.config.poll);
@@ -302,9 +307,14 @@ impl Shell {
                     self.looked().await?;
                     continue;
                 }
+                () = self.flashing.news() => {
+                    self.looked().await?;
+                    continue;
+                }
                 () = self.stop.wanted() => return Err(RunError::Stopped),
             }
             if pause < left {
+                self.looked().await?;
                 self.feed(Event::Tick).await?;
                 self.calm_down().await;
                 self.account().await?;
@@ -451,14 +461,20 @@ impl Shell {
     /// What people at the site want is known before anything begins.
     fn listen_to_people(&self, events: &mut VecDeque<Event>) {
         let wishes = self.home.wishes().attend();
-        if wishes.is_empty() {
-            return;
-        }
         for wish in &wishes {
             tracing::info!(order = %wish.order, by = %wish.by, want = ?wish.want, "Somebody at the site wants something");
         }
+        let of_devices = self.home.wishes().attend_devices();
+        for wish in &of_devices {
+            tracing::info!(device = %wish.device, by = %wish.by, want = ?wish.want, "Somebody at the site wants something");
+        }
         let place = usize::from(matches!(events.front(), Some(Event::Started { .. })));
-        events.insert(place, Event::Wishes { wishes });
+        if !of_devices.is_empty() {
+            events.insert(place, Event::DeviceWishes { wishes: of_devices });
+        }
+        if !wishes.is_empty() {
+            events.insert(place, Event::Wishes { wishes });
+        }
     }
 
     /// Says how long an effect may take and what it is for.

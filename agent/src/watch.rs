@@ -124,6 +124,16 @@ impl Watcher {
         (!self.unknown).then(|| names.collect())
     }
 
+    /// The devices that could be read.
+    pub(crate) fn devices(&self) -> &[Device] {
+        &self.devices
+    }
+
+    /// Who asks them.
+    pub(crate) fn drivers(&self) -> Arc<Drivers> {
+        Arc::clone(&self.drivers)
+    }
+
     /// Begins to ask, spread over the time between two looks.
     pub(crate) fn start(&mut self) {
         let asker = self.asker();

@@ -10,6 +10,8 @@
 //!
 //! The agent removes each when its state says what became of it. What is no wish is removed too, with a warning.
 
+mod devices;
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};

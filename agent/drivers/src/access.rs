@@ -39,9 +39,23 @@
 //! name = "scale"
 //! driver = "exec"
 //! command = ["/usr/local/bin/scale-counters", "--json"]
+//!
+//! [device.firmware]            # of the device before it: without this table nobody writes firmware to it
+//! allowed = true
+//! handlers = ["ftp"]           # by these alone; default: by any
+//! host = "192.0.2.17"          # where images go; default: where it is asked
+//! port = 21                    # default: what the bundle says, else the handler's usual one
+//! user = "admin"               # with password: for FTP, HTTP Basic and programs
+//! password = "…"
+//! tls = true                   # HTTP over TLS; with self_signed = true any certificate will do
+//! listen = "192.0.2.1:69"      # where TFTP is offered; default: port 69 of all addresses
+//! command = ["/usr/local/bin/flash-scale"]   # the program of the handler exec
+//! write_community = "…"        # restarts it by SNMP, where its firmware needs that
+//! stall = "2m"                 # longest time without one byte moving; default
 //! ```
 
 mod edit;
+mod firmware;
 
 use std::fmt;
 use std::time::Duration;
@@ -58,6 +72,8 @@ use crate::ipp::PrinterUrl;
 use crate::limits::{HOST_PROGRAM_MAX_BYTES, HOST_PROGRAMS_MAX_COUNT};
 
 pub use edit::{EditError, Entry, with_device, without_device};
+pub use firmware::FirmwareAccess;
+pub(crate) use firmware::Trust;
 
 /// Time for one request unless the file says otherwise: printers that wake up need a second.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
@@ -75,6 +91,8 @@ pub struct Device {
     pub access: Access,
     /// Time for one request, or for one run of a program.
     pub timeout: Duration,
+    /// Whether and how firmware may be written to it.
+    pub firmware: FirmwareAccess,
 }
 
 /// The way to a device.
@@ -254,6 +272,7 @@ struct Raw {
     self_signed: Option<bool>,
     command: Option<Vec<String>>,
     watch_programs: Option<Vec<String>>,
+    firmware: Option<Spanned<firmware::Raw>>,
 }
 
 /// Reads `devices.toml`.
@@ -272,18 +291,32 @@ fn read_with_lines(text: &str) -> Result<Vec<(usize, Device)>, DevicesError> {
     }
     let mut devices: Vec<(usize, Device)> = Vec::new();
     for raw in file.device {
-        let before = text.get(..raw.span().start).unwrap_or_default();
-        let line = before.matches('\n').count().saturating_add(1);
-        let raw = raw.into_inner();
+        let line = line_of(text, &raw);
+        let mut raw = raw.into_inner();
         let named = raw.name.clone();
-        let fault = |why: String| DevicesError::Device { line, device: named.clone(), why };
-        let device = raw.check().map_err(fault)?;
+        let fault_at = |line, why| DevicesError::Device { line, device: named.clone(), why };
+        let fault = |why: String| fault_at(line, why);
+        let firmware = match raw.firmware.take() {
+            Some(table) => {
+                let line = line_of(text, &table);
+                let in_table = |why| fault_at(line, format!("firmware: {why}"));
+                table.into_inner().check().map_err(in_table)?
+            }
+            None => FirmwareAccess::default(),
+        };
+        let device = Device { firmware, ..raw.check().map_err(fault)? };
         if devices.iter().any(|(_, other)| other.name == device.name) {
             return Err(fault("the name stands twice".to_owned()));
         }
         devices.push((line, device));
     }
     Ok(devices)
+}
+
+/// The line that something begins in.
+fn line_of<T>(text: &str, what: &Spanned<T>) -> usize {
+    let before = text.get(..what.span().start).unwrap_or_default();
+    before.matches('\n').count().saturating_add(1)
 }
 
 impl Raw {
@@ -310,7 +343,7 @@ impl Raw {
             }
         };
         self.nothing_left()?;
-        Ok(Device { name, class, access, timeout })
+        Ok(Device { name, class, access, timeout, firmware: FirmwareAccess::default() })
     }
 
     fn take_address(&mut self) -> Result<String, String> {

@@ -94,6 +94,7 @@ mod tests {
             class: None,
             access: Access::Exec { command: command.clone() },
             timeout: Duration::from_secs(2),
+            firmware: crate::access::FirmwareAccess::default(),
         };
         poll(&device, &command, depth, || UnixMillis(7)).await
     }

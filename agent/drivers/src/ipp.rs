@@ -1,10 +1,9 @@
 //! The driver for printers that speak IPP (RFC 8010, 8011): one request for the printer's attributes, over HTTP or HTTPS.
 //!
-//! `url` says where, `http` and `tls` carry, `wire` has the form, `read` understands what came, purely. The library `ipp`
+//! `url` says where, `crate::http` and `tls` carry, `wire` has the form, `read` understands what came, purely. The library `ipp`
 //! is not used: a printer could end the agent with collections inside collections, and one value of a wrong length costs
 //! the whole answer.
 
-mod http;
 mod read;
 mod tls;
 mod url;
@@ -27,11 +26,12 @@ use tokio_rustls::TlsConnector;
 use crate::Depth;
 use crate::access::{Device, Ipp, Login};
 use crate::fault::PollFault;
+use crate::http::{self, HttpFault, Reply};
 use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
-use http::{HttpFault, Reply};
 use wire::Answer;
 
 pub use url::PrinterUrl;
+pub(crate) use wire::{job_answer, job_request};
 
 /// What polls of IPP printers share: how TLS is done, read once from the system's certificates.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn tls(&self, accepts_any: bool) -> Result<Arc<ClientConfig>, PollFault> {
+    pub(crate) fn tls(&self, accepts_any: bool) -> Result<Arc<ClientConfig>, PollFault> {
         let cell = if accepts_any { &self.any } else { &self.known };
         if let Some(config) = cell.get() {
             return Ok(Arc::clone(config));

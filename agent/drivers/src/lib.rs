@@ -1,12 +1,15 @@
 //! How an agent asks the devices beside it: one driver for each way, one answer for all of them, an
-//! [`Observation`]. A driver says what a device says; it remembers nothing of a device between two looks.
+//! [`Observation`]. A driver says what a device says; it remembers nothing of a device between two looks. And how firmware
+//! gets to them: [`firmware`].
 //!
 //! Not here: what follows from two looks (edges, anomalies, when to ask again), which is `agent-core`'s.
 
 pub mod access;
 mod exec;
 pub mod fault;
+pub mod firmware;
 mod host;
+mod http;
 mod ipp;
 pub mod json;
 mod limits;
@@ -16,7 +19,7 @@ mod snmp;
 use shared::UnixMillis;
 use shared::device::Observation;
 
-pub use access::{Access, Device, DevicesError, read_devices};
+pub use access::{Access, Device, DevicesError, FirmwareAccess, read_devices};
 pub use fault::PollFault;
 pub use ipp::PrinterUrl;
 pub use snmp::{ProfileError, Profiles};

@@ -90,3 +90,47 @@ pub(crate) const HOST_CPU_SPAN: Duration = Duration::from_millis(250);
 
 /// What `systemctl` may print: 32 units of 200 bytes are more than a person reads.
 pub(crate) const HOST_UNITS_MAX_BYTES: u64 = 64 * 1024;
+
+/// Longest time without one byte of an image moving, unless `devices.toml` says otherwise: printers erase their flash while they
+/// take it, which takes a minute.
+pub(crate) const FIRMWARE_STALL: Duration = Duration::from_secs(2 * 60);
+
+/// Longest such time that may be set: makers say 15 minutes for a whole update.
+pub(crate) const FIRMWARE_STALL_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Slowest transfer that is waited for to its end, in bytes a second: a tenth of what print servers of 1995 take.
+pub(crate) const FIRMWARE_RATE_MIN: u64 = 8 * 1024;
+
+/// Time for a transfer of nothing: logins, erasing, checking.
+pub(crate) const FIRMWARE_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// An image is read and sent in pieces of this size: what a device is short of when the last piece does not fit the digest.
+pub(crate) const FIRMWARE_PIECE_BYTES: usize = 32 * 1024;
+
+/// What the system may hold of an image that it has not sent: two pieces. More than that is faster only on lines that are long and
+/// wide, and devices are near.
+pub(crate) const FIRMWARE_SEND_BUFFER_BYTES: u32 = 64 * 1024;
+
+/// One reply of an FTP server, or one line that a program prints. Servers greet with a screenful of conditions.
+pub(crate) const FIRMWARE_SAID_MAX_BYTES: usize = 16 * 1024;
+
+/// So much of what a device says stands in a reason.
+pub(crate) const FIRMWARE_REASON_MAX_CHARS: usize = 120;
+
+/// What a printer says on its own port while it takes a job is not used; more than this is no printer.
+pub(crate) const FIRMWARE_CHATTER_MAX_BYTES: u64 = 1024 * 1024;
+
+/// Events that SWUpdate may tell of one installation: some dozen for each file, of which an image has at most some hundred.
+pub(crate) const FIRMWARE_EVENTS_MAX_COUNT: u32 = 100_000;
+
+/// Longest time that a device may put an update off by itself, at a time: a weekend. It can say so again.
+pub(crate) const FIRMWARE_DEFER_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// Times that one block of TFTP is sent again before the device counts as gone.
+pub(crate) const TFTP_RETRIES: u32 = 8;
+
+/// Largest block of TFTP: what fits an Ethernet frame (RFC 2348); larger ones come in fragments, which boot loaders do not join.
+pub(crate) const TFTP_BLOCK_MAX_BYTES: usize = 1_428;
+
+/// A request of TFTP: two names and some options.
+pub(crate) const TFTP_REQUEST_MAX_BYTES: usize = 1_500;

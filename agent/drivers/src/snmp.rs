@@ -29,6 +29,7 @@ use crate::fault::PollFault;
 use crate::limits::{FAULTS_LIMIT, FULL_LIMIT};
 use ask::AskFault;
 use fetch::Fetch;
+use oid::Oid;
 use profile::Profile;
 use read::View;
 use wire::{Net, Wire};
@@ -93,6 +94,32 @@ pub(crate) async fn poll(
     }
     came.map_err(reason)
 }
+
+/// Restarts a printer: prtGeneralReset (RFC 3805), by the community that may write, or as the user of version 3. One that is gone
+/// before it answers has done it too.
+pub(crate) async fn restart(
+    shared: &Shared,
+    snmp: &Snmp,
+    community: &str,
+    timeout: Duration,
+) -> Result<(), String> {
+    let community = community.to_owned();
+    let identity = match &snmp.identity {
+        SnmpIdentity::V1 { .. } => SnmpIdentity::V1 { community },
+        SnmpIdentity::V2c { .. } => SnmpIdentity::V2c { community },
+        v3 @ SnmpIdentity::V3 { .. } => v3.clone(),
+    };
+    let writer = Snmp { address: snmp.address.clone(), identity };
+    let wire = shared.net.wire(&writer, timeout).await.map_err(|fault| fault.to_string())?;
+    let object = [mib::PRT_RESET, &[1]].concat();
+    match wire.set(&Oid::new(&object), POWER_CYCLE).await {
+        Ok(()) | Err(AskFault::Silent) => Ok(()),
+        Err(fault) => Err(format!("cannot restart {}: {fault}", snmp.address)),
+    }
+}
+
+/// `powerCycleReset` of PrtGeneralResetTC.
+const POWER_CYCLE: i32 = 4;
 
 async fn look(
     shared: &Shared,

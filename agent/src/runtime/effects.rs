@@ -307,7 +307,13 @@ fn about_devices(shell: &mut Shell, effect: Effect) -> Option<Event> {
             shell.readings.delivered(Some(upto));
             None
         }
-        other => firmware::execute(&other),
+        Effect::DropDeviceWish { device } => {
+            if let Err(err) = shell.home.wishes().forget_device(&device) {
+                tracing::warn!(%err, "A wish cannot be removed; the next start tries again");
+            }
+            None
+        }
+        of_update => shell.attend_device(of_update),
     }
 }
 

@@ -5,7 +5,8 @@
 //! relays, an attacker who owns the relay. What is not: sealing, which `shared` tests byte by byte; here a
 //! mail says who signed it and for whom it is, and an altered one cannot be read.
 //!
-//! Beside it, for tests of what ships: [`station`], a device that answers by SNMP, [`lab`], real mail servers, and
+//! Beside it, for tests of what ships: [`station`], a device that answers by SNMP, [`flash`], one that takes firmware,
+//! [`lab`], real mail servers, and
 //! [`programs`], manager and agents as processes, joined by a [`relay`] that counts, if a test wants it.
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,7 @@ mod behind;
 mod beside;
 mod boxes;
 mod dice;
+pub mod flash;
 mod flashed;
 mod headquarters;
 pub mod lab;

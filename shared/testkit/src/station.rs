@@ -64,6 +64,8 @@ pub struct Station {
     pub rows: Arc<Mutex<Rows>>,
     /// Datagrams that came.
     pub requests: Arc<AtomicU32>,
+    /// It says nothing for as long as this is set: switched off, or on its way up.
+    pub is_away: Arc<AtomicBool>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -82,9 +84,11 @@ impl Station {
         let address = socket.local_addr().unwrap();
         let (rows, ends) = (Arc::new(Mutex::new(rows)), Arc::new(AtomicBool::new(false)));
         let requests = Arc::new(AtomicU32::new(0));
+        let is_away = Arc::new(AtomicBool::new(false));
         let (held, ended, counted) = (Arc::clone(&rows), Arc::clone(&ends), Arc::clone(&requests));
-        let thread = std::thread::spawn(move || run(&socket, &held, &bend, &ended, &counted));
-        Self { address, rows, requests, ends, thread: Some(thread) }
+        let away = Arc::clone(&is_away);
+        let thread = std::thread::spawn(move || run(&socket, &held, &bend, &ended, &counted, &away));
+        Self { address, rows, requests, is_away, ends, thread: Some(thread) }
     }
 }
 
@@ -98,7 +102,14 @@ impl Drop for Station {
     }
 }
 
-fn run(socket: &UdpSocket, rows: &Mutex<Rows>, bend: &Bend, ends: &AtomicBool, requests: &AtomicU32) {
+fn run(
+    socket: &UdpSocket,
+    rows: &Mutex<Rows>,
+    bend: &Bend,
+    ends: &AtomicBool,
+    requests: &AtomicU32,
+    is_away: &AtomicBool,
+) {
     let mut buffer = vec![0_u8; 65_536];
     let mut lost = bend.lost;
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
@@ -106,12 +117,16 @@ fn run(socket: &UdpSocket, rows: &Mutex<Rows>, bend: &Bend, ends: &AtomicBool, r
             return;
         }
         requests.fetch_add(1, Ordering::Relaxed);
+        if is_away.load(Ordering::Relaxed) {
+            continue;
+        }
         if lost > 0 {
             lost -= 1;
             continue;
         }
         std::thread::sleep(bend.wait);
-        let reply = reply(&buffer[..length], &rows.lock().unwrap(), bend);
+        let reply = written(&buffer[..length], rows)
+            .or_else(|| reply(&buffer[..length], &rows.lock().unwrap(), bend));
         if let Some(reply) = reply.filter(|_| !bend.is_silent) {
             let _ = socket.send_to(&reply, from);
         }
@@ -151,6 +166,25 @@ pub fn reply(datagram: &[u8], rows: &Rows, bend: &Bend) -> Option<Vec<u8>> {
         return Some(respond(OutboundErrorStatus::TooBig, None, binds));
     }
     Some(reply)
+}
+
+/// The answer to a SET, which only who knows the community for it may send; what is set is a row from then on.
+fn written(datagram: &[u8], rows: &Mutex<Rows>) -> Option<Vec<u8>> {
+    let message = CommunityMessage::decode(datagram.to_vec().into(), DecodeConfig::default()).ok()?.value;
+    let (version, community, pdu) = message.into_parts();
+    let CommunityPdu::Standard(pdu) = pdu else { return None };
+    if pdu.pdu_type() != PduType::SetRequest || community.as_bytes() != b"private" {
+        return None;
+    }
+    let binds = pdu.varbinds().to_vec();
+    rows.lock().unwrap().extend(binds.iter().map(|bind| (bind.oid.clone(), bind.value.clone())));
+    let response = ResponsePdu::new(version, pdu.request_id(), OutboundErrorStatus::NoError, None, binds);
+    let raw = response.unwrap().into_raw();
+    let message = match version {
+        Version::V1 => CommunityMessage::v1(community, raw),
+        _ => CommunityMessage::v2c(community, raw),
+    };
+    Some(message.unwrap().encode().unwrap().to_vec())
 }
 
 type Found = Result<Vec<VarBind>, (OutboundErrorStatus, u32)>;

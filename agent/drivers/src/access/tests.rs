@@ -110,3 +110,30 @@ fn an_error_in_the_line_of_a_secret_does_not_tell_it() {
         assert!(!format!("{err:?}").contains("4711"), "{line}: {err:?}");
     }
 }
+
+#[test]
+fn firmware_is_allowed_only_by_a_table_and_its_errors_name_the_tables_line() {
+    let device = "[[device]]\nname = \"mfp\"\ndriver = \"snmp\"\naddress = \"192.0.2.17\"\n";
+    let read = |table: &str| read_devices(&format!("{device}\n{table}")).map(|mut all| all.remove(0));
+    assert!(!read("").unwrap().firmware.allowed);
+    let open = read(
+        "[device.firmware]\nallowed = true\nuser = \"u\"\npassword = \"s3cret\"\nwrite_community = \"s3cret\"\n",
+    );
+    let open = open.unwrap();
+    assert!(open.firmware.allowed && !format!("{open:?}").contains("s3cret"), "secrets stay out of logs");
+    for (table, why) in [
+        ("handlers = [\"scp\"]", "handler \"scp\", expected one of raw9100, ftp, http-upload"),
+        ("user = \"u\"", "user without a password"),
+        ("password = \"a\\r\\nb\"", "a character in it that it cannot have"),
+        ("self_signed = true", "self_signed needs tls = true"),
+        ("listen = \"eth0\"", "listen \"eth0\", expected an address of this box"),
+        ("host = \"192.0.2.1/x\"", "expected a name or an address"),
+        ("port = 0", "port 0"),
+        ("stall = \"1h\"", "stall of 3600s, expected up to 900s"),
+    ] {
+        let err = read(&format!("[device.firmware]\nallowed = true\n{table}\n")).unwrap_err().to_string();
+        assert!(err.starts_with("line 6, device \"mfp\": firmware: ") && err.contains(why), "{table}: {err}");
+    }
+    assert!(read("[device.firmware]\n").is_err(), "whether it is allowed has to be said");
+    assert!(read("[device.firmware]\nallowed = true\npasword = \"x\"\n").is_err());
+}

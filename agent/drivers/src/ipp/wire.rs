@@ -9,11 +9,14 @@
 
 use std::collections::BTreeMap;
 
+use shared::Label;
+
 use crate::limits::{IPP_VALUES_MAX_COUNT, VALUE_MAX_BYTES};
 
 /// Version 1.1: every printer has it, also those that have 2.0 (PWG 5100.12).
 const VERSION: [u8; 2] = [1, 1];
 const GET_PRINTER_ATTRIBUTES: [u8; 2] = [0x00, 0x0b];
+const PRINT_JOB: [u8; 2] = [0x00, 0x02];
 const REQUEST_ID: [u8; 4] = [0, 0, 0, 1];
 
 const GROUP_OPERATION: u8 = 0x01;
@@ -30,10 +33,12 @@ const TAG_TEXT_WITH_LANGUAGE: u8 = 0x35;
 const TAG_NAME_WITH_LANGUAGE: u8 = 0x36;
 const TAG_COLLECTION_END: u8 = 0x37;
 const TAG_TEXT: u8 = 0x41;
+const TAG_NAME: u8 = 0x42;
 const TAG_KEYWORD: u8 = 0x44;
 const TAG_URI: u8 = 0x45;
 const TAG_CHARSET: u8 = 0x47;
 const TAG_LANGUAGE: u8 = 0x48;
+const TAG_MIME: u8 = 0x49;
 const TAG_MEMBER: u8 = 0x4a;
 /// Tags of texts lie between `TAG_TEXT` and this.
 const LAST_TEXT_TAG: u8 = 0x49;
@@ -115,6 +120,36 @@ pub(super) fn request(uri: &str, wanted: &[&str]) -> Vec<u8> {
     }
     out.push(GROUP_END);
     out
+}
+
+/// The request to take what follows it as a job of bytes (RFC 8011 §4.2.1).
+pub(crate) fn job_request(uri: &str, name: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.extend(VERSION);
+    out.extend(PRINT_JOB);
+    out.extend(REQUEST_ID);
+    out.push(GROUP_OPERATION);
+    put(&mut out, TAG_CHARSET, "attributes-charset", "utf-8");
+    put(&mut out, TAG_LANGUAGE, "attributes-natural-language", "en");
+    put(&mut out, TAG_URI, "printer-uri", uri);
+    put(&mut out, TAG_NAME, "requesting-user-name", "mailfleet-agent");
+    put(&mut out, TAG_NAME, "job-name", name);
+    put(&mut out, TAG_MIME, "document-format", "application/octet-stream");
+    out.push(GROUP_END);
+    out
+}
+
+/// What a printer says to a job that it has whole.
+///
+/// # Errors
+/// It does not take it: why.
+pub(crate) fn job_answer(bytes: &[u8]) -> Result<(), String> {
+    let answer = read(bytes, &[])?;
+    let said = answer.message.as_deref().map(|text| format!(": {}", Label::lossy(text))).unwrap_or_default();
+    match answer.status {
+        0..=0x00ff => Ok(()),
+        status => Err(format!("IPP status {status:#06x}{said}")),
+    }
 }
 
 fn put(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {

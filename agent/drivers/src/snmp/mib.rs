@@ -35,6 +35,8 @@ pub(crate) const HR_INSTALLED_NAME: &[u32] = &[1, 3, 6, 1, 2, 1, 25, 6, 3, 1, 2]
 pub(crate) const PRINTER_MIB: &[u32] = &[1, 3, 6, 1, 2, 1, 43];
 pub(crate) const PRT_LOCALIZATION: &[u32] = &[1, 3, 6, 1, 2, 1, 43, 5, 1, 1, 2];
 pub(crate) const PRT_PRINTER_NAME: &[u32] = &[1, 3, 6, 1, 2, 1, 43, 5, 1, 1, 16];
+/// prtGeneralReset.
+pub(crate) const PRT_RESET: &[u32] = &[1, 3, 6, 1, 2, 1, 43, 5, 1, 1, 3];
 pub(crate) const PRT_SERIAL: &[u32] = &[1, 3, 6, 1, 2, 1, 43, 5, 1, 1, 17];
 pub(crate) const PRT_CHARSET: &[u32] = &[1, 3, 6, 1, 2, 1, 43, 7, 1, 1, 4];
 pub(crate) const PRT_INPUT_UNIT: &[u32] = &[1, 3, 6, 1, 2, 1, 43, 8, 2, 1, 8];

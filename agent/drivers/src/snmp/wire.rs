@@ -168,6 +168,18 @@ async fn resolve(address: &str) -> Result<SocketAddr, AskFault> {
     found.next().ok_or_else(|| AskFault::Unreachable("the name has no address".to_owned()))
 }
 
+impl Wire {
+    /// Sets one object.
+    ///
+    /// # Errors
+    /// The device refuses, or does not answer.
+    pub(crate) async fn set(&self, object: &Oid, number: i32) -> Result<(), AskFault> {
+        let name = async_snmp::Oid::from_slice(object.arcs());
+        let answer = Box::pin(self.client.set(&name, WireValue::Integer(number))).await;
+        answer.map(|_| ()).map_err(|err| fault(&err))
+    }
+}
+
 impl Ask for Wire {
     async fn single(&self, how: How, objects: &[Oid]) -> Result<Vec<Answer>, AskFault> {
         let names: Vec<_> = objects.iter().map(|oid| async_snmp::Oid::from_slice(oid.arcs())).collect();

@@ -1,7 +1,8 @@
 //! What tests of the drivers share: a device that is asked as `devices.toml` says.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::arithmetic_side_effects, reason = "tests may panic")]
 
+pub(crate) mod package;
 pub(crate) mod printer;
 
 use drivers::{Depth, Device, Drivers, PollFault, Profiles};

@@ -1,5 +1,6 @@
 //! One HTTP/1.1 request and its answer (RFC 9112), over any stream, with a limit on everything the other side can send.
-//! Not more of HTTP than printers speak: no redirects, no compression, no connection that is used twice.
+//! Not more of HTTP than printers speak: no redirects, no compression, no connection that is used twice. What sends whole
+//! files writes its own request, and only has the answer from here.
 
 use std::io;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::url::PrinterUrl;
 use crate::access::Login;
+use crate::ipp::PrinterUrl;
 use crate::limits::{HTTP_BODY_MAX_BYTES, HTTP_HEAD_MAX_BYTES, HTTP_INTERIM_MAX_COUNT};
 
 /// Read from the stream in pieces of this size.
@@ -18,18 +19,28 @@ const PIECE_BYTES: usize = 4 * 1024;
 
 /// The answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     /// Where it says that the printer is.
-    pub(super) location: Option<String>,
+    pub(crate) location: Option<String>,
     /// Whether HTTP Basic is among the logins that it names, if it names any.
-    pub(super) offers_basic: Option<bool>,
-    pub(super) body: Vec<u8>,
+    pub(crate) offers_basic: Option<bool>,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What somebody says to a file that was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    /// After so many seconds it may be asked again, if it says so.
+    pub(crate) retry_after: Option<u64>,
+    /// The body, if it is wanted; as much of it as came.
+    pub(crate) body: Vec<u8>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum HttpFault {
+pub(crate) enum HttpFault {
     /// Nothing came for as long as one step may take.
     Silent,
     /// The connection broke.
@@ -39,13 +50,13 @@ pub(super) enum HttpFault {
 }
 
 impl HttpFault {
-    pub(super) fn of(err: &io::Error) -> Self {
+    pub(crate) fn of(err: &io::Error) -> Self {
         Self::Broken(err.to_string())
     }
 }
 
 /// Posts `body` as IPP and reads the answer. `step` is the longest time without a byte.
-pub(super) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     url: &PrinterUrl,
     login: Option<&Login>,
@@ -76,8 +87,23 @@ pub(super) async fn post<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Reads an answer to what was sent already. `step` is the longest time without a byte. A body is read only if it is `wanted`:
+/// SWUpdate says a length of it that is none, and then keeps the connection.
+pub(crate) async fn told<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    step: Duration,
+    wanted: bool,
+) -> Result<Told, HttpFault> {
+    let mut source = Source { stream, step, came: Vec::new(), at: 0, has_ended: false };
+    let head = source.head().await?;
+    let (status, retry_after) = (head.status, head.retry_after);
+    let is_there = wanted && !matches!(status, 204 | 304);
+    let body = if is_there { source.body(head.length).await? } else { Vec::new() };
+    Ok(Told { status, retry_after, body })
+}
+
 /// RFC 7617, said with the first request: whoever is asked each minute need not be asked twice.
-fn authorization(login: &Login) -> String {
+pub(crate) fn authorization(login: &Login) -> String {
     let Login { user, password } = login;
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{user}:{password}")))
 }
@@ -101,20 +127,23 @@ enum Length {
 
 impl<S: AsyncRead + Unpin> Source<'_, S> {
     async fn reply(&mut self) -> Result<Reply, HttpFault> {
+        let Head { status, location, offers_basic, length, .. } = self.head().await?;
+        // What somebody says who is no IPP printer is not read.
+        let body = if status == 200 { self.body(length).await? } else { Vec::new() };
+        Ok(Reply { status, location, offers_basic, body })
+    }
+
+    async fn head(&mut self) -> Result<Head, HttpFault> {
         let mut interim: u32 = 0;
         loop {
             let head = Head::read(self).await?;
-            if (100..200).contains(&head.status) {
-                interim = interim.saturating_add(1);
-                if interim > HTTP_INTERIM_MAX_COUNT {
-                    return Err(garbage("one \"continue\" after the other"));
-                }
-                continue;
+            if !(100..200).contains(&head.status) {
+                return Ok(head);
             }
-            let Head { status, location, offers_basic, length } = head;
-            // What somebody says who is no IPP printer is not read.
-            let body = if status == 200 { self.body(length).await? } else { Vec::new() };
-            return Ok(Reply { status, location, offers_basic, body });
+            interim = interim.saturating_add(1);
+            if interim > HTTP_INTERIM_MAX_COUNT {
+                return Err(garbage("one \"continue\" after the other"));
+            }
         }
     }
 
@@ -213,6 +242,7 @@ struct Head {
     status: u16,
     location: Option<String>,
     offers_basic: Option<bool>,
+    retry_after: Option<u64>,
     length: Length,
 }
 
@@ -222,7 +252,8 @@ impl Head {
         let first = source.line(&mut room).await?;
         let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
         let status = status.and_then(|status| status.parse().ok()).ok_or_else(|| garbage("no HTTP"))?;
-        let mut head = Self { status, location: None, offers_basic: None, length: Length::UntilEnd };
+        let length = Length::UntilEnd;
+        let mut head = Self { status, location: None, offers_basic: None, retry_after: None, length };
         loop {
             let line = source.line(&mut room).await?;
             if line.is_empty() {
@@ -236,6 +267,8 @@ impl Head {
     fn take(&mut self, name: &str, value: &str) -> Result<(), HttpFault> {
         match name {
             "location" => self.location = Some(value.to_owned()),
+            // A date is nothing to somebody whose clock may be wrong.
+            "retry-after" => self.retry_after = value.parse().ok(),
             // One line may name several, and there may be several lines.
             "www-authenticate" => {
                 let has_basic = value.to_ascii_lowercase().contains("basic");
