@@ -472,10 +472,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
                 READ_COUNTERS_DEFAULT,
             )?,
         },
-        send_counters: match raw.send_counters.as_deref() {
-            Some("never") => None,
-            every => Some(in_file.duration("send_counters", every, SEND_COUNTERS_DEFAULT)?),
-        },
+        send_counters: send_counters_of(&in_file, raw.send_counters.as_deref())?,
         bill: bill_of(&in_file, raw.bill_days.as_deref(), raw.bill_utc_offset.as_deref())?,
         readings_room_bytes: in_file.value(
             "readings_room",
@@ -489,6 +486,13 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         rom_version_file: raw.rom_version_file.unwrap_or_else(|| ROM_VERSION_FILE_DEFAULT.into()),
         root: raw.root,
     })
+}
+
+fn send_counters_of(file: &Values<'_>, every: Option<&str>) -> Result<Option<Duration>, ConfigError> {
+    match every {
+        Some("never") => Ok(None),
+        every => file.duration("send_counters", every, SEND_COUNTERS_DEFAULT).map(Some),
+    }
 }
 
 fn bill_of(file: &Values<'_>, days: Option<&[i64]>, offset: Option<&str>) -> Result<BillDays, ConfigError> {

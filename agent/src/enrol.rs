@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use agent_core::{KeyName, State};
 use anyhow::{Context as _, bail, ensure};
 use drivers::Profiles;
+use mailio::{Mailbox, ReceiveUrl};
 use service::Service;
 use shared::Label;
 use shared::invitation::Invitation;
@@ -64,6 +65,10 @@ pub(crate) async fn enrol(home: Home, request: Request) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the root folder {}", choices.root.display()))?;
     let config =
         config::write(&home.config(), &config::new_text(&invitation, choices)).map_err(Usage::because)?;
+    // The manager may answer before this agent looks for the first time.
+    if let ReceiveUrl::Spool(spool) = &config.mail.receive {
+        Mailbox::create_spool(spool, &config.mail.address).map_err(Usage::because)?;
+    }
     let disk = Disk::new(config.root.clone(), Folders::of(&config, None));
     let root_lock = disk.lock().map_err(Usage::because)?;
     let keys = Keys::create(&home)?;

@@ -91,6 +91,7 @@ fn enrolling_without_mail_says_so_and_run_sends_it_later() {
     let out = w.agent(&["enrol", file.to_str().unwrap(), "--send", &url, "--receive", &spool]);
     assert_eq!(out.status.code(), Some(3), "{}", text(&out));
     assert!(text(&out).contains("run will send it"), "{}", text(&out));
+    assert!(w.spool().join("agent0001@lab.test/new").is_dir(), "an answer could come before the first look");
     assert_eq!(w.once(), 3);
 
     mailio::Mailbox::create_spool(&w.spool(), &World::manager_address()).unwrap();

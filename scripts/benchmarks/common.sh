@@ -15,6 +15,9 @@ install_tools() {
     need mbsync isync
     need age age
     need zstd zstd
+    need xdelta3 xdelta3
+    need bsdiff bsdiff
+    need time time
     ((${#missing[@]})) || return 0
     echo "== installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive

@@ -16,12 +16,14 @@ servers share with whatever is measured; what holds elsewhere are the ratios.
 $(table)
 
 $(sed 's/$/\n/' "$dir/notes")
+
+$(cat "$dir/scale")
 PAGE
 }
 
 versions() {
     local package
-    for package in postfix dovecot-core isync zstd age zabbix-agent collectd-core rauc swupdate; do
+    for package in postfix dovecot-core isync zstd age xdelta3 bsdiff zabbix-agent collectd-core rauc swupdate; do
         dpkg-query -W -f '${Package} ${Version}, ' "$package"
     done | sed 's/, $//'
 }

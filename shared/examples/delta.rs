@@ -55,7 +55,9 @@ fn measure(old: &Path, new: &Path) {
         &mut payload,
     );
     let made = began.elapsed();
-    manifest.deltas.push(delta.unwrap().expect("no delta is smaller than the file"));
+    let delta = delta.unwrap().expect("no delta is smaller than the file");
+    let (patch_bytes, payload_bytes) = (delta.patches.first().unwrap().bytes, delta.payload_bytes);
+    manifest.deltas.push(delta);
     let mut bundle = write_head(&manifest, &[&SigningKey::from_seed(&[1; 32])]).unwrap();
     drop(built);
     bundle.extend(std::fs::read(folder.join("payload")).unwrap());
@@ -64,12 +66,10 @@ fn measure(old: &Path, new: &Path) {
     let sizes = [Form::Full, Form::Delta(0)].map(|form| bundle.form_bytes(form).unwrap());
     io::copy(&mut bundle.into_form(Form::Delta(0)).unwrap(), &mut create("delta")).unwrap();
     println!(
-        "new {} full {} delta {} patch {} payload {} make_s {:.2}",
+        "new {} full {} delta {} patch {patch_bytes} payload {payload_bytes} make_s {:.2}",
         new.metadata().unwrap().len(),
         sizes[0],
         sizes[1],
-        manifest.deltas[0].patches[0].bytes,
-        manifest.deltas[0].payload_bytes,
         made.as_secs_f64()
     );
     io::stdout().flush().unwrap();

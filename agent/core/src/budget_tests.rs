@@ -87,12 +87,10 @@ proptest! {
             match purse.verdict(mail) {
                 Verdict::Take => {
                     prop_assert!(purse.left() >= mail);
-                    let in_hours = hours.is_none_or(|hours| {
-                        let local = now.0 + i64::from(offset) * 60_000;
-                        let minute = u16::try_from(local.div_euclid(60_000).rem_euclid(1_440)).unwrap();
-                        hours.of_day().iter().any(|(from, end)| (*from..*end).contains(&minute))
-                    });
-                    prop_assert!(in_hours);
+                    let local = now.0 + i64::from(offset) * 60_000;
+                    let minute = u16::try_from(local.div_euclid(60_000).rem_euclid(1_440)).unwrap();
+                    let within = |(from, end): &(u16, u16)| (*from..*end).contains(&minute);
+                    prop_assert!(hours.is_none_or(|hours| hours.of_day().iter().any(within)), "minute {}", minute);
                     *days.entry(purse.today()).or_insert(0) += mail;
                     taken += 1;
                 }

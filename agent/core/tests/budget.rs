@@ -149,7 +149,8 @@ impl Site {
     /// Mails the parts that have some of these bytes.
     fn mail_parts(&mut self, sequence: u64, wanted: &Spans) {
         let facts = self.facts(sequence);
-        for from in (0..self.body_bytes).step_by(PART as usize) {
+        for number in 0..self.body_bytes.div_ceil(PART) {
+            let from = number * PART;
             let span = Span { from, until: (from + PART).min(self.body_bytes) };
             if wanted.touch(span) {
                 let part = PartFacts { body: body(sequence), part_bytes: PART, span: Some(span) };

@@ -263,6 +263,7 @@ impl Site {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm for each effect")]
     fn execute(&mut self, effect: Effect) -> Option<Event> {
         Some(match effect {
             Effect::Save(bytes) => {
@@ -294,8 +295,14 @@ impl Site {
             | Effect::BeginChain { .. }
             | Effect::TidyParts { .. }
             | Effect::DropReadings { .. } => return None,
-            Effect::MakeKeys { .. } | Effect::DropKeys { .. } => panic!("nobody has asked for keys"),
-            Effect::RunTest { .. }
+            Effect::MakeKeys { .. }
+            | Effect::DropKeys { .. }
+            | Effect::RunTest { .. }
+            | Effect::AskDevice { .. }
+            | Effect::PushFirmware { .. }
+            | Effect::ActivateFirmware { .. }
+            | Effect::ReadFirmware { .. }
+            | Effect::DropDeviceWish { .. }
             | Effect::DropWish { .. }
             | Effect::KeepPart { .. }
             | Effect::Join { .. } => panic!("nobody has asked for this"),

@@ -32,8 +32,7 @@ pub(super) struct HoursError(String);
 pub(super) fn hours(text: &str) -> Result<Hours, HoursError> {
     let minutes = |text: &str| {
         let (hours, minutes) = text.split_once(':')?;
-        let two = |digits: &str| (digits.len() == 2).then(|| digits.parse::<u16>().ok()).flatten();
-        let (hours, minutes) = (two(hours)?, two(minutes).filter(|minutes| *minutes < 60)?);
+        let (hours, minutes) = (two_digits(hours)?, two_digits(minutes).filter(|minutes| *minutes < 60)?);
         hours.checked_mul(60)?.checked_add(minutes).filter(|all| *all <= 24 * 60)
     };
     let read = || {
@@ -45,6 +44,12 @@ pub(super) fn hours(text: &str) -> Result<Hours, HoursError> {
     read().ok_or_else(|| HoursError(text.chars().take(64).collect()))
 }
 
+/// Two digits: `parse` alone would also take a sign.
+fn two_digits(text: &str) -> Option<u16> {
+    let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
 /// A day of the month.
 pub(super) fn day(number: i64) -> Result<u8, DayError> {
     u8::try_from(number).ok().filter(|day| (1..=31).contains(day)).ok_or(DayError(number))
@@ -52,14 +57,11 @@ pub(super) fn day(number: i64) -> Result<u8, DayError> {
 
 /// Reads `+09:00`, in minutes.
 pub(super) fn utc_offset_minutes(text: &str) -> Result<i16, OffsetError> {
-    let two = |digits: &str| match digits.as_bytes() {
-        [b'0'..=b'9', b'0'..=b'9'] => digits.parse::<i16>().ok(),
-        _ => None,
-    };
     let read = || {
         let (hours, minutes) = text.get(1..)?.split_once(':')?;
-        let (hours, minutes) = (two(hours)?, two(minutes).filter(|minutes| *minutes < 60)?);
+        let (hours, minutes) = (two_digits(hours)?, two_digits(minutes).filter(|minutes| *minutes < 60)?);
         let all = hours.checked_mul(60)?.checked_add(minutes).filter(|all| *all <= 14 * 60)?;
+        let all = i16::try_from(all).ok()?;
         match text.as_bytes().first()? {
             b'+' => Some(all),
             b'-' => Some(all.saturating_neg()),

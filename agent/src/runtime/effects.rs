@@ -13,7 +13,7 @@ use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
 
-use super::{RunError, Shell};
+use super::{RunError, Shell, firmware};
 use crate::disk::inspect;
 use crate::files::{now, remove_if_there};
 use crate::lease::Leases;
@@ -212,16 +212,14 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         if let Err(err) = result {
             tracing::warn!(%err, what, "Cannot clean up; the next start tries again");
         }
+        Ok(None)
     };
     Ok(Some(match effect {
         Effect::Save(state) => {
             shell.save(&state).await?;
             return Ok(None);
         }
-        Effect::Tidy { jobs, reports } => {
-            logged("leftovers", shell.tidy(&jobs, &reports));
-            return Ok(None);
-        }
+        Effect::Tidy { jobs, reports } => return logged("leftovers", shell.tidy(&jobs, &reports)),
         Effect::Fetch { mail } => {
             shell.inbox.admit(mail);
             return Ok(None);
@@ -237,10 +235,7 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
         }
         Effect::KeepPart { mail, head } => shell.inbox.keep_part(mail, head, &shell.keys),
         Effect::Join { order, body } => shell.inbox.join(order, body, &shell.core.state().trust, &shell.keys),
-        Effect::TidyParts { keep } => {
-            logged("parts", shell.home.parts().tidy(&keep));
-            return Ok(None);
-        }
+        Effect::TidyParts { keep } => return logged("parts", shell.home.parts().tidy(&keep)),
         Effect::Inspect { order } => {
             Event::Inspected { order, result: inspect(&shell.home.bundle(order), &shell.core.state().trust) }
         }
@@ -276,31 +271,30 @@ pub(super) async fn execute(shell: &mut Shell, effect: Effect) -> Result<Option<
             return Ok(None);
         }
         Effect::Cleanup { order } => {
-            logged("a job's folder", shell.disk.cleanup(order));
-            logged("a bundle", remove_if_there(&shell.home.bundle(order)));
-            return Ok(None);
+            logged("a job's folder", shell.disk.cleanup(order))?;
+            return logged("a bundle", remove_if_there(&shell.home.bundle(order)));
         }
         Effect::RunTest { order, path, args, limit } => shell.run_test(order, &path, &args, limit).await?,
-        Effect::DropWish { order } => {
-            logged("a wish", shell.home.wishes().forget(order));
-            return Ok(None);
-        }
+        Effect::DropWish { order } => return logged("a wish", shell.home.wishes().forget(order)),
         Effect::MakeKeys { order, keys } => shell.make_keys(order, keys),
-        Effect::DropKeys { keys } => {
-            logged("keys", shell.keys.drop_pair(keys));
-            return Ok(None);
-        }
+        Effect::DropKeys { keys } => return logged("keys", shell.keys.drop_pair(keys)),
         Effect::Post(outgoing) => shell.send(&outgoing).await?,
-        Effect::Forget { report } => {
-            logged("a sealed report", shell.post.forget(report));
-            return Ok(None);
-        }
-        of_device => return Ok(of_devices(shell, of_device)),
+        Effect::Forget { report } => return logged("a sealed report", shell.post.forget(report)),
+        about @ (Effect::KeepReading { .. }
+        | Effect::LookAgain { .. }
+        | Effect::CompareReading { .. }
+        | Effect::BeginChain { .. }
+        | Effect::DropReadings { .. }
+        | Effect::AskDevice { .. }
+        | Effect::PushFirmware { .. }
+        | Effect::ActivateFirmware { .. }
+        | Effect::ReadFirmware { .. }
+        | Effect::DropDeviceWish { .. }) => return Ok(about_devices(shell, about)),
     }))
 }
 
-/// The same, for what is about devices.
-fn of_devices(shell: &mut Shell, effect: Effect) -> Option<Event> {
+/// Does an effect about the devices beside the box.
+fn about_devices(shell: &mut Shell, effect: Effect) -> Option<Event> {
     match effect {
         Effect::KeepReading { device, seen, anomalies } => shell.keep_reading(device, *seen, anomalies),
         Effect::LookAgain { device } => {

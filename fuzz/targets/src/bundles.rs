@@ -59,7 +59,8 @@ pub(crate) fn file(data: &[u8]) -> bool {
 /// What is on the harness's box at the path of every module.
 #[must_use]
 pub fn old_file() -> Vec<u8> {
-    (0..600u16).flat_map(|n| n.wrapping_mul(40_503).to_be_bytes()).collect()
+    // Nothing that could be compressed: a full module would be smaller than its patch.
+    (0..40u8).flat_map(|n| Digest::of(&[n]).0).collect()
 }
 
 /// `size of the older file (2), the older file`, then a patch. What can be made of them can also be made by a patch of ours.
@@ -163,8 +164,8 @@ static SAMPLE: LazyLock<Option<Manifest>> = LazyLock::new(|| {
     let text = format!("software_version = \"1.0-0\"\nscript = \"s\"\n{}{}", module("a"), module("b"));
     let spec = BundleSpec::parse(&text).ok()?;
     let (compression, created) = (Compression::Deflate, UnixMillis(0));
-    let mut open = |_: &_| Ok(std::io::empty());
-    pack(&spec, compression, 0, created, &mut open, &mut std::io::sink(), &mut |_| {}).ok()
+    let mut open = |_: &_| Ok(io::empty());
+    pack(&spec, compression, 0, created, &mut open, &mut io::sink(), &mut |_| {}).ok()
 });
 
 /// How the receiver of a file behaves.
@@ -244,7 +245,7 @@ fn unpack(
         let done = match receiver {
             Receiver::ReadsAll => content.read_to_end(&mut taken).map(|_| ()),
             Receiver::ReadsNothing => Ok(()),
-            Receiver::Fails => Err(std::io::ErrorKind::StorageFull.into()),
+            Receiver::Fails => Err(io::ErrorKind::StorageFull.into()),
         };
         found.push(taken);
         done

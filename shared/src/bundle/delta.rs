@@ -23,6 +23,7 @@ use minicbor::{Decode, Encode};
 
 use super::manifest::{FileEntry, Manifest, ManifestError, ModuleEntry};
 use super::pack::{Compressor, CountingWriter, PackError};
+use super::patch::LENGTHS_BYTES;
 use super::{Entry, patch};
 use crate::bounded;
 use crate::id::{Digest, Hasher, Label};
@@ -82,8 +83,8 @@ impl Delta {
         }
         let mut modules = modules.iter();
         for patch in &self.patches {
-            let most =
-                |module: &ModuleEntry| module.file.bytes.saturating_add(PATCH_COLUMNS_MAX_BYTES as u64 + 20);
+            let file = |module: &ModuleEntry| module.file.bytes.saturating_add(LENGTHS_BYTES as u64);
+            let most = |module: &ModuleEntry| file(module).saturating_add(PATCH_COLUMNS_MAX_BYTES as u64);
             let module = modules.find(|module| module.name == patch.module);
             if module.is_none_or(|module| patch.bytes > most(module)) {
                 return Err(ManifestError::Patch { name: patch.module.clone() });

@@ -37,7 +37,9 @@ impl<R: Read + Seek> VerifiedBundle<R> {
             Form::Full => head.saturating_add(self.manifest().payload_bytes),
             Form::Delta(number) => {
                 let delta = self.manifest().deltas.get(usize::from(number))?;
-                head.saturating_add(DELTA_MAGIC.len() as u64 + 1).saturating_add(delta.payload_bytes)
+                // The magic, and which of the deltas it is.
+                let more = (DELTA_MAGIC.len() as u64).saturating_add(1);
+                head.saturating_add(more).saturating_add(delta.payload_bytes)
             }
         })
     }

@@ -23,7 +23,7 @@ use crate::limits::PATCH_COLUMNS_MAX_BYTES;
 const COLUMNS: usize = 5;
 
 /// Bytes before the columns.
-const LENGTHS_BYTES: usize = COLUMNS * 4;
+pub(super) const LENGTHS_BYTES: usize = COLUMNS * 4;
 
 /// Makes the patch from `old` to `new`. `None`: it would break a limit. Takes about seventeen bytes of memory for each of `old`.
 #[must_use]

@@ -1,5 +1,5 @@
-//! A crowd of agents that exist as keys alone, to measure a manager with: writes the mails by which they enrol, or say their
-//! versions, into a Maildir, as a mail server would have delivered them. `scripts/bench` calls it.
+//! A crowd of agents that exist as keys alone, to measure a manager with: writes the mails by which they enrol, say their
+//! versions, or send a day's counters of five devices each, into a Maildir, as a mail server would have delivered them. `scripts/bench` calls it.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::unwrap_used,
@@ -14,27 +14,51 @@ use std::time::{Duration, SystemTime};
 use mailio::{Attachment, AutoKind, Outgoing};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
+use shared::device::{
+    Capacity, Counter, DeviceClass, DeviceName, Firmware, Identity, Level, Measure, Observation, Status,
+    Supply, SupplyKind, Unit,
+};
 use shared::envelope::{NewSmall, seal_small};
 use shared::invitation::Invitation;
 use shared::keys::{OpeningKey, SigningKey};
 use shared::message::{
-    EnrolRequest, FileState, ModuleVersion, Report, Reported, VersionReport, Versions, encode,
+    CounterReport, EnrolRequest, FileState, ModuleVersion, ReadingMark, Report, Reported, VersionReport,
+    Versions, encode,
 };
+use shared::reading::{Packer, Reading, SignedReading};
 use shared::{Digest, EnvelopeId, Label, SoftwareVersion, UnixMillis};
 
 const USAGE: &str = "crowd enrol INVITATIONS MAILDIR      the mails by which the invited agents enrol\n\
                      crowd versions INVITATIONS MAILDIR   a version report of each\n\
+                     crowd counters INVITATIONS MAILDIR DAY   each one's readings of five devices, of day 1 and on\n\
                      Example: crowd enrol invites /dev/shm/manager";
 
 /// A report of so many modules makes a mail of about 2 KB.
 const MODULES: u32 = 8;
 
+/// Devices of an agent.
+const DEVICES: u64 = 5;
+
+/// Each day's readings name the ones before, which are made anew: not for years.
+const DAYS_MAX: u64 = 60;
+
+#[derive(Clone, Copy)]
+enum What {
+    Enrols,
+    SaysVersions,
+    SendsCounters { day: u64 },
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [what, invitations, maildir] = words.as_slice() else { return usage() };
-    let (report, sequence): (fn(&Invitation) -> Report, u64) = match what.as_str() {
-        "enrol" => (enrols, 1),
-        "versions" => (says_versions, 2),
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (invitations, maildir, what) = match *words.as_slice() {
+        ["enrol", invitations, maildir] => (invitations, maildir, What::Enrols),
+        ["versions", invitations, maildir] => (invitations, maildir, What::SaysVersions),
+        ["counters", invitations, maildir, day] => match day.parse() {
+            Ok(day @ 1..=DAYS_MAX) => (invitations, maildir, What::SendsCounters { day }),
+            _ => return usage(),
+        },
         _ => return usage(),
     };
     let maildir = Path::new(maildir);
@@ -46,7 +70,12 @@ fn main() -> ExitCode {
     files.sort();
     for (n, file) in files.iter().enumerate() {
         let invitation = Invitation::parse(&fs::read_to_string(file).unwrap()).unwrap();
-        let mail = sealed(&invitation, sequence, &report(&invitation));
+        let (sequence, report) = match what {
+            What::Enrols => (1, enrols(&invitation)),
+            What::SaysVersions => (2, says_versions()),
+            What::SendsCounters { day } => (2 + day, sends_counters(&invitation, day)),
+        };
+        let mail = sealed(&invitation, sequence, &report);
         deliver(maildir, n, &mail);
     }
     println!("{} mails", files.len());
@@ -75,7 +104,7 @@ fn enrols(invitation: &Invitation) -> Report {
     })
 }
 
-fn says_versions(_: &Invitation) -> Report {
+fn says_versions() -> Report {
     let module = |n: u32| ModuleVersion {
         name: Label::lossy(&format!("module-{n}")),
         version: Label::lossy("1.0.02"),
@@ -89,8 +118,82 @@ fn says_versions(_: &Invitation) -> Report {
             rom_version: Label::lossy("2.1"),
             modules: (0..MODULES).map(module).collect(),
             taken_at: now(),
+            line: None,
         },
     })
+}
+
+/// The readings of a day, after those of the days before.
+fn sends_counters(invitation: &Invitation, day: u64) -> Report {
+    let key = SigningKey::from_seed(&seed(invitation));
+    let (mut previous, mut packer) = (Digest([0; 32]), Packer::default());
+    let mark = |index| ReadingMark { chain: 1, index };
+    for index in 1..=day * DEVICES {
+        let (read_on, device) = ((index - 1) / DEVICES + 1, (index - 1) % DEVICES);
+        let reading = Reading {
+            agent: invitation.agent.clone(),
+            mark: mark(index),
+            previous,
+            device: DeviceName::parse(&format!("printer-{device}")).unwrap(),
+            seen: printer(invitation, device, read_on),
+            anomalies: Vec::new(),
+        };
+        let signed = SignedReading::sign(&reading, &key);
+        previous = signed.digest();
+        if read_on == day {
+            assert!(packer.push(&signed).unwrap());
+        }
+    }
+    let before = (day - 1) * DEVICES;
+    Report::Counters(CounterReport {
+        query: None,
+        after: (before > 0).then(|| mark(before)),
+        upto: Some(mark(day * DEVICES)),
+        more: false,
+        packed: packer.finish().unwrap(),
+    })
+}
+
+/// A printer in colour on a day: eight counters, four toners.
+fn printer(invitation: &Invitation, device: u64, day: u64) -> Observation {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let label = |text: &str| Label::lossy(text);
+    let ago = DAY * u32::try_from(DAYS_MAX - day).unwrap();
+    let mut seen = Observation::of(DeviceClass::Mfp, now().minus(ago));
+    seen.status = Status::Idle;
+    seen.identity = Identity {
+        vendor: Some(label("Ricoh")),
+        model: Some(label("MP C3002")),
+        serial: Some(label(&format!("{}-{device}", invitation.agent))),
+        host: Some(label(&format!("printer-{device}"))),
+        description: Some(label("RICOH MP C3002 1.19 / RICOH Network Printer C model")),
+        firmware: vec![Firmware { component: label("system"), version: label("1.19") }],
+    };
+    for (n, function) in (1u64..).zip(["total", "copy", "print", "fax"]) {
+        for (rate, colour) in [(90, "mono"), (20, "full")] {
+            seen.counters.push(Counter {
+                name: label("pages"),
+                labels: vec![(label("colour"), label(colour)), (label("function"), label(function))],
+                value: 20_000 * n + day * rate / n + device,
+                unit: Unit::Impressions,
+                measure: Measure::Cumulative,
+            });
+        }
+    }
+    for colour in ["black", "cyan", "magenta", "yellow"] {
+        seen.supplies.push(Supply {
+            key: label(colour),
+            kind: SupplyKind::Toner,
+            colour: Some(label(colour)),
+            text: label(&format!("{colour} toner")),
+            level: Level::Amount(u32::try_from(100 - day).unwrap()),
+            capacity: Capacity::Amount(100),
+            unit: Unit::Percent,
+            part_number: None,
+            serial: None,
+        });
+    }
+    seen
 }
 
 /// The mail of a report, as its agent sends it.

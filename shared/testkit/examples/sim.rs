@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use testkit::{Figures, World};
+use testkit::{Figures, Flashings, World};
 
 const USAGE: &str = "scripts/sim N [--from SEED] [--boxes N]   plays N seeds\n\
                      scripts/sim --seed SEED [--boxes N]      plays one again\n\
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let next = AtomicU64::new(args.from);
     let end = args.from + args.count;
-    let total = Mutex::new((Figures::default(), Vec::new()));
+    let total = Mutex::new((Figures::default(), Flashings::default(), Vec::new()));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -36,17 +36,22 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let result = std::panic::catch_unwind(|| World::live(seed, args.boxes));
+                    let result = std::panic::catch_unwind(|| {
+                        (World::live(seed, args.boxes).0, World::flash(seed, args.boxes))
+                    });
                     let Ok(mut total) = total.lock() else { return };
                     match result {
-                        Ok((figures, _)) => total.0.add(&figures),
-                        Err(_) => total.1.push(seed),
+                        Ok((figures, flashings)) => {
+                            total.0.add(&figures);
+                            total.1.add(&flashings);
+                        }
+                        Err(_) => total.2.push(seed),
                     }
                 }
             });
         }
     });
-    let Ok((figures, failed)) = total.into_inner() else { return ExitCode::FAILURE };
+    let Ok((figures, flashings, failed)) = total.into_inner() else { return ExitCode::FAILURE };
     let seconds = began.elapsed().as_secs_f64();
     println!("{} seeds of {} boxes in {seconds:.1} s", args.count, args.boxes);
     println!(
@@ -62,6 +67,12 @@ fn main() -> ExitCode {
     println!(
         "{} faults and {} readings of devices, {} disks put back",
         figures.faults, figures.readings, figures.put_back
+    );
+    println!(
+        "{} transfers of firmware, {} of them as the manager allowed; updates ended {}",
+        flashings.pushes,
+        flashings.allowed,
+        flashings.ends.iter().map(|(state, times)| format!("{state} {times}")).collect::<Vec<_>>().join(", ")
     );
     println!("{} violations", failed.len());
     for seed in &failed {

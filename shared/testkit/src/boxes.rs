@@ -23,6 +23,7 @@ use shared::{
 
 use crate::beside::Beside;
 use crate::dice::Dice;
+use crate::flashed::Flashed;
 use crate::persona::Persona;
 use crate::planned::Tests;
 use crate::post::{Answer, Content, Mail, Piece, Post, Reader};
@@ -78,6 +79,8 @@ pub(crate) struct SimBox {
     sealed: BTreeMap<u64, (EnvelopeId, Report)>,
     /// Its devices, and the disk with their readings.
     pub(crate) beside: Beside,
+    /// What truly happens to their firmware.
+    pub(crate) flashed: Flashed,
     tampered: bool,
     damaged: bool,
     /// Times that each order's files were committed, by the time of the commit.
@@ -115,9 +118,12 @@ impl SimBox {
         };
         let state = State::enrolling(request, now, trust(1));
         let beside = Beside::new(id.clone(), &persona, now, Dice::new(dice.below(u64::MAX)));
+        let firmware = Digest::of(format!("firmware {id} {}", dice.clone().below(u64::MAX)).as_bytes());
+        let firmware = u64::from_be_bytes(firmware.0[..8].try_into().unwrap());
         Self {
             core: AgentCore::new(profile(&id), state.clone()),
             saved: state.encode(),
+            flashed: Flashed::new(persona.devices, Dice::new(firmware)),
             id,
             persona,
             dice,
@@ -169,6 +175,9 @@ impl SimBox {
         // Whoever starts once more has said this already.
         if let Some(watching) = self.beside.watching().filter(|_| self.power_cuts == cuts) {
             self.feed(now, watching, post, bundles);
+            if self.power_cuts == cuts {
+                self.feed(now, self.flashed.open(), post, bundles);
+            }
         }
     }
 
@@ -219,9 +228,11 @@ impl SimBox {
             }
         }
         for looked in self.beside.look(now, self.clock(now)) {
+            let looked = self.flashed.dress(now, looked);
             self.feed(now, looked, post, bundles);
         }
         self.people(now, post, bundles);
+        self.device_people(now, post, bundles);
         let mails = if self.line == Line::Down { vec![] } else { post.look(&self.reader()) };
         for number in mails {
             let Some(mail) = post.fetch(&self.reader(), number).cloned() else { continue };
@@ -275,7 +286,7 @@ impl SimBox {
             let mut effects = Vec::new();
             self.core.step(self.clock(now), event, &mut effects);
             for effect in effects {
-                if self.power_goes(&effect, bundles) {
+                if self.power_goes(now, &effect, bundles) {
                     self.power_cuts += 1;
                     // Sometimes only the agent dies.
                     self.boots += self.dice.below(2);
@@ -305,7 +316,7 @@ impl SimBox {
     }
 
     /// Whether the power goes now; some effects are half done then.
-    fn power_goes(&mut self, effect: &Effect, bundles: &Bundles) -> bool {
+    fn power_goes(&mut self, now: UnixMillis, effect: &Effect, bundles: &Bundles) -> bool {
         let goes = match &mut self.cut_after {
             Some(0) => {
                 self.cut_after = None;
@@ -324,6 +335,9 @@ impl SimBox {
         if goes && let Effect::Restore { order, .. } = effect {
             let done = self.dice.below(bundles.len() as u64 + 1);
             self.restore(*order, usize::try_from(done).unwrap());
+        }
+        if goes && let Effect::PushFirmware { update, image } = effect {
+            self.cut_off_push(now, update, image);
         }
         goes
     }
@@ -383,7 +397,12 @@ impl SimBox {
             | Effect::Leave { .. }
             | Effect::LookAgain { .. }
             | Effect::DropReadings { .. }
+            | Effect::DropDeviceWish { .. }
             | Effect::DropWish { .. } => return None,
+            firmware @ (Effect::AskDevice { .. }
+            | Effect::PushFirmware { .. }
+            | Effect::ActivateFirmware { .. }
+            | Effect::ReadFirmware { .. }) => return self.about_firmware(now, firmware),
             Effect::KeepReading { device, seen, anomalies } => self.beside.keep(&device, *seen, anomalies),
             Effect::CompareReading { mark, there } => self.beside.compare(mark, there),
             Effect::BeginChain { after } => self.beside.begin_chain(after),
@@ -704,6 +723,9 @@ impl SimBox {
             self.damaged |= matches!(end.outcome, Outcome::Damaged(_));
         }
         for queued in after.outbox.waiting.iter().filter(|q| q.sequence >= before.outbox.next) {
+            if let Report::DeviceUpdates(updates) = &queued.report {
+                self.check_rows(&updates.updates);
+            }
             if let Some(VersionReport { software: Reported::Exact(version), modules, .. }) =
                 versions(&queued.report)
             {

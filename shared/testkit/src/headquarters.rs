@@ -18,8 +18,8 @@ use manager_core::{
 use shared::keys::SigningKey;
 use shared::limits::{FORMER_SIGNING_KEY_LIFE, INTERVALS_MAX_COUNT, ORDER_LIFE};
 use shared::message::{
-    CancelOrder, Enrolled, Heartbeat, InstallOrder, Order, PartsWanted, Progress, Rekeyed, Report, Schedule,
-    Step, TestOrder, VersionReport,
+    CancelOrder, DeviceChoice, DevicePlan, DeviceUpdate, DeviceUpdates, Enrolled, Heartbeat, InstallOrder,
+    Order, PartsWanted, Progress, Rekeyed, Report, Schedule, Step, TestOrder, UpdateState, VersionReport,
 };
 use shared::trust::Statement;
 use shared::{AgentId, Digest, EnvelopeId, SoftwareVersion, Spans, UnixMillis};
@@ -56,6 +56,8 @@ pub(crate) struct Store {
     sequence: u64,
     last_heartbeat: Option<UnixMillis>,
     standing_from: BTreeMap<AgentId, u64>,
+    /// What each agent has told of its devices' updates, and in which report.
+    updates: BTreeMap<AgentId, (u64, Vec<DeviceUpdate>)>,
     /// Agents that say that they hear no heartbeats.
     pub(crate) unheard: BTreeSet<AgentId>,
     keys: BTreeMap<AgentId, KeyRing>,
@@ -223,6 +225,28 @@ impl Headquarters {
         for batch in agents.chunks(self.recipients_per_mail) {
             self.store.queue(now, order.clone(), None, batch, &mut self.dice);
         }
+    }
+
+    /// Plans a bundle's firmware for all devices of each agent; what is unknown by its last report is allowed once more if `permit` says so.
+    pub(crate) fn plan_devices(&mut self, now: UnixMillis, plan: &DevicePlan, permit: bool) {
+        let enrolled = self.store.fleet.iter().filter(|(_, facts)| facts.enrolled);
+        for agent in enrolled.map(|(agent, _)| agent.clone()).collect::<Vec<_>>() {
+            let mut plan = plan.clone();
+            let rows = self.store.updates.get(&agent).map(|(_, rows)| rows.as_slice()).unwrap_or_default();
+            for row in rows.iter().filter(|row| permit && row.state == UpdateState::Unknown) {
+                let transfers_allowed = row.transfers + 1;
+                plan.devices.insert(
+                    row.device.clone(),
+                    DeviceChoice { transfers_allowed, ..DeviceChoice::default() },
+                );
+            }
+            self.store.queue(now, Order::DevicePlan(plan), None, &[agent], &mut self.dice);
+        }
+    }
+
+    /// What an agent has last told of its devices' updates.
+    pub(crate) fn updates_of(&self, agent: &AgentId) -> &[DeviceUpdate] {
+        self.store.updates.get(agent).map(|(_, rows)| rows.as_slice()).unwrap_or_default()
     }
 
     /// The keys that an agent's orders are sealed to.
@@ -430,6 +454,7 @@ impl Store {
             Report::Faults(faults) => self.behind_of(signer).take_faults(now, faults),
             Report::Counters(counters) => self.behind_of(signer).take_counters(counters),
             Report::Parts(ask) => self.take_ask(now, signer, ask),
+            Report::DeviceUpdates(updates) => self.take_updates(signer, sequence, updates),
             Report::Progress(Progress { order, step: Step::Received }) => self.arrived(signer, *order),
             Report::Ended(ended) => self.arrived(signer, ended.order),
             _ => {}
@@ -492,6 +517,21 @@ impl Store {
             let says = self.behind_of(&agent).acknowledgement(now);
             self.queue(now, Order::Acknowledge(says), None, core::slice::from_ref(&agent), dice);
         }
+    }
+
+    /// The newest word on each device counts (PROTOCOL 8.2, 18.12).
+    fn take_updates(&mut self, agent: &AgentId, sequence: u64, report: &DeviceUpdates) {
+        let (newest, rows) = self.updates.entry(agent.clone()).or_default();
+        if sequence <= *newest {
+            return;
+        }
+        *newest = sequence;
+        let again = |row: &DeviceUpdate| {
+            report.all
+                || report.updates.iter().any(|one| (&one.device, &one.kind) == (&row.device, &row.kind))
+        };
+        rows.retain(|row| !again(row));
+        rows.extend(report.updates.iter().cloned());
     }
 
     fn queue(

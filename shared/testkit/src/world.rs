@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent_core::{BundleFacts, Module};
 use manager_core::rollout::{Gate, Times, Wave, WaveKind, WaveSize, assign};
 use manager_core::{Campaign, CampaignId, CampaignState, Rollout, Settings, TargetState};
-use shared::bundle::ModuleKind;
+use shared::bundle::{FirmwareEntry, FirmwareHandler, ModuleKind};
+use shared::glob::Glob;
 use shared::limits::ORDER_LIFE;
+use shared::message::{DevicePlan, UpdateState};
 use shared::{AgentId, Digest, Label, ModulePath, SoftwareVersion, UnixMillis};
 
 use crate::beside::FaultName;
 use crate::boxes::{Bundles, Line, SimBox, agent_path};
 use crate::dice::Dice;
+use crate::flashed::KINDS;
 use crate::headquarters::Headquarters;
 use crate::persona::Persona;
 use crate::planned::a_test;
@@ -72,6 +75,34 @@ impl Figures {
     }
 }
 
+/// How updates of devices went in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flashings {
+    /// Updates by how they ended.
+    pub ends: BTreeMap<UpdateState, u64>,
+    /// Transfers that reached a device.
+    pub pushes: u64,
+    /// Of these, such that the manager had to allow.
+    pub allowed: u64,
+    /// Power cuts of boxes.
+    pub power_cuts: u64,
+    /// Updates that the manager knows of.
+    pub told: u64,
+}
+
+impl Flashings {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (state, times) in &other.ends {
+            *self.ends.entry(*state).or_default() += times;
+        }
+        self.pushes += other.pushes;
+        self.allowed += other.allowed;
+        self.power_cuts += other.power_cuts;
+        self.told += other.told;
+    }
+}
+
 /// A simulated fleet.
 #[derive(Debug)]
 pub struct World {
@@ -81,6 +112,8 @@ pub struct World {
     post: Post,
     bundles: Bundles,
     agenda: BTreeSet<(UnixMillis, Turn)>,
+    /// Bundles bring firmware for devices.
+    firmware: bool,
     /// Running digest of what happened: equal for equal seeds.
     trace: Digest,
 }
@@ -108,6 +141,55 @@ impl World {
         world
     }
 
+    /// A fleet whose devices get firmware, over whatever the seed brings: lossy mail, power cuts, people, devices that take it, refuse it, break off
+    /// or never come back (PROTOCOL 18). Gives how the updates ended, and what happened.
+    ///
+    /// # Panics
+    /// A device got two transfers at once, or one out of its time, in the middle of flashing or without a proof; or what is said of it is not so.
+    #[must_use]
+    pub fn flash(seed: u64, count: usize) -> Flashings {
+        let day = Duration::from_secs(86_400);
+        let mut dice = Dice::new(seed);
+        let habits = Habits::roll(&mut dice);
+        let mut personas: Vec<Persona> = (0..count).map(|_| Persona::roll(&mut dice)).collect();
+        personas.iter_mut().for_each(|persona| persona.devices = 1 + usize::try_from(dice.below(4)).unwrap());
+        let mut world = Self::new(seed, personas, habits);
+        world.firmware = true;
+        world.run_for(2 * day);
+        world.start_campaign(1, 3);
+        let digest = Digest::of(&1u32.to_be_bytes());
+        let mut plan =
+            DevicePlan::for_all(digest, world.now, world.now.plus(21 * day), Duration::from_secs(1_800));
+        plan.defer_until = Some(world.now.plus(14 * day));
+        plan.at_once = u16::try_from(1 + dice.below(3)).unwrap();
+        for round in 0..9 {
+            world.hq.plan_devices(world.now, &plan, round % 3 == 2);
+            world.run_for(2 * day);
+            if round == 4 {
+                world.boxes.values_mut().for_each(|site| site.flashed.repair());
+            }
+        }
+        world.mend_post();
+        world.run_for(5 * day);
+        // What was lost on its way is answered again.
+        world.hq.plan_devices(world.now, &plan, false);
+        world.run_for(2 * day);
+        let mut flashings = Flashings::default();
+        for site in world.boxes.values() {
+            flashings.pushes += site.flashed.pushes;
+            flashings.allowed += site.flashed.allowed;
+            flashings.power_cuts += site.power_cuts;
+            if site.persona.off {
+                continue;
+            }
+            for (state, times) in site.check_updates(world.now) {
+                *flashings.ends.entry(state).or_default() += times;
+            }
+            flashings.told += world.hq.updates_of(&site.id).len() as u64;
+        }
+        flashings
+    }
+
     /// A world of these boxes, A0001 and on.
     #[must_use]
     pub fn new(seed: u64, personas: Vec<Persona>, habits: Habits) -> Self {
@@ -123,6 +205,7 @@ impl World {
             post: Post::new(habits, dice(2)),
             bundles: BTreeMap::new(),
             agenda: BTreeSet::from([(T0, Turn::Hq), (T0, Turn::Attacker)]),
+            firmware: false,
             trace: Digest([0; 32]),
         };
         for (n, (id, persona)) in ids.into_iter().zip(personas).enumerate() {
@@ -157,6 +240,13 @@ impl World {
         if n.is_multiple_of(2) {
             modules.push(Module { path: agent_path(), kind: ModuleKind::Agent, ..module("agent") });
         }
+        let mut firmware = vec![];
+        for kind in KINDS.iter().filter(|_| self.firmware) {
+            modules.push(Module { kind: ModuleKind::Firmware, bytes: 3_000_000, ..module(kind) });
+            let (name, version) = (Label::lossy(kind), Label::lossy(&n.to_string()));
+            let model = Glob::new(Label::lossy("Alpha*"));
+            firmware.push(FirmwareEntry::new(name.clone(), name, model, version, FirmwareHandler::Raw9100));
+        }
         let digest = Digest::of(&n.to_be_bytes());
         let facts = BundleFacts {
             software_version: version.clone(),
@@ -166,7 +256,7 @@ impl World {
             unpacked_bytes: modules.len() as u64,
             modules,
             test: Some(a_test()),
-            firmware: vec![],
+            firmware,
         };
         self.bundles.insert(digest, facts);
         let id = i64::try_from(self.hq.store.campaigns.len()).unwrap() + 1;

@@ -34,7 +34,7 @@ fn build(programs: &Programs) {
     let folder = programs.path("large");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("data"), noise(BUNDLE_BYTES)).unwrap();
-    let toml = "software_version = \"1.0.02-0\"\n[[module]]\nname = \"maps\"\nversion = \"1\"\ndate = \"2026-01-01\"\n\
+    let toml = "software_version = \"1.0.02-0\"\nsettle = \"1s\"\n[[module]]\nname = \"maps\"\nversion = \"1\"\ndate = \"2026-01-01\"\n\
                 file = \"data\"\npath = \"share/maps\"\nmode = \"0644\"\nkind = \"data\"\n";
     fs::write(folder.join("bundle.toml"), toml).unwrap();
     programs.manager(&["bundle", "build", "large", "-o", "large.mfb"]);

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use manager_core::TargetState;
 use manager_core::rollout::Times;
 use shared::AgentId;
-use shared::message::Phase;
-use testkit::{Figures, Habits, Line, Persona, World};
+use shared::message::{Phase, UpdateState};
+use testkit::{Figures, Flashings, Habits, Line, Persona, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -39,6 +39,23 @@ fn fleets_survive_whatever_dozens_of_seeds_bring() {
     let lively = lively && total.faults > 300 && total.readings > 3_000 && total.put_back > 15;
     let lively = lively && total.in_time > 300 && total.tests > 150 && total.joined > 150;
     assert!(lively, "the world is too kind: {total:?}");
+}
+
+// PROTOCOL 18.6, 18.7, 18.8
+#[test]
+fn devices_get_their_firmware_once_or_are_said_to_be_unknown() {
+    let mut total = Flashings::default();
+    // scripts/sim plays more.
+    for seed in 0..8 {
+        let result = std::panic::catch_unwind(|| World::flash(seed, 6));
+        let Ok(flashings) = result else { panic!("seed {seed} fails") };
+        total.add(&flashings);
+    }
+    println!("8 seeds: {total:?}");
+    let ended = |state| total.ends.get(&state).copied().unwrap_or_default();
+    let lively =
+        ended(UpdateState::Done) > 80 && ended(UpdateState::Unknown) > 0 && ended(UpdateState::Failed) > 5;
+    assert!(lively && total.pushes > 100 && total.allowed > 5, "the world is too kind: {total:?}");
 }
 
 #[test]

@@ -125,6 +125,12 @@ impl Updates {
             let around = Around { now, step, image, may_begin: false };
             let raised = choice.transfers_allowed > update.allowed;
             update.allowed = choice.transfers_allowed;
+            // PROTOCOL 18.9: what was allowed and has not begun can be taken back.
+            let taken_back = update.stage.has_not_begun() && choice.transfers_allowed <= update.transfers;
+            if let Some(why) = update.doubt.clone().filter(|_| taken_back) {
+                update.enter(now, Stage::Unknown(why));
+                continue;
+            }
             let signal = match (&update.stage, choice.action) {
                 (_, DeviceAction::Cancel) => Signal::Cancel(Why::of(UpdateReason::CancelledByManager)),
                 (_, DeviceAction::Suspend) => Signal::Hold(Some(UpdateReason::Suspended)),

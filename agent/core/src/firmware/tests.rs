@@ -55,6 +55,7 @@ fn update(stage: Stage) -> Update {
     }
 }
 
+#[allow(clippy::fn_params_excessive_bools, reason = "two columns of the table")]
 fn trial(harmless: bool, over: bool) -> Trial {
     let at = |over: bool| if over { NOW } else { NOW.plus(HOUR) };
     let reason = if harmless { UpdateReason::Interrupted } else { UpdateReason::StillOld };

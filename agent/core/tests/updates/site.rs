@@ -71,6 +71,7 @@ pub(crate) enum Fate {
 
 /// A device as it truly is.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing of its own that may be true of a device")]
 pub(crate) struct Box9 {
     pub(crate) versions: BTreeMap<String, String>,
     /// Answers to `AskDevice`, before it is ready.

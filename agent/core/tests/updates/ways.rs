@@ -281,3 +281,19 @@ fn nothing_begins_that_cannot_end_in_its_window_or_before_its_expiry() {
     late.run_until(minute(150));
     assert_eq!(late.state("a"), UpdateState::Done);
 }
+
+// PROTOCOL 18.9
+#[test]
+fn what_was_allowed_and_never_began_is_taken_back_and_stays_unknown() {
+    let mut site = one(&[Fate::KeepsOld]);
+    site.run_until(minute(60));
+    truly(&mut site).busy = true;
+    site.permit("a", 2);
+    site.run_until(minute(70));
+    assert_eq!((site.state("a"), site.why("a")), (UpdateState::Deferred, Some(UpdateReason::DeviceBusy)));
+    site.permit("a", 1);
+    truly(&mut site).busy = false;
+    site.run_until(minute(120));
+    assert_eq!((site.state("a"), site.why("a")), (UpdateState::Unknown, Some(UpdateReason::StillOld)));
+    assert_eq!(site.pushes("a"), 1);
+}
