@@ -48,7 +48,9 @@ fn devices_get_their_firmware_once_or_are_said_to_be_unknown() {
     // scripts/sim plays more.
     for seed in 0..8 {
         let result = std::panic::catch_unwind(|| World::flash(seed, 6));
-        let Ok(flashings) = result else { panic!("seed {seed} fails") };
+        let Ok(flashings) = result else {
+            panic!("seed {seed} fails: scripts/sim --seed {seed} --boxes 6 --devices")
+        };
         total.add(&flashings);
     }
     println!("8 seeds: {total:?}");
