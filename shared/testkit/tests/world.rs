@@ -55,9 +55,9 @@ fn devices_get_their_firmware_once_or_are_said_to_be_unknown() {
     }
     println!("8 seeds: {total:?}");
     let ended = |state| total.ends.get(&state).copied().unwrap_or_default();
-    let lively =
-        ended(UpdateState::Done) > 80 && ended(UpdateState::Unknown) > 0 && ended(UpdateState::Failed) > 5;
-    assert!(lively && total.pushes > 100 && total.allowed > 5, "the world is too kind: {total:?}");
+    // What the manager had to allow once more was unknown before.
+    let lively = ended(UpdateState::Done) > 80 && ended(UpdateState::Failed) > 5 && total.allowed > 5;
+    assert!(lively && total.pushes > 100, "the world is too kind: {total:?}");
 }
 
 #[test]
