@@ -1,4 +1,4 @@
-//! Plays seeds of the simulated world: `scripts/sim N [--from SEED] [--boxes N]`, `scripts/sim --seed SEED`.
+//! Plays seeds of the simulated world: `scripts/sim N [--from SEED] [--boxes N] [--devices]`, `scripts/sim --seed SEED`.
 #![allow(clippy::arithmetic_side_effects, reason = "counts of a test program")]
 
 use std::process::ExitCode;
@@ -10,12 +10,14 @@ use testkit::{Figures, Flashings, World};
 
 const USAGE: &str = "scripts/sim N [--from SEED] [--boxes N]   plays N seeds\n\
                      scripts/sim --seed SEED [--boxes N]      plays one again\n\
+                     --devices: updates of devices, instead of boxes\n\
                      Example: scripts/sim 10000";
 
 struct Args {
     count: u64,
     from: u64,
     boxes: usize,
+    devices: bool,
 }
 
 fn main() -> ExitCode {
@@ -36,8 +38,9 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let result = std::panic::catch_unwind(|| {
-                        (World::live(seed, args.boxes).0, World::flash(seed, args.boxes))
+                    let result = std::panic::catch_unwind(|| match args.devices {
+                        false => (World::live(seed, args.boxes).0, Flashings::default()),
+                        true => (Figures::default(), World::flash(seed, args.boxes)),
                     });
                     let Ok(mut total) = total.lock() else { return };
                     match result {
@@ -54,38 +57,51 @@ fn main() -> ExitCode {
     let Ok((figures, flashings, failed)) = total.into_inner() else { return ExitCode::FAILURE };
     let seconds = began.elapsed().as_secs_f64();
     println!("{} seeds of {} boxes in {seconds:.1} s", args.count, args.boxes);
-    println!(
-        "{} simulated days, {} mails, {} bounces, {} effects, {} power cuts, {} installs, {} changes of keys",
-        figures.days,
-        figures.mails,
-        figures.bounces,
-        figures.effects,
-        figures.power_cuts,
-        figures.installs,
-        figures.key_changes
-    );
-    println!(
-        "{} faults and {} readings of devices, {} disks put back",
-        figures.faults, figures.readings, figures.put_back
-    );
-    println!(
-        "{} transfers of firmware, {} of them as the manager allowed; updates ended {}",
-        flashings.pushes,
-        flashings.allowed,
-        flashings.ends.iter().map(|(state, times)| format!("{state} {times}")).collect::<Vec<_>>().join(", ")
-    );
+    if args.devices {
+        println!(
+            "{} transfers of firmware, {} of them as the manager allowed; updates ended {}",
+            flashings.pushes,
+            flashings.allowed,
+            flashings
+                .ends
+                .iter()
+                .map(|(state, times)| format!("{state} {times}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+    } else {
+        println!(
+            "{} simulated days, {} mails, {} bounces, {} effects, {} power cuts, {} installs, {} changes of keys",
+            figures.days,
+            figures.mails,
+            figures.bounces,
+            figures.effects,
+            figures.power_cuts,
+            figures.installs,
+            figures.key_changes
+        );
+        println!(
+            "{} faults and {} readings of devices, {} disks put back",
+            figures.faults, figures.readings, figures.put_back
+        );
+    }
     println!("{} violations", failed.len());
     for seed in &failed {
-        println!("  scripts/sim --seed {seed} --boxes {}", args.boxes);
+        println!(
+            "  scripts/sim --seed {seed} --boxes {}{}",
+            args.boxes,
+            if args.devices { " --devices" } else { "" }
+        );
     }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn args() -> Option<Args> {
-    let mut args = Args { count: 0, from: 0, boxes: 8 };
+    let mut args = Args { count: 0, from: 0, boxes: 8, devices: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--devices" => args.devices = true,
             "--from" => args.from = words.next()?.parse().ok()?,
             "--boxes" => args.boxes = words.next()?.parse().ok()?,
             "--seed" => (args.from, args.count) = (words.next()?.parse().ok()?, 1),

@@ -48,14 +48,16 @@ fn devices_get_their_firmware_once_or_are_said_to_be_unknown() {
     // scripts/sim plays more.
     for seed in 0..8 {
         let result = std::panic::catch_unwind(|| World::flash(seed, 6));
-        let Ok(flashings) = result else { panic!("seed {seed} fails") };
+        let Ok(flashings) = result else {
+            panic!("seed {seed} fails: scripts/sim --seed {seed} --boxes 6 --devices")
+        };
         total.add(&flashings);
     }
     println!("8 seeds: {total:?}");
     let ended = |state| total.ends.get(&state).copied().unwrap_or_default();
-    let lively =
-        ended(UpdateState::Done) > 80 && ended(UpdateState::Unknown) > 0 && ended(UpdateState::Failed) > 5;
-    assert!(lively && total.pushes > 100 && total.allowed > 5, "the world is too kind: {total:?}");
+    // What the manager had to allow once more was unknown before.
+    let lively = ended(UpdateState::Done) > 80 && ended(UpdateState::Failed) > 5 && total.allowed > 5;
+    assert!(lively && total.pushes > 100, "the world is too kind: {total:?}");
 }
 
 #[test]
