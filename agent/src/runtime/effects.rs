@@ -13,7 +13,7 @@ use shared::reading::Anomaly;
 use shared::rekey::rekeyed;
 use shared::{EnvelopeId, Label, ModulePath, SoftwareVersion};
 
-use super::{RunError, Shell, firmware};
+use super::{RunError, Shell};
 use crate::disk::inspect;
 use crate::files::{now, remove_if_there};
 use crate::lease::Leases;
