@@ -207,3 +207,19 @@ impl Drivers {
         crate::snmp::restart(&self.snmp, snmp, &community.0, device.timeout).await
     }
 }
+
+/// What a handler makes of bytes that a device has said, without a connection.
+pub(crate) async fn replayed(handler: FirmwareHandler, said: &[u8]) -> Result<(), Pushed> {
+    match handler {
+        FirmwareHandler::Ftp => ftp::replayed(said).await,
+        FirmwareHandler::TftpServe => tftp::replayed(said),
+        FirmwareHandler::SwUpdate => swupdate::replayed(said).await,
+        FirmwareHandler::Exec => program::replayed(said),
+        FirmwareHandler::HttpUpload => talk::answer(said).map_err(|answer| match answer {
+            Answer::Refused { reason } => Pushed::Refused(reason),
+            Answer::NotNow { reason, .. } => Pushed::NotBegun(reason),
+            other => Pushed::NotBegun(format!("{other:?}")),
+        }),
+        FirmwareHandler::Raw9100 | FirmwareHandler::Ipp => Ok(()),
+    }
+}

@@ -1,8 +1,10 @@
 //! What devices say that are asked without a library's decoder, and the list of devices, which people and a command write.
 
 use drivers::access::{Entry, with_device, without_device};
+use drivers::firmware::Pushed;
 use drivers::{Depth, PrinterUrl, read_devices, replay};
 use shared::UnixMillis;
+use shared::bundle::FirmwareHandler;
 use shared::device::{DeviceName, Observation};
 
 use crate::harness::{said, take, told_operator};
@@ -25,6 +27,29 @@ pub(crate) fn printer(mut data: &[u8]) -> bool {
             false
         }
         None => false,
+    }
+}
+
+/// What a device says to a handler of firmware: `handler (1)`, then its bytes.
+pub(crate) fn firmware(mut data: &[u8]) -> bool {
+    let [mode] = take::<1>(&mut data);
+    let handlers = [
+        FirmwareHandler::Ftp,
+        FirmwareHandler::TftpServe,
+        FirmwareHandler::SwUpdate,
+        FirmwareHandler::Exec,
+        FirmwareHandler::HttpUpload,
+    ];
+    let Some(handler) = handlers.get(usize::from(mode)) else { return false };
+    match wait(replay::firmware(*handler, data)) {
+        Some(Ok(())) => true,
+        Some(Err(
+            Pushed::NotBegun(why) | Pushed::Incomplete(why) | Pushed::Unclear(why) | Pushed::Refused(why),
+        )) => {
+            said(&why);
+            false
+        }
+        Some(Err(Pushed::Sent { .. })) | None => false,
     }
 }
 

@@ -39,7 +39,7 @@ impl Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 31] = [
     target("envelope_head", 4096, envelopes::head),
     target("envelope_header", 4096, envelopes::header),
     target("envelope_body", 2048, envelopes::body),
@@ -61,6 +61,7 @@ pub const TARGETS: [Target; 30] = [
     target("imap_responses", 4096, servers::imap),
     target("pop3_answers", 4096, servers::pop3),
     target("ipp_answers", 4096, devices::printer),
+    target("firmware_answers", 2048, devices::firmware),
     target("toml_devices", 2048, devices::list),
     target("agents_csv", 2048, settings::agents_csv),
     target("selection", 512, settings::selection),

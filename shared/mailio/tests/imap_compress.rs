@@ -179,5 +179,6 @@ async fn a_bomb_is_refused_before_it_is_inflated() {
     let key = lab.mailbox.look(10).await.unwrap()[0].key.clone();
     let err = lab.mailbox.fetch(&key, 100_000_000, &mut Vec::new()).await.unwrap_err();
     assert!(matches!(err, FetchError::Transport(MailError::Protocol(_))), "{err:?}");
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // On a busy machine the server's own packing takes half a minute; without an end it would be a gigabyte of letters.
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
 }

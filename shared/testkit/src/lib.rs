@@ -5,9 +5,9 @@
 //! relays, an attacker who owns the relay. What is not: sealing, which `shared` tests byte by byte; here a
 //! mail says who signed it and for whom it is, and an altered one cannot be read.
 //!
-//! Beside it, for tests of what ships: [`station`], a device that answers by SNMP, [`flash`], one that takes firmware,
-//! [`lab`], real mail servers, and
-//! [`programs`], manager and agents as processes, joined by a [`relay`] that counts, if a test wants it.
+//! Beside it, for tests of what ships: [`station`], a device that answers by SNMP, [`flash`], one that takes firmware, [`takers`],
+//! programs of others that do, [`lab`], real mail servers, and [`programs`], manager and agents as processes, joined by a
+//! [`relay`] that counts, if a test wants it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -30,6 +30,7 @@ mod post;
 pub mod programs;
 pub mod relay;
 pub mod station;
+pub mod takers;
 mod world;
 
 pub use boxes::Line;

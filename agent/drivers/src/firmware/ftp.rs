@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -209,31 +209,50 @@ impl<'j> Control<'j> {
         job.step(self.reply()).await.map_err(No::Now)
     }
 
-    /// The next reply, whenever it comes. `226-…` begins one of several lines, of which the last has the code and a blank.
+    /// The next reply, whenever it comes.
     async fn reply(&mut self) -> std::io::Result<Reply> {
-        let broken = |why: &str| std::io::Error::other(why.to_owned());
-        let mut text: Vec<u8> = Vec::new();
-        loop {
-            while let Some(end) = self.came.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.came.drain(..=end).collect();
-                text.extend(&line);
-                let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok());
-                let code = code.and_then(|code| code.parse::<u16>().ok()).filter(|code| *code >= 100);
-                match (code, line.get(3)) {
-                    (Some(code), Some(b' ' | b'\r' | b'\n')) => return Ok(Reply { code, text: said(&text) }),
-                    // A line between the first and the last.
-                    _ if text.len() <= FIRMWARE_SAID_MAX_BYTES => {}
-                    _ => return Err(broken("a reply without an end")),
+        reply(&mut self.stream, &mut self.came).await
+    }
+}
+
+/// The next reply. `226-…` begins one of several lines, of which the last has the same code and a blank (RFC 959 §4.2).
+async fn reply(from: &mut (impl AsyncRead + Unpin), came: &mut Vec<u8>) -> std::io::Result<Reply> {
+    let broken = |why: &str| std::io::Error::other(why.to_owned());
+    let (mut text, mut opened): (Vec<u8>, Option<u16>) = (Vec::new(), None);
+    loop {
+        while let Some(end) = came.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = came.drain(..=end).collect();
+            text.extend(&line);
+            let code = line.get(..3).and_then(|code| std::str::from_utf8(code).ok());
+            let code = code.and_then(|code| code.parse::<u16>().ok()).filter(|code| *code >= 100);
+            match (code, line.get(3)) {
+                (Some(code), Some(b' ' | b'\r' | b'\n')) if opened.is_none_or(|opened| opened == code) => {
+                    return Ok(Reply { code, text: said(&text) });
                 }
+                (Some(code), Some(b'-')) if opened.is_none() => opened = Some(code),
+                // A line between the first and the last.
+                _ if text.len() <= FIRMWARE_SAID_MAX_BYTES => {}
+                _ => return Err(broken("a reply without an end")),
             }
-            if self.came.len() > FIRMWARE_SAID_MAX_BYTES {
-                return Err(broken("a reply without an end"));
-            }
-            let mut piece = [0_u8; 1024];
-            match self.stream.read(&mut piece).await? {
-                0 => return Err(broken("it closed the connection")),
-                count => self.came.extend(piece.iter().take(count)),
-            }
+        }
+        if came.len() > FIRMWARE_SAID_MAX_BYTES {
+            return Err(broken("a reply without an end"));
+        }
+        let mut piece = [0_u8; 1024];
+        match from.read(&mut piece).await? {
+            0 => return Err(broken("it closed the connection")),
+            count => came.extend(piece.iter().take(count)),
+        }
+    }
+}
+
+/// What is made of replies that came: a place for a file, or an end.
+pub(super) async fn replayed(mut bytes: &[u8]) -> Result<(), Pushed> {
+    let mut came = Vec::new();
+    loop {
+        let reply = reply(&mut bytes, &mut came).await.map_err(|err| Pushed::NotBegun(err.to_string()))?;
+        if extended_port(&reply.text).is_none() && passive_port(&reply.text).is_none() {
+            return judged(&reply, Some("ransfer"));
         }
     }
 }
@@ -268,6 +287,16 @@ mod tests {
         for bad in ["227", "227 (1,2,3,4,5)", "227 (1,2,3,4,256,1)", "227 (1,2,3,4,0,0)"] {
             assert_eq!(passive_port(bad), None, "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_reply_ends_with_the_code_that_it_began_with() {
+        let mut said = &b"226-Stored\r\n 226 it is\r\n200 files\r\n226 Transfer complete\r\n220 next\r\n"[..];
+        let mut came = Vec::new();
+        let one = reply(&mut said, &mut came).await.unwrap();
+        assert!(one.code == 226 && one.text.ends_with("Transfer complete"), "{}", one.text);
+        assert_eq!(reply(&mut said, &mut came).await.unwrap().code, 220);
+        assert!(reply(&mut &b"226-Stored\r\n220 no\r\n"[..], &mut Vec::new()).await.is_err());
     }
 
     #[test]

@@ -52,6 +52,11 @@ pub(super) async fn push(job: &Job<'_>, file: &Path, image: &mut Image) -> Resul
     // The program reads the file itself, so it is read once before.
     image.verify(FIRMWARE_PIECE_BYTES).await.map_err(Pushed::NotBegun)?;
     let ran = run(job, "push", &document(job, Some(file), None)).await.map_err(Pushed::NotBegun)?;
+    ended(&ran)
+}
+
+/// What its last line says of a transfer.
+fn ended(ran: &Ran) -> Result<(), Pushed> {
     let result = serde_json::from_str::<Ended>(&ran.last);
     let reason = |text: Option<String>| {
         text.map_or_else(|| "its program does not say why".to_owned(), |text| said(text.as_bytes()))
@@ -206,6 +211,12 @@ async fn words(from: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         let _ = from.take(FIRMWARE_SAID_MAX_BYTES as u64).read_to_end(&mut words).await;
     }
     words
+}
+
+/// What is made of what a program printed.
+pub(super) fn replayed(printed: &[u8]) -> Result<(), Pushed> {
+    let last = String::from_utf8_lossy(printed).into_owned();
+    ended(&Ran { is_good: true, last, complaint: "exit status: 0".to_owned() })
 }
 
 /// Whatever the program has started; ends with it, also where the transfer is given up.

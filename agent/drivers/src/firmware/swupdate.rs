@@ -65,7 +65,8 @@ pub(super) async fn push(drivers: &Drivers, job: &Job<'_>, image: &mut Image) ->
     tokio::time::timeout_at(job.deadline, beside).await.map_err(late)?
 }
 
-/// How the installation ends; that the image was taken is passed over.
+/// How the installation ends. That the image was taken is passed over, and so is an answer that breaks off: SWUpdate may close
+/// that connection as soon as it has all, and the events still tell the end.
 async fn heard(
     told: impl Future<Output = Result<Told, HttpFault>>,
     end: impl Future<Output = Result<(), Pushed>>,
@@ -75,9 +76,8 @@ async fn heard(
         biased;
         end = &mut end => return end,
         told = told => match told {
-            Ok(Told { status: 200..=299, .. }) => {}
+            Ok(Told { status: 200..=299, .. }) | Err(_) => {}
             Ok(Told { status, .. }) => return Err(Pushed::Refused(format!("HTTP {status}"))),
-            Err(fault) => return Err(Pushed::Unclear(in_words(&fault))),
         },
     }
     end.await
@@ -202,6 +202,12 @@ impl Events {
             }
         }
     }
+}
+
+/// What is made of frames that came.
+pub(super) async fn replayed(bytes: &[u8]) -> Result<(), Pushed> {
+    let stream = tokio::io::join(std::io::Cursor::new(bytes.to_vec()), tokio::io::sink());
+    Events { stream: Box::new(stream), came: Vec::new() }.end().await
 }
 
 /// Takes one frame off what came, if it is there as a whole: its opcode and its content (RFC 6455 §5.2).

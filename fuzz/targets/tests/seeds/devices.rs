@@ -103,6 +103,42 @@ driver = "exec"
 command = ["scale", "--json"]
 "#;
 
+/// A frame of text from a server (RFC 6455 §5.2).
+fn frame(text: &str) -> Vec<u8> {
+    let bytes = text.len();
+    let length = if bytes < 126 {
+        vec![u8::try_from(bytes).unwrap()]
+    } else {
+        [&[126][..], &u16::try_from(bytes).unwrap().to_be_bytes()].concat()
+    };
+    [&[0x81][..], &length, text.as_bytes()].concat()
+}
+
+/// What SWUpdate 2022.12 tells while it installs.
+fn installation() -> Vec<u8> {
+    let long = format!(r#"{{"type": "message", "level": "3", "text": "{}"}}"#, "x".repeat(200));
+    let events = [
+        r#"{"type": "status", "status": "START"}"#,
+        r#"{"type": "step", "number": "1", "step": "1", "name": "image.bin", "percent": "50"}"#,
+        &long,
+        r#"{"type": "status", "status": "SUCCESS"}"#,
+    ];
+    [&[2, 0x89, 0][..], &events.map(frame).concat()].concat()
+}
+
+fn firmware_seeds() -> Vec<Seed> {
+    let stored = b"\x00227 Entering Passive Mode (192,0,2,17,25,46).\r\n229 Extended (|||6446|)\r\n\
+                   226-Stored\r\n 226 it is\r\n226 Transfer complete\r\n";
+    let request = b"\x01\0\x01fw.bin\0octet\0tsize\x000\0blksize\x001428\0";
+    vec![
+        ("firmware_answers", "ftp", stored.to_vec()),
+        ("firmware_answers", "tftp", request.to_vec()),
+        ("firmware_answers", "swupdate", installation()),
+        ("firmware_answers", "program", b"\x03{\"result\": \"sent\", \"reason\": \"why not\"}".to_vec()),
+        ("firmware_answers", "page", b"\x04{\"answer\": \"ready\", \"seconds\": 1200}".to_vec()),
+    ]
+}
+
 pub(crate) fn seeds() -> Vec<Seed> {
     let (printer, small) = (printer(), small());
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", printer.len());
@@ -111,11 +147,13 @@ pub(crate) fn seeds() -> Vec<Seed> {
     let chunked = b"\x01HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunked = [chunked.as_slice(), size.as_bytes(), &small, b"\r\n0\r\n\r\n"].concat();
     let until_end = [b"\0HTTP/1.0 200 OK\n\n".as_slice(), &small].concat();
-    vec![
+    let mut seeds = vec![
         ("ipp_answers", "everything", plain),
         ("ipp_answers", "chunked", chunked),
         ("ipp_answers", "until-the-end", until_end),
         ("toml_devices", "full", LIST.into()),
         ("toml_devices", "inline", b"device = [{ name = \"a\", driver = \"host\" }]\n".to_vec()),
-    ]
+    ];
+    seeds.extend(firmware_seeds());
+    seeds
 }
