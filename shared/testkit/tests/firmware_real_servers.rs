@@ -67,7 +67,8 @@ impl Devices {
         programs.private("says", SAYS);
         let says = programs.path("says").display().to_string();
         let told = |model: &str, file: &Path| {
-            let command = ["/bin/sh", &says, &file.display().to_string(), model].map(|word| format!("\"{word}\""));
+            let command =
+                ["/bin/sh", &says, &file.display().to_string(), model].map(|word| format!("\"{word}\""));
             format!("[[device]]\nname = \"{model}\"\ndriver = \"exec\"\ncommand = [{}]\n", command.join(", "))
         };
         let at = |port: u16, more: &str| {
@@ -152,7 +153,11 @@ fn swupdate_an_ftp_server_a_web_server_and_a_printer_get_their_firmware_by_real_
         assert_eq!(row["transfers"], 1, "{row}");
     }
     let plain = image("main", "2.0", BYTES);
-    for file in [devices.board.path("out/image.bin"), devices.ftp.path("store/fw.bin"), devices.web.path("root/fw.bin")] {
+    for file in [
+        devices.board.path("out/image.bin"),
+        devices.ftp.path("store/fw.bin"),
+        devices.web.path("root/fw.bin"),
+    ] {
         assert!(fs::read(&file).unwrap() == plain, "{}", file.display());
     }
     assert_eq!(devices.printer.taken(), [Taken { bytes: BYTES, is_whole: true }]);
