@@ -366,12 +366,12 @@ impl Update {
 }
 
 impl Update {
-    /// What was unknown stays so, whatever was allowed meanwhile, until the device is seen to be ready or done: nobody can say that it is as it
-    /// was (PROTOCOL 18.9).
+    /// What was unknown stays so, whatever was allowed meanwhile, until another transfer has begun or the device is seen to be done:
+    /// nobody can say that it is as it was (PROTOCOL 18.9).
     fn in_doubt(&mut self, stage: Stage) -> Stage {
         match (&stage, self.doubt.clone()) {
             (Stage::Unknown(why), _) => self.doubt = Some(why.clone()),
-            (Stage::Prechecked | Stage::Done, _) => self.doubt = None,
+            (Stage::Done, _) => self.doubt = None,
             (
                 Stage::NotRegistered(_) | Stage::Failed(_) | Stage::Cancelled(_) | Stage::Expired,
                 Some(why),
@@ -379,6 +379,11 @@ impl Update {
             _ => {}
         }
         stage
+    }
+
+    /// What is not known, if the manager allows no transfer without a proof any more.
+    pub(crate) fn barred(&self) -> Option<Why> {
+        self.doubt.clone().filter(|_| self.transfers >= self.allowed)
     }
 }
 

@@ -126,8 +126,7 @@ impl Updates {
             let raised = choice.transfers_allowed > update.allowed;
             update.allowed = choice.transfers_allowed;
             // PROTOCOL 18.9: what was allowed and has not begun can be taken back.
-            let taken_back = update.stage.has_not_begun() && choice.transfers_allowed <= update.transfers;
-            if let Some(why) = update.doubt.clone().filter(|_| taken_back) {
+            if let Some(why) = update.barred().filter(|_| update.stage.has_not_begun()) {
                 update.enter(now, Stage::Unknown(why));
                 continue;
             }

@@ -121,6 +121,9 @@ impl Update {
         let (stage, act) = match (&self.stage, signal) {
             (Stage::Queued(_) | Stage::Deferred(..), Signal::Begin) => (Stage::Asked, Some(Act::Ask)),
             (Stage::Asked, Signal::Answered(answer)) => self.answered(around, answer),
+            (Stage::Prechecked, Signal::Checked(FileState::Good)) if self.barred().is_some() => {
+                (self.barred().map_or(Stage::Queued(None), Stage::Unknown), None)
+            }
             (Stage::Prechecked, Signal::Checked(FileState::Good)) if around.may_begin => {
                 // PROTOCOL 18.7: this is saved before the first byte leaves.
                 self.transfers = self.transfers.saturating_add(1);
@@ -151,6 +154,7 @@ impl Update {
             }
             (Stage::Asked | Stage::Prechecked, Signal::Restarted) => (Stage::Queued(None), None),
             (Stage::Transferring, Signal::Restarted) => {
+                self.doubt = None;
                 let (entry, why) = (&around.image.entry, Why::of(UpdateReason::AgentStopped));
                 (Stage::Restarting(trial(around, entry.back_by(), entry.repeatable, why)), None)
             }
@@ -214,6 +218,10 @@ impl Update {
 
     fn pushed(&mut self, around: &Around<'_>, end: PushEnd) -> (Stage, Option<Act>) {
         let entry = &around.image.entry;
+        // What was not known of the transfer before, this one has made the past, if any of it has left.
+        if !matches!(end, PushEnd::NotBegun(_) | PushEnd::Refused(_)) {
+            self.doubt = None;
+        }
         match end {
             PushEnd::Sent { bytes, .. } => {
                 self.sent_bytes = bytes;
@@ -266,6 +274,9 @@ impl Update {
         }
         if !trial.harmless && self.transfers >= self.allowed {
             return Stage::Unknown(trial.why);
+        }
+        if let Some(why) = self.barred() {
+            return Stage::Unknown(why);
         }
         if !shown.idle {
             return Stage::Verifying(trial);

@@ -297,3 +297,27 @@ fn what_was_allowed_and_never_began_is_taken_back_and_stays_unknown() {
     assert_eq!((site.state("a"), site.why("a")), (UpdateState::Unknown, Some(UpdateReason::StillOld)));
     assert_eq!(site.pushes("a"), 1);
 }
+
+// PROTOCOL 18.9
+#[test]
+fn what_was_allowed_is_taken_back_also_from_a_device_that_was_ready_or_sent_nothing() {
+    let mut site = one(&[Fate::KeepsOld, Fate::NotBegun]);
+    site.run_until(minute(60));
+    site.permit("a", 2);
+    site.run_until(minute(61));
+    let told = |site: &Site| (site.state("a"), site.why("a"));
+    assert_eq!(told(&site), (UpdateState::Deferred, Some(UpdateReason::Interrupted)));
+    site.permit("a", 1);
+    site.run_until(minute(120));
+    assert_eq!(told(&site), (UpdateState::Unknown, Some(UpdateReason::StillOld)));
+    assert_eq!(site.pushes("a"), 1, "what was ready is not sent anything without a proof");
+}
+
+#[test]
+fn a_refusal_does_not_settle_what_became_of_the_transfer_before() {
+    let mut site = one(&[Fate::KeepsOld, Fate::Refuses]);
+    site.run_until(minute(60));
+    site.permit("a", 2);
+    site.run_until(minute(120));
+    assert_eq!((site.state("a"), site.why("a")), (UpdateState::Unknown, Some(UpdateReason::StillOld)));
+}
