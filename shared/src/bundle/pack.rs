@@ -10,7 +10,9 @@ use super::spec::{BundleSpec, SourceFile};
 use super::{MAGIC, SIGNATURE_LABEL};
 use crate::id::{Digest, Hasher};
 use crate::keys::SigningKey;
-use crate::limits::{CHUNK_BYTES, MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
+use crate::limits::{
+    CHUNK_BYTES, MANIFEST_MAX_BYTES, PACK_THREADS_MAX, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX,
+};
 use crate::time::UnixMillis;
 
 /// A file that [`pack`] asks its caller to open.
@@ -186,6 +188,12 @@ impl Write for CountingWriter<'_> {
     }
 }
 
+/// Threads that compress, beside the one that reads and digests.
+fn threads() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores.min(PACK_THREADS_MAX)).unwrap_or(1)
+}
+
 /// Makes the one stream of a payload.
 pub(super) enum Compressor<W: Write> {
     Deflate(DeflateEncoder<W>),
@@ -201,6 +209,8 @@ impl<W: Write> Compressor<W> {
             }
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, level.clamp(1, 22))?;
+                // The result does not depend on their number.
+                encoder.multithread(threads())?;
                 // PROTOCOL 6.5: an agent refuses a larger window; levels above 19 would ask for one.
                 if level > 19 {
                     encoder.window_log(ZSTD_WINDOW_LOG_MAX)?;
