@@ -79,9 +79,6 @@ pub const HEADER_MAX_BYTES: usize = 320 * 1024;
 /// Plain bytes in one STREAM chunk. A small box holds one chunk and its tag at a time.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Threads that compress a payload at most: each holds some windows of it.
-pub const PACK_THREADS_MAX: usize = 8;
-
 /// One message (an order or a report) without its payload: the largest is a version report of
 /// [`MODULES_MAX_COUNT`] modules.
 pub const MESSAGE_MAX_BYTES: usize = 4 * 1024 * 1024;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use mailfleet::system::now;
 use shared::bundle::spec::SourceFile;
-use shared::bundle::{BundleReader, BundleSpec, Compression, Manifest, PackError, pack, write_head};
+use shared::bundle::{BundleReader, BundleSpec, Compression, Effort, Manifest, PackError, pack, write_head};
 use shared::keys::SigningKey;
 use shared::limits::{BUNDLE_TOML_MAX_BYTES, BUNDLE_UNPACKED_MAX_BYTES};
 
@@ -21,6 +21,9 @@ use super::{bundle_delta, open, show};
 
 /// Bad files named in one go.
 const PROBLEMS_SHOWN: usize = 20;
+
+/// Threads that compress at most.
+const THREADS_MAX: usize = 8;
 
 /// Longest key file: one line of text and a comment or two.
 const KEY_FILE_MAX_BYTES: u64 = 16 * 1024;
@@ -41,7 +44,7 @@ pub(crate) fn build(home: Option<&Path>, args: &BundleBuild) -> Outcome {
     let manifest = pack(
         &spec,
         compression,
-        level,
+        Effort { level, threads: threads() },
         now(),
         &mut |source| folder.file(&source.path),
         &mut payload,
@@ -61,6 +64,12 @@ pub(crate) fn build(home: Option<&Path>, args: &BundleBuild) -> Outcome {
     debug_assert!(matches!(looked.signature, Signature::Good(_)), "just signed");
     show::print(&looked.summary())?;
     Ok(Done::All)
+}
+
+/// One for each core; each holds some windows of the payload.
+fn threads() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores.min(THREADS_MAX)).unwrap_or(1)
 }
 
 fn compression(args: &BundleBuild) -> Result<(Compression, i32), Fail> {

@@ -118,7 +118,7 @@ pub fn pack_delta<R: Read>(
 ) -> Result<Option<Delta>, PackError> {
     let mut counted = CountingWriter::new(payload);
     let mut compressor =
-        Compressor::new(&mut counted, manifest.compression, level).map_err(PackError::Write)?;
+        Compressor::new(&mut counted, manifest.compression, level.into()).map_err(PackError::Write)?;
     let mut patches = Vec::new();
     if let Some(script) = &manifest.script {
         let mut from = new(Entry::Script(script)).map_err(|err| unreadable("the script", err))?;
@@ -199,7 +199,7 @@ fn add_whole<W: Write>(
 fn packed_size(bytes: &[u8], manifest: &Manifest, level: i32) -> io::Result<u64> {
     let mut sink = io::sink();
     let mut counted = CountingWriter::new(&mut sink);
-    let mut compressor = Compressor::new(&mut counted, manifest.compression, level)?;
+    let mut compressor = Compressor::new(&mut counted, manifest.compression, level.into())?;
     compressor.write_all(bytes)?;
     compressor.finish()?;
     Ok(counted.finish().0)

@@ -38,7 +38,7 @@ pub use form::{Form, FormReader};
 pub use manifest::{
     Compression, FileEntry, Manifest, ModuleEntry, ModuleKind, SPECIAL_MODE_BITS, TestEntry, Vendor,
 };
-pub use pack::{PackError, PackFile, pack, write_head};
+pub use pack::{Effort, PackError, PackFile, pack, write_head};
 pub use patch::OldFile;
 pub use read::{BundleError, BundleReader, Entry, OpenOld, VerifiedBundle};
 pub use spec::BundleSpec;

@@ -10,13 +10,28 @@ use super::spec::{BundleSpec, SourceFile};
 use super::{MAGIC, SIGNATURE_LABEL};
 use crate::id::{Digest, Hasher};
 use crate::keys::SigningKey;
-use crate::limits::{
-    CHUNK_BYTES, MANIFEST_MAX_BYTES, PACK_THREADS_MAX, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX,
-};
+use crate::limits::{CHUNK_BYTES, MANIFEST_MAX_BYTES, RELEASE_SIGNATURES_MAX_COUNT, ZSTD_WINDOW_LOG_MAX};
 use crate::time::UnixMillis;
 
 /// A file that [`pack`] asks its caller to open.
 pub type PackFile<'a> = &'a SourceFile;
+
+/// How hard a payload is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// Level of the method: 1 to 22 for zstd, 0 to 9 for deflate.
+    pub level: i32,
+    /// Threads that compress by zstd, beside the one that reads and digests. How many there are changes nothing of the result; none
+    /// at all does.
+    pub threads: u32,
+}
+
+impl From<i32> for Effort {
+    /// A level, on the caller's thread alone.
+    fn from(level: i32) -> Self {
+        Self { level, threads: 0 }
+    }
+}
 
 /// Compresses the files that `spec` names into `payload` and gives the manifest. `open` opens one file at a
 /// time; `progress` is told of each piece read, in bytes.
@@ -26,14 +41,15 @@ pub type PackFile<'a> = &'a SourceFile;
 pub fn pack<R: Read>(
     spec: &BundleSpec,
     compression: Compression,
-    level: i32,
+    effort: impl Into<Effort>,
     created: UnixMillis,
     open: &mut dyn FnMut(PackFile<'_>) -> io::Result<R>,
     payload: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Manifest, PackError> {
     let mut counted = CountingWriter::new(payload);
-    let mut compressor = Compressor::new(&mut counted, compression, level).map_err(PackError::Write)?;
+    let mut compressor =
+        Compressor::new(&mut counted, compression, effort.into()).map_err(PackError::Write)?;
     let mut add = |source: &SourceFile| -> Result<FileEntry, PackError> {
         let read_error = |err| PackError::Read { file: source.clone(), err };
         let mut reader = open(source).map_err(read_error)?;
@@ -188,12 +204,6 @@ impl Write for CountingWriter<'_> {
     }
 }
 
-/// Threads that compress, beside the one that reads and digests.
-fn threads() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cores.min(PACK_THREADS_MAX)).unwrap_or(1)
-}
-
 /// Makes the one stream of a payload.
 pub(super) enum Compressor<W: Write> {
     Deflate(DeflateEncoder<W>),
@@ -201,7 +211,8 @@ pub(super) enum Compressor<W: Write> {
 }
 
 impl<W: Write> Compressor<W> {
-    pub(super) fn new(to: W, compression: Compression, level: i32) -> io::Result<Self> {
+    pub(super) fn new(to: W, compression: Compression, effort: Effort) -> io::Result<Self> {
+        let Effort { level, threads } = effort;
         match compression {
             Compression::Deflate => {
                 let level = u32::try_from(level.clamp(0, 9)).unwrap_or(9);
@@ -209,8 +220,7 @@ impl<W: Write> Compressor<W> {
             }
             Compression::Zstd => {
                 let mut encoder = zstd::Encoder::new(to, level.clamp(1, 22))?;
-                // The result does not depend on their number.
-                encoder.multithread(threads())?;
+                encoder.multithread(threads)?;
                 // PROTOCOL 6.5: an agent refuses a larger window; levels above 19 would ask for one.
                 if level > 19 {
                     encoder.window_log(ZSTD_WINDOW_LOG_MAX)?;
