@@ -129,25 +129,34 @@ impl fmt::Debug for VerifyingKey {
 }
 
 /// Secret half of an X25519 key pair: opens what was sealed to [`SealingKey`].
-pub struct OpeningKey(pub(crate) <Kem as hpke::Kem>::PrivateKey);
+pub struct OpeningKey {
+    pub(crate) secret: <Kem as hpke::Kem>::PrivateKey,
+    /// Computed once: every envelope is asked whether it is for this key.
+    public: SealingKey,
+}
 
 impl OpeningKey {
     /// The key of a seed of 32 random bytes (RFC 9180 `DeriveKeyPair`).
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        Self(Kem::derive_keypair(seed).0)
+        Self::of(Kem::derive_keypair(seed).0)
+    }
+
+    fn of(secret: <Kem as hpke::Kem>::PrivateKey) -> Self {
+        let public = SealingKey(Kem::sk_to_pk(&secret));
+        Self { secret, public }
     }
 
     /// The public half.
     #[must_use]
     pub fn sealing_key(&self) -> SealingKey {
-        SealingKey(Kem::sk_to_pk(&self.0))
+        self.public.clone()
     }
 
     /// Text form for the key file.
     #[must_use]
     pub fn to_secret_text(&self) -> Zeroizing<String> {
-        secret_text(SEAL_SECRET, self.0.to_bytes().into())
+        secret_text(SEAL_SECRET, self.secret.to_bytes().into())
     }
 
     /// Reads the text form.
@@ -156,7 +165,7 @@ impl OpeningKey {
     /// Another prefix, or not 32 bytes of base64.
     pub fn parse_secret_text(text: &str) -> Result<Self, KeyError> {
         let bytes = Zeroizing::new(parse(SEAL_SECRET, text)?);
-        <Kem as hpke::Kem>::PrivateKey::from_bytes(bytes.as_ref()).map(Self).map_err(|_| KeyError::NotAKey)
+        <Kem as hpke::Kem>::PrivateKey::from_bytes(bytes.as_ref()).map(Self::of).map_err(|_| KeyError::NotAKey)
     }
 }
 

@@ -366,7 +366,7 @@ impl Header {
             <Kem as hpke::Kem>::EncappedKey::from_bytes(&slot.encapped).map_err(|_| EnvelopeError::Slot)?;
         let key = hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem>(
             &OpModeR::Base,
-            &ours.0,
+            &ours.secret,
             &encapped,
             &slot_info(self.id, sender),
             &slot.wrapped,
