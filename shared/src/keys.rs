@@ -165,7 +165,9 @@ impl OpeningKey {
     /// Another prefix, or not 32 bytes of base64.
     pub fn parse_secret_text(text: &str) -> Result<Self, KeyError> {
         let bytes = Zeroizing::new(parse(SEAL_SECRET, text)?);
-        <Kem as hpke::Kem>::PrivateKey::from_bytes(bytes.as_ref()).map(Self::of).map_err(|_| KeyError::NotAKey)
+        <Kem as hpke::Kem>::PrivateKey::from_bytes(bytes.as_ref())
+            .map(Self::of)
+            .map_err(|_| KeyError::NotAKey)
     }
 }
 
