@@ -347,6 +347,9 @@ fn faults_go_to_one_listener_and_counters_to_another_and_both_to_the_manager() {
     wait_until("the jam is told", || !faults(&mut w).is_empty());
     w.send(&Order::QueryCounters);
     wait_until("the counters are sent", || !counters(&mut w).is_empty());
+    wait_until("both listeners have their copies", || {
+        listeners.iter().all(|(to, _, key)| !copies(&w, to, key).is_empty())
+    });
     agent.kill().unwrap();
     agent.wait().unwrap();
     let [desk, bills] = listeners.map(|(to, _, key)| copies(&w, &to, &key));
